@@ -1,1 +1,29 @@
-fn main() {}
+//! Development tasks that are more than one command: `cargo xtask test|demo|bench`.
+
+mod bench;
+mod demo;
+mod test;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.first().map(String::as_str) {
+        Some("test") => test::run(&arguments[1..]),
+        Some("demo") => demo::run(),
+        Some("bench") => bench::run(&arguments[1..]),
+        _ => Err("usage: cargo xtask test [quick] | demo | bench [--runs N]".to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root folder.
+fn workspace() -> std::path::PathBuf {
+    std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
+}

@@ -1,0 +1,105 @@
+//! Running a command and looking at what came out.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// What a finished command printed and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The command, for messages.
+    pub command: String,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// Exit code; 128 + n when signal n ended it.
+    pub code: i32,
+}
+
+/// Runs `command` to its end, feeding it `input`.
+pub fn run(mut command: Command, input: Option<&[u8]>) -> Output {
+    let text = format!("{command:?}");
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
+    let feeder = input.map(|bytes| {
+        let mut stdin = child.stdin.take().expect("stdin was asked for as a pipe");
+        let bytes = bytes.to_vec();
+        // A command that does not read all its input is no failure of the test.
+        std::thread::spawn(move || drop(stdin.write_all(&bytes)))
+    });
+    let out = child.wait_with_output().expect("a started child can be waited for");
+    if let Some(feeder) = feeder {
+        feeder.join().expect("the feeding thread does not panic");
+    }
+    use std::os::unix::process::ExitStatusExt as _;
+    Output {
+        command: text,
+        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        code: out.status.code().unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0)),
+    }
+}
+
+impl Output {
+    /// Expects exit code 0.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.code(0)
+    }
+
+    /// Expects this exit code.
+    #[track_caller]
+    pub fn code(self, expected: i32) -> Self {
+        assert_eq!(
+            self.code, expected,
+            "exit code of {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.command, self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Expects `needle` somewhere on standard output.
+    #[track_caller]
+    pub fn says(self, needle: &str) -> Self {
+        assert!(
+            self.stdout.contains(needle),
+            "`{needle}` expected on stdout of {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.command, self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Expects that `needle` is not on standard output.
+    #[track_caller]
+    pub fn never_says(self, needle: &str) -> Self {
+        assert!(!self.stdout.contains(needle), "`{needle}` not expected on stdout of {}\n{}", self.command, self.stdout);
+        self
+    }
+
+    /// Expects `needle` somewhere on standard error.
+    #[track_caller]
+    pub fn complains(self, needle: &str) -> Self {
+        assert!(
+            self.stderr.contains(needle),
+            "`{needle}` expected on stderr of {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.command, self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Expects exactly this on standard output, trailing white space aside.
+    #[track_caller]
+    pub fn is(self, expected: &str) -> Self {
+        assert_eq!(self.stdout.trim_end(), expected, "stdout of {}\n--- stderr\n{}", self.command, self.stderr);
+        self
+    }
+
+    /// Standard output without white space around it.
+    pub fn text(&self) -> String {
+        self.stdout.trim().to_owned()
+    }
+}

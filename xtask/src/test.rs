@@ -1,0 +1,104 @@
+//! `cargo xtask test`: everything CI runs, fast things first, and one line that sums it up.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::workspace;
+
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs all tests; `quick` leaves out the end-to-end ones.
+pub fn run(arguments: &[String]) -> Result<(), String> {
+    let quick = arguments.iter().any(|argument| argument == "quick");
+    let skips = workspace().join("target").join("skipped-tests");
+    drop(std::fs::remove_file(&skips));
+    let mut tally = Tally::default();
+    let mut wrong = Vec::new();
+
+    step(&mut wrong, "format", &["fmt", "--all", "--check"]);
+    step(&mut wrong, "lints", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]);
+    // The binary first: the end-to-end tests need it, and its dependencies are the unit tests' too.
+    step(&mut wrong, "build", &["build", "--quiet", "--package", "wharf"]);
+    tests(&mut tally, &mut wrong, &["test", "--workspace", "--exclude", "wharf-tests", "--no-fail-fast"], &skips);
+    if !quick && wrong.iter().all(|step| step != "build") {
+        tests(&mut tally, &mut wrong, &["test", "--package", "wharf-tests", "--no-fail-fast", "--", "--test-threads", "2"], &skips);
+    }
+
+    for line in std::fs::read_to_string(&skips).unwrap_or_default().lines() {
+        println!("skipped: {line}");
+        // A skipping test returns early, which the test runner counts as passed.
+        tally.passed = tally.passed.saturating_sub(1);
+        tally.skipped += 1;
+    }
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    if wrong.is_empty() && tally.failed == 0 && tally.passed > 0 {
+        Ok(())
+    } else {
+        Err(format!("failed: {}", if wrong.is_empty() { "tests".to_owned() } else { wrong.join(", ") }))
+    }
+}
+
+fn step(wrong: &mut Vec<String>, name: &str, arguments: &[&str]) {
+    println!("== {name}");
+    let done = Command::new("cargo").args(arguments).current_dir(workspace()).status();
+    if !done.is_ok_and(|status| status.success()) {
+        wrong.push(name.to_owned());
+    }
+}
+
+/// Runs `cargo test` and adds up its `test result:` lines.
+fn tests(tally: &mut Tally, wrong: &mut Vec<String>, arguments: &[&str], skips: &std::path::Path) {
+    println!("== cargo {}", arguments.join(" "));
+    let started = Command::new("cargo")
+        .args(arguments)
+        .current_dir(workspace())
+        .env("WHARF_TEST_SKIPS", skips)
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = started else {
+        wrong.push("cargo test did not start".to_owned());
+        return;
+    };
+    let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
+    let failed_before = tally.failed;
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            tally.passed += number_before(result, " passed");
+            tally.failed += number_before(result, " failed");
+        } else if line.ends_with("... ok") || line.is_empty() || line.starts_with("running ") {
+            // Only what needs attention is shown.
+            continue;
+        }
+        println!("{line}");
+    }
+    let ended_well = child.wait().is_ok_and(|status| status.success());
+    // A crash or a compile error fails without a count.
+    if !ended_well && tally.failed == failed_before {
+        wrong.push(format!("cargo {}", arguments[..3].join(" ")));
+    }
+}
+
+fn number_before(text: &str, word: &str) -> u64 {
+    text.find(word)
+        .and_then(|end| text[..end].rsplit(|c: char| !c.is_ascii_digit()).next())
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_before;
+
+    #[test]
+    fn result_lines_are_counted() {
+        let line = "FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(number_before(line, " passed"), 12);
+        assert_eq!(number_before(line, " failed"), 3);
+        assert_eq!(number_before("garbage", " passed"), 0);
+    }
+}
