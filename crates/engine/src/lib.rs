@@ -1,1 +1,120 @@
-//! The container engine.
+//! The engine: every decision about containers, and the records behind them.
+//!
+//! ```text
+//! server route ──▶ Engine ──▶ container::{create,start,…}   plan (pure) → apply (undo stack)
+//!                        ├──▶ images, volumes, networks      thin owners of the domain crates
+//!                        └──▶ events                         numbered, kept, streamed
+//! ```
+//!
+//! [`Engine`] is a cheap handle; clones share one set of parts. It knows no HTTP. Desired state is
+//! in the store (`state`), actual state is in the kernel and in the shims; [`Engine::open`] brings
+//! the two together after any kind of end of the previous daemon, and nothing here stops a
+//! container because the daemon stops.
+
+pub mod config;
+pub mod container;
+pub mod events;
+pub mod images;
+pub mod networks;
+pub mod system;
+pub mod volumes;
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wharf_fault::{Error, Result};
+use wharf_state::Store;
+
+/// Where the shim program comes from.
+#[derive(Debug, Clone)]
+pub enum ShimProgram {
+    /// The program's bytes, shipped inside the main binary.
+    Embedded(&'static [u8]),
+    /// A file on the host.
+    File(PathBuf),
+}
+
+/// What the composition root decides about one instance of the engine.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Everything durable: store, images, volumes, container directories.
+    pub data_root: PathBuf,
+    /// Everything that dies with the machine: shim sockets.
+    pub exec_root: PathBuf,
+    /// Suffix of names shared by the whole host (nft table, bridges, cgroups): empty for the
+    /// default data root, else a dash and eight hex digits made from the data root's path.
+    pub instance: String,
+    /// The program that carries a container.
+    pub shim: ShimProgram,
+    /// The settings of `daemon.json` and the command line.
+    pub daemon: config::DaemonConfig,
+}
+
+/// The parts of an engine; reached through [`Engine`].
+#[derive(Debug)]
+pub struct Parts {
+    /// How this instance was set up.
+    pub config: EngineConfig,
+    /// The metadata store.
+    pub store: Store,
+    /// Events of all objects.
+    pub events: events::Events,
+    /// Images.
+    pub images: images::Images,
+    /// Volumes.
+    pub volumes: volumes::Volumes,
+    /// Networks.
+    pub networks: networks::Networks,
+    /// Containers and their execs.
+    pub containers: container::Containers,
+}
+
+/// A handle to the engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    parts: Arc<Parts>,
+}
+
+impl Deref for Engine {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Engine {
+    /// Opens the engine over its data root and takes over whatever an earlier daemon left running.
+    pub async fn open(config: EngineConfig) -> Result<Self> {
+        for folder in [&config.data_root, &config.exec_root] {
+            create_private_dir(folder)?;
+        }
+        let store = Store::open(&config.data_root.join("state.redb")).map_err(Error::from_fault)?;
+        let events = events::Events::open(&config, &store)?;
+        let images = images::Images::open(&config, &store)?;
+        let volumes = volumes::Volumes::open(&config, &store)?;
+        let networks = networks::Networks::open(&config, &store).await?;
+        let containers = container::Containers::open(&config, &store)?;
+        let engine = Self {
+            parts: Arc::new(Parts { config, store, events, images, volumes, networks, containers }),
+        };
+        container::reconcile::run(&engine).await?;
+        Ok(engine)
+    }
+
+    /// Makes everything durable that is not yet. Containers go on.
+    pub async fn shutdown(&self) {
+        container::reconcile::shutdown(self).await;
+    }
+}
+
+/// Creates `folder` (and parents) for root only.
+fn create_private_dir(folder: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o710)
+        .create(folder)
+        .map_err(|source| Error::system(format!("cannot create directory {}", folder.display())).caused_by(source))
+}

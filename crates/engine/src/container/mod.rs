@@ -1,0 +1,3 @@
+//! Containers and execs: records, registry, lifecycle.
+
+pub mod reconcile;
