@@ -1,0 +1,116 @@
+//! What a shim leaves on disk.
+//!
+//! ```text
+//! <exec-root>/containers/<id>/shim.sock   listening while the container runs, mode 0600
+//! <exec-root>/containers/<id>/shim.json   ShimRecord, while the container runs
+//! <container dir>/exit.json               ExitRecord, once it has ended or failed to start
+//! ```
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::message::Failure;
+
+/// The listening socket in a shim's run directory.
+pub fn socket(run_dir: &Path) -> PathBuf {
+    run_dir.join("shim.sock")
+}
+
+/// The shim record in a shim's run directory.
+pub fn record(run_dir: &Path) -> PathBuf {
+    run_dir.join("shim.json")
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// The exit code as Docker shows it: 128 + n after signal n; 0 if it never ran.
+    pub exit_code: i32,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether the kernel killed a process of the container for want of memory.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// The process id it had.
+    pub pid: i32,
+    /// When it started, in nanoseconds since the epoch; 0 if it never ran.
+    pub started_at_ns: i64,
+    /// When it ended, in nanoseconds since the epoch.
+    pub finished_at_ns: i64,
+    /// Why it never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_failure: Option<Failure>,
+}
+
+/// Where a running container is to be found, for a daemon that can not reach its shim any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShimRecord {
+    /// [`crate::VERSION`] of the shim.
+    pub version: u32,
+    /// The container's id.
+    pub id: String,
+    /// The shim's process id.
+    pub shim_pid: i32,
+    /// The container's process id.
+    pub pid: i32,
+    /// When it started, in nanoseconds since the epoch.
+    pub started_at_ns: i64,
+}
+
+/// Writes `value` as JSON under `path`: complete or not at all, also when the machine stops
+/// (`durable`) or only the process does.
+pub fn write_atomically<T: Serialize>(path: &Path, value: &T, durable: bool) -> io::Result<()> {
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(".tmp");
+    let staged = PathBuf::from(staged);
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    if durable {
+        file.sync_data()?;
+    }
+    drop(file);
+    fs::rename(&staged, path)?;
+    if durable && let Some(dir) = path.parent() {
+        fs::File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Reads what [`write_atomically`] wrote; `None` if there is none.
+pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_as_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exit.json");
+        assert_eq!(read::<ExitRecord>(&path).unwrap(), None);
+        let record = ExitRecord {
+            exit_code: 137,
+            signal: Some(9),
+            oom_killed: true,
+            pid: 12,
+            started_at_ns: 1,
+            finished_at_ns: 2,
+            start_failure: None,
+        };
+        write_atomically(&path, &record, true).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(record));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
