@@ -1,1 +1,37 @@
-//! To be written.
+//! Starting, signalling and removing containers: the OCI runtime as a library.
+//!
+//! It is synchronous, keeps no state of its own and belongs into a process with one thread (the
+//! shim): between `clone3` and `execve` the child runs ordinary code of this library, which is
+//! only sound where no other thread can hold a lock at that moment.
+//!
+//! ```text
+//! parent (create.rs)                              container's first process (init.rs)
+//!   clone3(namespaces) ──────────────────────────▶ mounts its root, /proc, /dev, binds …
+//!   makes the cgroups, puts the child into them
+//!   "go" ────────────── socket pair ─────────────▶ cgroup mounts, pivot_root
+//!        ◀───────────── terminal's master ───────  opens the terminal
+//!        ◀───────────── "ready" ─────────────────  (only with `create`) waits for "start"
+//!        ◀───────────── stage + errno ───────────  whatever fails, then it exits
+//!        ◀───────────── end of file ─────────────  execve closed the socket: the program runs
+//! ```
+//!
+//! - [`create`]/[`run`]: [`create.rs`](create) is the parent's side, `init.rs` the child's.
+//! - [`exec`]: another process in a running container.
+//! - [`cgroup`]: the container's cgroup: limits, statistics, freezing, removal.
+//! - [`error`]: what can fail, and how Docker words it.
+//! - [`init_reaper`]: PID 1 of containers started with `--init`.
+
+pub mod cgroup;
+pub mod config;
+pub mod create;
+pub mod error;
+pub mod exec;
+pub mod kill;
+pub mod reaper;
+
+pub use config::{ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Stdio};
+pub use create::{Created, Running, create, run};
+pub use error::{Stage, StartError};
+pub use exec::exec;
+pub use kill::kill;
+pub use reaper::{INIT_ARGV0, init_reaper};

@@ -1,0 +1,81 @@
+//! What the caller says about a container beyond its OCI document.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use wharf_oci::runtime::{NamespaceKind, Process, Spec};
+use wharf_seccomp::Program;
+
+/// A container to be started.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerConfig {
+    /// The OCI document. `root.path` is not looked at (see `rootfs`); `root.readonly` is.
+    pub spec: Spec,
+    /// What the root file system is made of.
+    pub rootfs: RootFilesystem,
+    /// Docker's `user[:group]`, resolved in the container's `/etc/passwd` and `/etc/group`. When
+    /// given it replaces the numbers in `process.user`.
+    pub user: Option<String>,
+    /// Supplementary groups by name or number, resolved in the container's `/etc/group`.
+    pub group_add: Vec<String>,
+    /// The compiled system call filter. When given, `linux.seccomp` is not looked at.
+    pub seccomp: Option<Program>,
+    /// Makes the container's PID 1 [`crate::init_reaper`], with the user's program as its child.
+    pub init: bool,
+}
+
+/// What a container's root file system is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootFilesystem {
+    /// A directory on the host, absolute.
+    Path(PathBuf),
+    /// An overlay, mounted in the container's mount namespace only.
+    Overlay {
+        /// Read-only layers, topmost first; at least one.
+        lower: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Overlay's scratch directory, on the same file system as `upper`.
+        work: PathBuf,
+        /// Further options of the overlay mount (`volatile`, `index=off`).
+        options: Vec<String>,
+    },
+}
+
+impl Default for RootFilesystem {
+    fn default() -> Self {
+        Self::Path(PathBuf::new())
+    }
+}
+
+/// A namespace handed over by the caller: joined in place of what the document says about it.
+#[derive(Debug)]
+pub struct NamespaceFd {
+    /// Its type.
+    pub kind: NamespaceKind,
+    /// The namespace file, or a pidfd of a process in it.
+    pub fd: OwnedFd,
+}
+
+/// The standard streams of a process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Standard input, output and error. The caller keeps the other ends.
+    Streams([OwnedFd; 3]),
+    /// A new pseudo-terminal in the container; the caller gets its master.
+    Terminal,
+}
+
+/// A further process in a running container.
+#[derive(Debug, Clone, Default)]
+pub struct ExecConfig {
+    /// The process, complete: capabilities, environment and limits are not inherited. With an
+    /// empty `cwd` it starts in `/`.
+    pub process: Process,
+    /// Docker's `user[:group]`, resolved in the container; replaces `process.user`.
+    pub user: Option<String>,
+    /// Supplementary groups by name or number.
+    pub group_add: Vec<String>,
+    /// The compiled system call filter.
+    pub seccomp: Option<Program>,
+}
