@@ -50,8 +50,13 @@ impl FromStr for ContainerId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let valid = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if valid { Ok(Self(text.to_owned())) } else { Err(IdError::ContainerId(text.to_owned())) }
+        let valid =
+            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError::ContainerId(text.to_owned()))
+        }
     }
 }
 
@@ -89,12 +94,20 @@ impl Borrow<str> for ContainerId {
 
 /// Checks a container name (without the leading slash): `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub fn validate_container_name(name: &str) -> Result<(), IdError> {
-    if is_name(name) && name.len() > 1 { Ok(()) } else { Err(IdError::ContainerName(name.to_owned())) }
+    if is_name(name) && name.len() > 1 {
+        Ok(())
+    } else {
+        Err(IdError::ContainerName(name.to_owned()))
+    }
 }
 
 /// Checks a volume name: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub fn validate_volume_name(name: &str) -> Result<(), IdError> {
-    if is_name(name) && name.len() > 1 { Ok(()) } else { Err(IdError::VolumeName(name.to_owned())) }
+    if is_name(name) && name.len() > 1 {
+        Ok(())
+    } else {
+        Err(IdError::VolumeName(name.to_owned()))
+    }
 }
 
 fn is_name(name: &str) -> bool {

@@ -103,7 +103,12 @@ impl ImageRef {
         } else {
             path.to_owned()
         };
-        let reference = Self { registry, path, tag: tag.map(str::to_owned), digest };
+        let reference = Self {
+            registry,
+            path,
+            tag: tag.map(str::to_owned),
+            digest,
+        };
         // The domain does not count: registries bound the repository's path.
         if reference.path.len() > NAME_LENGTH_MAX {
             return Err(ReferenceError::TooLong);
@@ -125,19 +130,31 @@ impl ImageRef {
         if !is_tag(tag) {
             return Err(ReferenceError::Format);
         }
-        Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+        Ok(Self {
+            tag: Some(tag.to_owned()),
+            digest: None,
+            ..self.clone()
+        })
     }
 
     /// The same repository with this digest and no tag.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self { tag: None, digest: Some(digest), ..self.clone() }
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
     }
 
     /// The repository alone: neither tag nor digest.
     #[must_use]
     pub fn repository(&self) -> Self {
-        Self { tag: None, digest: None, ..self.clone() }
+        Self {
+            tag: None,
+            digest: None,
+            ..self.clone()
+        }
     }
 
     /// Registry and path: `docker.io/library/busybox`.
@@ -180,7 +197,9 @@ impl ImageRef {
 pub fn is_tag(tag: &str) -> bool {
     let mut bytes = tag.bytes();
     tag.len() <= TAG_LENGTH_MAX
-        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
@@ -250,8 +269,11 @@ fn is_component(component: &str) -> bool {
 
 fn is_domain(domain: &str) -> bool {
     let (host, port) = if let Some(rest) = domain.strip_prefix('[') {
-        let Some((address, after)) = rest.split_once(']') else { return false };
-        let valid = !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
+        let Some((address, after)) = rest.split_once(']') else {
+            return false;
+        };
+        let valid =
+            !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
         let port = match after.strip_prefix(':') {
             Some(port) => Some(port),
             None if after.is_empty() => None,
@@ -272,7 +294,9 @@ fn is_domain_label(label: &str) -> bool {
     let bytes = label.as_bytes();
     bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || *b == b'-')
 }
 
 #[cfg(test)]
@@ -333,9 +357,32 @@ mod tests {
     #[test]
     fn bad_references_are_refused_in_dockers_words() {
         for bad in [
-            "", ":", "a:", "@", "a@", "/a", "a/", "a//b", "-a", "a-", "a..b", "a___b", "a:-x", "a b", "ü",
-            "a:b:c", "a.b:x/c", "[::1/app", "[zz]/app", ".a/b", "a.-b/c", "a:\u{0}", "a@sha256:12",
-            "a:b@sha256:12", "localhost:5000", "http://x/y",
+            "",
+            ":",
+            "a:",
+            "@",
+            "a@",
+            "/a",
+            "a/",
+            "a//b",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a:-x",
+            "a b",
+            "ü",
+            "a:b:c",
+            "a.b:x/c",
+            "[::1/app",
+            "[zz]/app",
+            ".a/b",
+            "a.-b/c",
+            "a:\u{0}",
+            "a@sha256:12",
+            "a:b@sha256:12",
+            "localhost:5000",
+            "http://x/y",
         ] {
             if bad == "localhost:5000" {
                 // A repository `localhost` with the tag 5000, as in Docker.
@@ -343,14 +390,19 @@ mod tests {
                 continue;
             }
             let error = ImageRef::parse(bad).unwrap_err().to_string();
-            assert!(error.starts_with("invalid reference format"), "{bad}: {error}");
+            assert!(
+                error.starts_with("invalid reference format"),
+                "{bad}: {error}"
+            );
         }
         assert_eq!(
             ImageRef::parse("Busybox").unwrap_err().to_string(),
             "invalid reference format: repository name (Busybox) must be lowercase"
         );
         assert_eq!(
-            ImageRef::parse("docker.io/user/App:1").unwrap_err().to_string(),
+            ImageRef::parse("docker.io/user/App:1")
+                .unwrap_err()
+                .to_string(),
             "invalid reference format: repository name (user/App) must be lowercase"
         );
         assert_eq!(
@@ -362,17 +414,29 @@ mod tests {
     #[test]
     fn lengths_are_bounded() {
         assert!(ImageRef::parse(&format!("x/{}", "a".repeat(253))).is_ok());
-        assert_eq!(ImageRef::parse(&format!("x/{}", "a".repeat(254))), Err(ReferenceError::TooLong));
+        assert_eq!(
+            ImageRef::parse(&format!("x/{}", "a".repeat(254))),
+            Err(ReferenceError::TooLong)
+        );
         assert!(ImageRef::parse(&format!("x:{}", "a".repeat(128))).is_ok());
         assert!(ImageRef::parse(&format!("x:{}", "a".repeat(129))).is_err());
     }
 
     #[test]
     fn latest_is_the_default_tag() {
-        assert_eq!(ImageRef::parse("a").unwrap().or_latest().familiar(), "a:latest");
-        assert_eq!(ImageRef::parse("a:b").unwrap().or_latest().familiar(), "a:b");
+        assert_eq!(
+            ImageRef::parse("a").unwrap().or_latest().familiar(),
+            "a:latest"
+        );
+        assert_eq!(
+            ImageRef::parse("a:b").unwrap().or_latest().familiar(),
+            "a:b"
+        );
         let by_digest = format!("a@sha256:{HEX}");
-        assert_eq!(ImageRef::parse(&by_digest).unwrap().or_latest().familiar(), by_digest);
+        assert_eq!(
+            ImageRef::parse(&by_digest).unwrap().or_latest().familiar(),
+            by_digest
+        );
     }
 
     proptest! {
