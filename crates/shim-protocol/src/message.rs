@@ -91,6 +91,9 @@ pub struct ExecStart {
     /// Docker's `User`, resolved in the container; `None` takes `process.user` as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Further groups, by name or number, resolved in the container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
     /// The seccomp filter, base64, as in [`Start`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp_bpf: Option<String>,
@@ -242,8 +245,10 @@ pub enum Event {
 pub struct Failure {
     /// What kind of failure, for exit codes and HTTP statuses.
     pub kind: FailureKind,
-    /// The whole chain of causes, for the user.
+    /// The whole sentence for the user, as Docker words it where Docker has one.
     pub message: String,
+    /// The exit code Docker gives for it: 127, 126, or 128 for everything else.
+    pub exit_code: i32,
 }
 
 /// The kinds of failure a caller has to tell apart.
@@ -267,7 +272,12 @@ pub enum FailureKind {
 impl Failure {
     /// A failure of `kind`.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        let exit_code = match kind {
+            FailureKind::CommandNotFound => 127,
+            FailureKind::CommandNotExecutable => 126,
+            _ => 128,
+        };
+        Self { kind, message: message.into(), exit_code }
     }
 }
 

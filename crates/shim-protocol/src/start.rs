@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use wharf_logs::LogTarget;
-use wharf_oci::runtime::Spec;
+use wharf_oci::runtime::{NamespaceKind, Spec};
 
 use crate::message::AttachMode;
 
@@ -56,8 +56,9 @@ pub struct Start {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StartFd {
-    /// The network namespace the container joins. Without it the spec's own namespace list counts.
-    NetworkNamespace,
+    /// A namespace file, or a pidfd of a process in it: joined in place of what the spec says
+    /// about this type. A container's own network namespace comes this way.
+    Namespace(NamespaceKind),
     /// A client's socket that is attached before the program runs, so it misses nothing.
     Attach(AttachMode),
     /// A descriptor the shim only keeps for the daemon, under this name, until asked for it
@@ -82,5 +83,8 @@ pub enum Rootfs {
         upper: PathBuf,
         /// Overlay's work directory, on the same file system as `upper`.
         work: PathBuf,
+        /// Further options of the overlay mount (`volatile`, `index=off`).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        options: Vec<String>,
     },
 }
