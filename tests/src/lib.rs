@@ -16,8 +16,18 @@ pub use output::{Output, run};
 
 use std::path::PathBuf;
 
-/// The `wharf` binary under test: `WHARF_BINARY`, else the one built beside this test.
+static CHOSEN_BINARY: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+
+/// Makes [`wharf_binary`] answer `path` from now on.
+pub fn set_binary(path: PathBuf) {
+    CHOSEN_BINARY.set(path).expect("the binary is chosen once, before anything runs");
+}
+
+/// The `wharf` binary under test: the chosen one, `WHARF_BINARY`, or the one built beside this test.
 pub fn wharf_binary() -> PathBuf {
+    if let Some(path) = CHOSEN_BINARY.get() {
+        return path.clone();
+    }
     if let Some(path) = std::env::var_os("WHARF_BINARY") {
         return PathBuf::from(path);
     }
