@@ -91,9 +91,14 @@ impl<'h> Daemon<'h> {
 
     /// `kill -9` of the daemon alone; containers and shims live on.
     pub fn kill(&mut self) {
+        self.kill_shared();
+        drop(self.child.wait());
+    }
+
+    /// The same while clients still use it from other threads; [`Daemon::restart`] collects the remains.
+    pub fn kill_shared(&self) {
         let pid = std::fs::read_to_string(self.folder.join("wharf.pid")).expect("a running daemon has a pid file");
         self.host.sh(&format!("kill -9 {}", pid.trim())).ok();
-        drop(self.child.wait());
     }
 
     /// Orderly stop: SIGTERM, then the exit status.
@@ -105,6 +110,7 @@ impl<'h> Daemon<'h> {
 
     /// Starts it again on the same roots; returns when it answers.
     pub fn restart(&mut self) {
+        drop(self.child.wait());
         self.child = spawn(self.host, &self.folder, &self.arguments);
     }
 }
