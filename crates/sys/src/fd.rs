@@ -1,0 +1,84 @@
+//! File descriptors as such: inheritance, ranges, sockets from a service manager.
+
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use rustix::io::{Errno, FdFlags};
+
+use crate::{checked, last_error};
+
+/// Sets close-on-exec on every open descriptor from `first` on.
+pub fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
+    let first = libc::c_uint::try_from(first).map_err(|_| Errno::BADF)?;
+    // SAFETY: no memory is passed; setting the flag invalidates no descriptor.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    })?;
+    Ok(())
+}
+
+/// Makes `fd` the descriptor `number`, open across exec, closing whatever had that number. For
+/// use between clone and exec, where nobody else knows that number.
+pub fn place(fd: OwnedFd, number: RawFd) -> Result<(), Errno> {
+    if fd.as_raw_fd() == number {
+        rustix::io::fcntl_setfd(&fd, FdFlags::empty())?;
+        let _ = fd.into_raw_fd();
+        return Ok(());
+    }
+    // SAFETY: both are plain numbers; that the old `number` is closed is what the caller asks.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
+        return Err(last_error());
+    }
+    Ok(())
+}
+
+/// Takes over the descriptor `number` that the process was started with, and makes it
+/// close-on-exec. Fails with `EBADF` when it is not open. To be called once per number, at the
+/// start of the program, before anything else can own it.
+pub fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: plain numbers; fails when the descriptor is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(last_error());
+    }
+    // SAFETY: it is open, and by this function's contract nothing in this process owns it yet.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The listening sockets a service manager passed (`sd_listen_fds(3)`): descriptors from 3 on,
+/// counted by `LISTEN_FDS` if `LISTEN_PID` names this process. Call it once, at program start.
+pub fn listen_fds() -> Vec<OwnedFd> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<i64>().ok();
+    if number("LISTEN_PID") != Some(i64::from(std::process::id())) {
+        return Vec::new();
+    }
+    let count = number("LISTEN_FDS").unwrap_or(0).clamp(0, 1000);
+    (0..count)
+        .filter_map(|index| take_inherited(3 + RawFd::try_from(index).ok()?).ok())
+        .collect()
+}
+
+/// Which kinds of socket a descriptor may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketFamily {
+    /// A unix socket.
+    Unix,
+    /// A TCP socket over IPv4 or IPv6.
+    Inet,
+    /// Anything else, or no socket.
+    Other,
+}
+
+/// What kind of socket `fd` is.
+pub fn socket_family(fd: impl std::os::fd::AsFd) -> SocketFamily {
+    match rustix::net::sockopt::socket_domain(fd) {
+        Ok(rustix::net::AddressFamily::UNIX) => SocketFamily::Unix,
+        Ok(rustix::net::AddressFamily::INET | rustix::net::AddressFamily::INET6) => {
+            SocketFamily::Inet
+        }
+        _ => SocketFamily::Other,
+    }
+}

@@ -1,0 +1,203 @@
+//! Overlay mounts, made without a place: nothing shows up in anybody's mount table until the
+//! descriptor is attached, and it is gone when the descriptor is closed.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount, open_tree, unmount,
+};
+
+/// What an overlay mount is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Overlay<'a, P> {
+    /// Read-only layers, topmost first.
+    pub lower: &'a [P],
+    /// The writable layer and overlay's scratch directory on the same file system; without them
+    /// the mount is read-only and needs two lower layers (one alone is bind-mounted).
+    pub writable: Option<(&'a Path, &'a Path)>,
+    /// Further options, `name` or `name=value`.
+    pub options: &'a [String],
+}
+
+/// The longest string `fsconfig(2)` takes, in bytes.
+const CONFIG_STRING_MAX: usize = 255;
+
+impl<P: AsRef<Path>> Overlay<'_, P> {
+    /// Mounts it nowhere: the result can be attached, or looked into through the descriptor.
+    ///
+    /// With `attributes` as those of the mount. On kernels without `lowerdir+` (before 6.5) the
+    /// caller must be in a mount namespace of its own, see [`mount_detached`].
+    pub fn mount(&self, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+        if self.lower.is_empty() {
+            return Err(Errno::INVAL);
+        }
+        if self.writable.is_none() && self.lower.len() == 1 {
+            let tree = open_tree(
+                CWD,
+                self.lower[0].as_ref(),
+                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+            )?;
+            let read_only = crate::mount::Attributes(u64::from(attributes.bits()))
+                .union(crate::mount::Attributes::READ_ONLY);
+            let change = crate::mount::AttributeChange {
+                set: read_only,
+                ..Default::default()
+            };
+            crate::mount::change_attributes(&tree, c"", false, change)?;
+            return Ok(tree);
+        }
+        match self.configured() {
+            Ok(context) => fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes),
+            Err(Configure::NoLayerList) => self.mount_by_string(attributes),
+            Err(Configure::Failed(errno)) => Err(errno),
+        }
+    }
+
+    /// A file system context with everything set, created.
+    fn configured(&self) -> Result<OwnedFd, Configure> {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (index, layer) in self.lower.iter().enumerate() {
+            match set_layer(&context, "lowerdir+", layer.as_ref()) {
+                // An unknown key is the only reason to refuse the first one with EINVAL that does
+                // not also make the string form fail.
+                Err(Errno::INVAL) if index == 0 => return Err(Configure::NoLayerList),
+                other => other?,
+            }
+        }
+        if let Some((upper, work)) = self.writable {
+            set_layer(&context, "upperdir", upper)?;
+            set_layer(&context, "workdir", work)?;
+        }
+        for option in self.options {
+            match option.split_once('=') {
+                Some((key, value)) => fsconfig_set_string(&context, key, value)?,
+                None => fsconfig_set_flag(&context, option.as_str())?,
+            }
+        }
+        fsconfig_create(&context)?;
+        Ok(context)
+    }
+
+    /// The way of older kernels: one option string, mounted somewhere and taken off again.
+    /// Layers are named by descriptors, which keeps the string short and free of special
+    /// characters.
+    fn mount_by_string(&self, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+        let open = |path: &Path| {
+            rustix::fs::open(
+                path,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+        };
+        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let layers = self
+            .lower
+            .iter()
+            .map(|layer| open(layer.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut data = format!(
+            "lowerdir={}",
+            layers.iter().map(name).collect::<Vec<_>>().join(":")
+        );
+        let mut writable = None;
+        if let Some((upper, work)) = self.writable {
+            let (upper, work) = (open(upper)?, open(work)?);
+            data.push_str(&format!(
+                ",upperdir={},workdir={}",
+                name(&upper),
+                name(&work)
+            ));
+            writable = Some((upper, work));
+        }
+        for option in self.options {
+            data.push(',');
+            data.push_str(option);
+        }
+        let data = CString::new(data).map_err(|_| Errno::INVAL)?;
+        let place = self.lower[0].as_ref();
+        mount(
+            "overlay",
+            place,
+            "overlay",
+            MountFlags::empty(),
+            data.as_c_str(),
+        )?;
+        let tree = open_tree(
+            CWD,
+            place,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        );
+        unmount(place, UnmountFlags::DETACH)?;
+        drop(writable);
+        let tree = tree?;
+        let change = crate::mount::AttributeChange {
+            set: crate::mount::Attributes(u64::from(attributes.bits())),
+            ..Default::default()
+        };
+        crate::mount::change_attributes(&tree, c"", false, change)?;
+        Ok(tree)
+    }
+}
+
+/// An overlay mount for a process whose mount namespace must not change, the daemon's: as
+/// [`Overlay::mount`], on older kernels with a detour over a thread with a namespace of its own.
+pub fn mount_detached<P: AsRef<Path> + Sync>(
+    overlay: &Overlay<'_, P>,
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
+    match overlay.configured() {
+        Ok(context) => Ok(fsmount(
+            &context,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            attributes,
+        )?),
+        Err(Configure::Failed(errno)) if overlay.writable.is_some() || overlay.lower.len() != 1 => {
+            Err(errno.into())
+        }
+        Err(_) => crate::namespace::in_private_mount_namespace(|| overlay.mount(attributes))?
+            .map_err(Into::into),
+    }
+}
+
+/// Why an overlay could not be configured.
+enum Configure {
+    /// The kernel has no `lowerdir+`.
+    NoLayerList,
+    Failed(Errno),
+}
+
+impl From<Errno> for Configure {
+    fn from(errno: Errno) -> Self {
+        Self::Failed(errno)
+    }
+}
+
+/// Sets a layer by name, or by descriptor where the name is too long or could be misread.
+fn set_layer(context: &OwnedFd, key: &str, path: &Path) -> Result<(), Errno> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() <= CONFIG_STRING_MAX
+        && !bytes.iter().any(|byte| matches!(byte, b':' | b',' | b'\\'))
+    {
+        return fsconfig_set_string(context, key, path);
+    }
+    let layer = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    match fsconfig_set_fd(context, key, &layer) {
+        // Before Linux 6.13 overlay takes no descriptors, but it takes their names.
+        Err(Errno::INVAL) => {
+            fsconfig_set_string(context, key, format!("/proc/self/fd/{}", layer.as_raw_fd()))
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,91 @@
+//! Attributes of the calling process that `rustix` has no words for.
+
+use std::mem;
+
+use rustix::io::Errno;
+
+use crate::checked;
+
+/// A scheduling policy with its parameters (`sched_setattr(2)`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scheduling {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For the time-sharing policies.
+    pub nice: i32,
+    /// For the real-time policies.
+    pub priority: u32,
+    /// For `SCHED_DEADLINE`, nanoseconds.
+    pub runtime: u64,
+    /// For `SCHED_DEADLINE`, nanoseconds.
+    pub deadline: u64,
+    /// For `SCHED_DEADLINE`, nanoseconds.
+    pub period: u64,
+}
+
+/// The kernel's `struct sched_attr`, first version.
+#[repr(C)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+/// Sets how the calling thread is scheduled.
+pub fn set_scheduling(scheduling: Scheduling) -> Result<(), Errno> {
+    let attributes = SchedAttr {
+        size: u32::try_from(mem::size_of::<SchedAttr>()).unwrap_or(48),
+        policy: scheduling.policy,
+        flags: scheduling.flags,
+        nice: scheduling.nice,
+        priority: scheduling.priority,
+        runtime: scheduling.runtime,
+        deadline: scheduling.deadline,
+        period: scheduling.period,
+    };
+    // SAFETY: the argument is a `struct sched_attr` that says its own size.
+    checked(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })?;
+    Ok(())
+}
+
+/// Sets the I/O priority of the calling thread: class 1 (real-time), 2 (best effort) or 3 (idle),
+/// and a level of 0 (highest) to 7.
+pub fn set_io_priority(class: u8, level: u8) -> Result<(), Errno> {
+    const WHO_PROCESS: libc::c_int = 1;
+    let value = (libc::c_int::from(class) << 13) | libc::c_int::from(level);
+    // SAFETY: plain numbers.
+    checked(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) })?;
+    Ok(())
+}
+
+/// Gives the calling process a session keyring of its own, so that it sees none of its parent's
+/// keys. Where the kernel has no keyrings nothing needs hiding.
+pub fn join_new_session_keyring() -> Result<(), Errno> {
+    // SAFETY: a null name asks for an anonymous keyring.
+    match checked(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::c_long::from(libc::KEYCTL_JOIN_SESSION_KEYRING),
+            0_usize,
+        )
+    }) {
+        Ok(_) | Err(Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Sets the execution domain (`personality(2)`).
+pub fn set_personality(persona: u32) -> Result<(), Errno> {
+    // SAFETY: a plain number.
+    if unsafe { libc::personality(libc::c_ulong::from(persona)) } < 0 {
+        return Err(crate::last_error());
+    }
+    Ok(())
+}
