@@ -2,13 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 
-use crate::rotation::{GzipNote, suffixed};
+use crate::rotation::{GzipNote, Origin, suffixed};
 
 /// A file on its way from `NAME` to `NAME.gz`.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Compressing {
     /// Begins with the file `plain`, whose last entry has the given time.
     pub(crate) fn begin(plain: &Path, last_time: Option<String>) -> io::Result<Self> {
         let input = File::open(plain)?;
-        let note = GzipNote { last_time, inode: Some(input.metadata()?.ino()) };
+        let note = GzipNote { last_time, origin: Some(Origin::of(&input)?) };
         let output = OpenOptions::new()
             .write(true)
             .create(true)

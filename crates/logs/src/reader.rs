@@ -72,9 +72,8 @@ pub struct LogReader {
     query: Query,
     /// The files still to be read, oldest first.
     files: VecDeque<Source>,
-    /// The file that was read last. It stays open so that its inode number is not given to a new
-    /// file: by the number its successor is found.
-    last: Option<Source>,
+    /// The file that was read last, by which its successor is found.
+    last: Option<LogFile>,
     buffer: Vec<u8>,
     /// Where the first unread byte of `buffer` is.
     start: usize,
@@ -198,15 +197,16 @@ impl LogReader {
     /// Whether the first file will not grow any more.
     fn first_is_complete(&self) -> io::Result<bool> {
         let Some(first) = self.files.front() else { return Ok(true) };
-        if self.files.len() > 1 || matches!(first.input, Input::Gzip(_)) {
-            return Ok(true);
-        }
+        let inode = match &first.file {
+            LogFile::Plain { inode, .. } if self.files.len() == 1 => *inode,
+            _ => return Ok(true),
+        };
         // Without `follow` the file that was newest when we began is the last one.
-        Ok(self.query.follow && rotation::current_inode(&self.path)? != Some(first.origin))
+        Ok(self.query.follow && rotation::current_inode(&self.path)? != Some(inode))
     }
 
     fn next_file(&mut self) {
-        self.last = self.files.pop_front();
+        self.last = self.files.pop_front().map(|source| source.file);
         self.buffer.clear();
         self.start = 0;
         self.skipping = false;
@@ -215,11 +215,15 @@ impl LogReader {
     /// Opens the files that were begun after the last one read.
     fn open_successors(&mut self) -> io::Result<()> {
         let files = rotation::open_all(&self.path)?;
-        let known = self.last.as_ref().and_then(|last| {
-            // The newest match counts: compressed files may name a number that was used before.
-            files.iter().rposition(|file| file.origin == last.origin)
-        });
-        self.files = files.into_iter().skip(known.map_or(0, |at| at + 1)).map(Source::new).collect();
+        let mut read_before = 0;
+        if let Some(last) = &self.last {
+            for (index, file) in files.iter().enumerate() {
+                if last.is_same(file)? {
+                    read_before = index + 1;
+                }
+            }
+        }
+        self.files = files.into_iter().skip(read_before).map(Source::new).collect();
         Ok(())
     }
 
@@ -298,7 +302,7 @@ impl LogReader {
     fn pass_over_old_files(&mut self) -> io::Result<()> {
         let Some(since_ns) = self.query.since_ns else { return Ok(()) };
         while self.files.len() > 1 {
-            let Input::Plain(file) = &self.files[0].input else { return Ok(()) };
+            let LogFile::Plain { file, .. } = &self.files[0].file else { return Ok(()) };
             let metadata = file.metadata()?;
             let written_ns = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
             if written_ns >= since_ns {
@@ -334,35 +338,30 @@ fn deliver(query: &Query, entry: &Entry<'_>, each: &mut impl FnMut(&Entry<'_>)) 
 /// One file being read.
 #[derive(Debug)]
 struct Source {
-    input: Input,
-    /// The inode it was written as.
-    origin: u64,
+    file: LogFile,
+    /// Present for a compressed file once it is read.
+    decoder: Option<Box<MultiGzDecoder<BufReader<File>>>>,
     /// Entries to pass over first.
     skip: u64,
 }
 
-#[derive(Debug)]
-enum Input {
-    Plain(File),
-    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
-}
-
 impl Source {
     fn new(file: LogFile) -> Self {
-        let input = if file.gzip {
-            Input::Gzip(Box::new(MultiGzDecoder::new(BufReader::new(file.file))))
-        } else {
-            Input::Plain(file.file)
-        };
-        Self { input, origin: file.origin, skip: 0 }
+        Self { file, decoder: None, skip: 0 }
     }
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            let result = match &mut self.input {
-                Input::Plain(file) => file.read(into),
-                // A compressed file that was cut off gives what is left of it.
-                Input::Gzip(decoder) => decoder.read(into).or(Ok(0)),
+            let result = match &mut self.file {
+                LogFile::Plain { file, .. } => file.read(into),
+                LogFile::Gzip { file, .. } => {
+                    let decoder = match &mut self.decoder {
+                        Some(decoder) => decoder,
+                        none => none.insert(Box::new(MultiGzDecoder::new(BufReader::new(file.try_clone()?)))),
+                    };
+                    // A compressed file that was cut off gives what is left of it.
+                    decoder.read(into).or(Ok(0))
+                }
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -379,7 +378,7 @@ impl Source {
 
     /// Arranges that only the last `count` entries are read. Returns how many there are of them.
     fn keep_last(&mut self, driver: Driver, count: u64) -> io::Result<u64> {
-        if let Input::Plain(file) = &mut self.input {
+        if let LogFile::Plain { file, .. } = &mut self.file {
             let found = match driver {
                 Driver::JsonFile => Some(seek_to_last_lines(file, count)?),
                 Driver::Local => seek_to_last_records(file, count)?,
@@ -435,14 +434,9 @@ impl Source {
     }
 
     fn rewind(&mut self) -> io::Result<()> {
-        match &mut self.input {
-            Input::Plain(file) => file.seek(SeekFrom::Start(0)).map(|_| ()),
-            Input::Gzip(decoder) => {
-                let mut file = decoder.get_ref().get_ref().try_clone()?;
-                file.seek(SeekFrom::Start(0))?;
-                **decoder = MultiGzDecoder::new(BufReader::new(file));
-                Ok(())
-            }
+        self.decoder = None;
+        match &mut self.file {
+            LogFile::Plain { file, .. } | LogFile::Gzip { file, .. } => file.seek(SeekFrom::Start(0)).map(|_| ()),
         }
     }
 }

@@ -93,7 +93,7 @@ mod tests {
         let all = Format { timestamps: true, details: true, multiplexed: true };
         assert_eq!(
             rendered(line, all),
-            [&b"\x02\0\0\0\0\0\0\x35"[..], b"2026-11-22T10:00:00.120000000Z env=x,tag=a+b%2Fc hi\n"].concat()
+            [&b"\x02\0\0\0\0\0\0\x34"[..], b"2026-11-22T10:00:00.120000000Z env=x,tag=a+b%2Fc hi\n"].concat()
         );
         assert_eq!(rendered(line, Format::default()), b"hi\n");
         let bare = r#"{"log":"hi\n","stream":"stdout","time":"2026-11-22T10:00:00Z"}"#;
