@@ -1,0 +1,99 @@
+//! Where the daemon listens: `--host`, or the default sockets.
+
+use std::path::Path;
+
+use wharf_engine::config::DaemonConfig;
+use wharf_fault::{Error, Result};
+use wharf_server::{Address, Listener, TlsFiles};
+
+use crate::DEFAULT_SOCKET;
+
+/// Docker's socket, taken too when nobody else has it, so that other clients need no setting.
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+
+/// What to listen on.
+#[derive(Debug)]
+pub struct Addresses {
+    named: Vec<Address>,
+    /// Whether the addresses are our choice, so that a taken one is no error.
+    default: bool,
+}
+
+/// Reads and checks the addresses without touching any.
+pub fn addresses(config: &DaemonConfig) -> Result<Addresses> {
+    if config.hosts.is_empty() {
+        return Ok(Addresses { named: vec![Address::Unix(DEFAULT_SOCKET.into())], default: true });
+    }
+    let tls = config.tls || config.tlsverify;
+    let mut named = Vec::new();
+    for host in &config.hosts {
+        let address = Address::parse(host, tls).map_err(Error::from_fault)?;
+        // Refused here already, before the engine writes anything.
+        if let Address::Tcp(host_port) = &address
+            && !tls
+            && !config.allow_insecure_tcp
+            && !is_loopback(host_port)
+        {
+            return Err(Error::invalid(format!(
+                "tcp://{host_port} without TLS would make everybody who reaches it root on this host: \
+                 use --tlsverify with --tlscacert, --tlscert and --tlskey, a loopback address, or --allow-insecure-tcp"
+            )));
+        }
+        named.push(address);
+    }
+    Ok(Addresses { named, default: false })
+}
+
+/// Whether a literal address is a loopback one; names are judged when they are resolved.
+fn is_loopback(host_port: &str) -> bool {
+    let host = host_port.rsplit_once(':').map_or(host_port, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<std::net::IpAddr>().map_or(true, |address| address.is_loopback())
+}
+
+/// Binds them all.
+pub async fn open(addresses: &Addresses, config: &DaemonConfig) -> Result<Vec<Listener>> {
+    let gid = wharf_server::socket_group(&config.group, config.group_given).map_err(Error::from_fault)?;
+    let tls = if config.tls || config.tlsverify {
+        let files = TlsFiles {
+            certificate: config.tlscert.clone(),
+            key: config.tlskey.clone(),
+            client_authorities: config.tlsverify.then(|| config.tlscacert.clone()),
+        };
+        Some(files.load().map_err(Error::from_fault)?)
+    } else {
+        None
+    };
+    let mut inherited = None;
+    let mut listeners = Vec::new();
+    for address in &addresses.named {
+        match address {
+            Address::Unix(path) => listeners.push(Listener::unix(path, gid).await.map_err(Error::from_fault)?),
+            Address::Tcp(host_port) => {
+                let bound = Listener::tcp(host_port, tls.clone(), config.allow_insecure_tcp).await;
+                listeners.extend(bound.map_err(Error::from_fault)?);
+            }
+            Address::Systemd(which) => {
+                if inherited.is_some() {
+                    return Err(Error::invalid("only one fd:// address can be given"));
+                }
+                inherited = Some(());
+                listeners.extend(Listener::systemd(which, systemd_sockets(), tls.clone()).map_err(Error::from_fault)?);
+            }
+        }
+    }
+    if addresses.default {
+        match Listener::unix(Path::new(DOCKER_SOCKET), gid).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => tracing::info!(%error, "{DOCKER_SOCKET} is left to its owner"),
+        }
+    }
+    Ok(listeners)
+}
+
+/// The sockets a service manager passed, with their names (`sd_listen_fds_with_names(3)`).
+fn systemd_sockets() -> Vec<(String, std::os::fd::OwnedFd)> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    wharf_sys::fd::listen_fds().into_iter().map(|fd| (names.next().unwrap_or_default().to_owned(), fd)).collect()
+}
