@@ -10,9 +10,26 @@ use std::process::Command;
 
 fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("Cargo sets it"));
-    let workspace = manifest.ancestors().nth(2).expect("crates/wharf lies two levels below the workspace");
-    for watched in ["Cargo.toml", "Cargo.lock", "crates/shim", "crates/shim-protocol", "crates/logs", "crates/container-runtime", "crates/seccomp", "crates/oci", "crates/fault", "crates/sys"] {
-        println!("cargo::rerun-if-changed={}", workspace.join(watched).display());
+    let workspace = manifest
+        .ancestors()
+        .nth(2)
+        .expect("crates/wharf lies two levels below the workspace");
+    for watched in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "crates/shim",
+        "crates/shim-protocol",
+        "crates/logs",
+        "crates/container-runtime",
+        "crates/seccomp",
+        "crates/oci",
+        "crates/fault",
+        "crates/sys",
+    ] {
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join(watched).display()
+        );
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets it"));
     let program = build(workspace, &shim_target_dir(&out));
@@ -29,14 +46,28 @@ fn build(workspace: &Path, target_dir: &Path) -> PathBuf {
     let triple = env::var("TARGET").expect("Cargo sets it");
     let status = Command::new(env::var_os("CARGO").expect("Cargo sets it"))
         .current_dir(workspace)
-        .args(["build", "--package", "wharf-shim", "--bin", "wharf-shim", "--profile", "shim"])
+        .args([
+            "build",
+            "--package",
+            "wharf-shim",
+            "--bin",
+            "wharf-shim",
+            "--profile",
+            "shim",
+        ])
         .args(["--target", &triple])
         .arg("--target-dir")
         .arg(target_dir)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static")
+        .env(
+            "RUSTFLAGS",
+            "-C target-feature=+crt-static -C relocation-model=static",
+        )
         .status()
         .expect("cargo runs: it has started this script");
-    assert!(status.success(), "the shim does not build; its errors stand above");
+    assert!(
+        status.success(),
+        "the shim does not build; its errors stand above"
+    );
     target_dir.join(triple).join("shim").join("wharf-shim")
 }

@@ -29,10 +29,19 @@ impl<'h> Daemon<'h> {
     pub fn start_with(host: &'h Host, arguments: &[&str]) -> Self {
         let folder = host.join("engine");
         std::fs::create_dir_all(&folder).expect("scratch is writable");
-        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let arguments: Vec<String> = arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect();
         let child = spawn(host, &folder, &arguments);
         let client = crate::docker_client().unwrap_or_else(crate::wharf_binary);
-        Self { host, folder, arguments, child, client }
+        Self {
+            host,
+            folder,
+            arguments,
+            child,
+            client,
+        }
     }
 
     /// The socket's URL.
@@ -86,7 +95,8 @@ impl<'h> Daemon<'h> {
 
     /// Loads an image archive.
     pub fn load(&self, archive: &std::path::Path) {
-        self.docker(&["load", "--quiet", "--input", &archive.display().to_string()]).ok();
+        self.docker(&["load", "--quiet", "--input", &archive.display().to_string()])
+            .ok();
     }
 
     /// `kill -9` of the daemon alone; containers and shims live on.
@@ -97,15 +107,21 @@ impl<'h> Daemon<'h> {
 
     /// The same while clients still use it from other threads; [`Daemon::restart`] collects the remains.
     pub fn kill_shared(&self) {
-        let pid = std::fs::read_to_string(self.folder.join("wharf.pid")).expect("a running daemon has a pid file");
+        let pid = std::fs::read_to_string(self.folder.join("wharf.pid"))
+            .expect("a running daemon has a pid file");
         self.host.sh(&format!("kill -9 {}", pid.trim())).ok();
     }
 
     /// Orderly stop: SIGTERM, then the exit status.
     pub fn terminate(&mut self) -> i32 {
-        let pid = std::fs::read_to_string(self.folder.join("wharf.pid")).expect("a running daemon has a pid file");
+        let pid = std::fs::read_to_string(self.folder.join("wharf.pid"))
+            .expect("a running daemon has a pid file");
         self.host.sh(&format!("kill -TERM {}", pid.trim())).ok();
-        self.child.wait().ok().and_then(|status| status.code()).unwrap_or(-1)
+        self.child
+            .wait()
+            .ok()
+            .and_then(|status| status.code())
+            .unwrap_or(-1)
     }
 
     /// Starts it again on the same roots; returns when it answers.
@@ -152,7 +168,9 @@ fn spawn(host: &Host, folder: &std::path::Path, arguments: &[String]) -> Child {
     let mut child = command.spawn().expect("nsenter (util-linux) is installed");
     let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
     let mut line = String::new();
-    std::io::BufReader::new(stdout).read_line(&mut line).expect("the pipe is readable");
+    std::io::BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("the pipe is readable");
     assert_eq!(
         line.trim_end(),
         "ready",

@@ -35,7 +35,12 @@ pub fn busybox() -> PathBuf {
 pub fn debian() -> PathBuf {
     cached("debian", |folder| {
         let layer = tar_of(folder, "debian", &debian_root());
-        archive(folder, "debian:bookworm", &[layer], &json!({"Cmd": ["bash"]}))
+        archive(
+            folder,
+            "debian:bookworm",
+            &[layer],
+            &json!({"Cmd": ["bash"]}),
+        )
     })
 }
 
@@ -48,25 +53,39 @@ pub fn nginx() -> PathBuf {
             "ln -sf /dev/stdout /var/log/nginx/access.log; ln -sf /dev/stderr /var/log/nginx/error.log; \
              rm -f /var/www/html/*; echo '<h1>Welcome to nginx on Wharf</h1>' > /var/www/html/index.html",
         );
-        archive(folder, "nginx:latest", &layers, &json!({
-            "Cmd": ["nginx", "-g", "daemon off;"],
-            "ExposedPorts": {"80/tcp": {}},
-            "StopSignal": "SIGQUIT",
-        }))
+        archive(
+            folder,
+            "nginx:latest",
+            &layers,
+            &json!({
+                "Cmd": ["nginx", "-g", "daemon off;"],
+                "ExposedPorts": {"80/tcp": {}},
+                "StopSignal": "SIGQUIT",
+            }),
+        )
     })
 }
 
 /// redis on port 6379 with its data in the volume `/data`, 2 layers.
 pub fn redis() -> PathBuf {
     cached("redis", |folder| {
-        let layers = with_packages(folder, "redis-server", "mkdir -p /data; chown redis:redis /data");
-        archive(folder, "redis:latest", &layers, &json!({
-            "Cmd": ["redis-server", "--bind", "*", "--protected-mode", "no", "--dir", "/data", "--appendonly", "yes"],
-            "User": "redis",
-            "WorkingDir": "/data",
-            "Volumes": {"/data": {}},
-            "ExposedPorts": {"6379/tcp": {}},
-        }))
+        let layers = with_packages(
+            folder,
+            "redis-server",
+            "mkdir -p /data; chown redis:redis /data",
+        );
+        archive(
+            folder,
+            "redis:latest",
+            &layers,
+            &json!({
+                "Cmd": ["redis-server", "--bind", "*", "--protected-mode", "no", "--dir", "/data", "--appendonly", "yes"],
+                "User": "redis",
+                "WorkingDir": "/data",
+                "Volumes": {"/data": {}},
+                "ExposedPorts": {"6379/tcp": {}},
+            }),
+        )
     })
 }
 
@@ -80,14 +99,19 @@ pub fn postgres() -> PathBuf {
              echo 'host all all all trust' >> /etc/postgresql/15/main/pg_hba.conf; \
              rm -f /etc/postgresql/15/main/environment.tmp",
         );
-        archive(folder, "postgres:15", &layers, &json!({
-            "Cmd": ["/usr/lib/postgresql/15/bin/postgres", "-D", "/var/lib/postgresql/15/main",
-                    "-c", "config_file=/etc/postgresql/15/main/postgresql.conf"],
-            "User": "postgres",
-            "Volumes": {"/var/lib/postgresql": {}},
-            "ExposedPorts": {"5432/tcp": {}},
-            "StopSignal": "SIGINT",
-        }))
+        archive(
+            folder,
+            "postgres:15",
+            &layers,
+            &json!({
+                "Cmd": ["/usr/lib/postgresql/15/bin/postgres", "-D", "/var/lib/postgresql/15/main",
+                        "-c", "config_file=/etc/postgresql/15/main/postgresql.conf"],
+                "User": "postgres",
+                "Volumes": {"/var/lib/postgresql": {}},
+                "ExposedPorts": {"5432/tcp": {}},
+                "StopSignal": "SIGINT",
+            }),
+        )
     })
 }
 
@@ -111,12 +135,21 @@ pub fn many_files(files: usize) -> PathBuf {
             header.set_mode(0o644);
             header.set_mtime(1_700_000_000);
             header.set_cksum();
-            tar.append_data(&mut header, format!("data/{}/{}/file-{n}", n % 97, n % 31), content.as_slice())
-                .expect("scratch is writable");
+            tar.append_data(
+                &mut header,
+                format!("data/{}/{}/file-{n}", n % 97, n % 31),
+                content.as_slice(),
+            )
+            .expect("scratch is writable");
         }
         tar.finish().expect("scratch is writable");
         drop(tar);
-        archive(folder, &format!("files:{files}"), &[layer], &json!({"Cmd": ["none"]}))
+        archive(
+            folder,
+            &format!("files:{files}"),
+            &[layer],
+            &json!({"Cmd": ["none"]}),
+        )
     })
 }
 
@@ -124,10 +157,14 @@ pub fn many_files(files: usize) -> PathBuf {
 fn cached(name: &str, make: impl FnOnce(&Path) -> PathBuf) -> PathBuf {
     let folder = crate::fixture_folder();
     let done = folder.join(format!("{name}-{RECIPE}.tar"));
-    let lock = File::create(folder.join(format!("{name}.lock"))).expect("the target folder is writable");
+    let lock =
+        File::create(folder.join(format!("{name}.lock"))).expect("the target folder is writable");
     lock.lock().expect("the file system has locks");
     if !done.exists() {
-        let scratch = tempfile::Builder::new().prefix("making-").tempdir_in(&folder).expect("the target folder is writable");
+        let scratch = tempfile::Builder::new()
+            .prefix("making-")
+            .tempdir_in(&folder)
+            .expect("the target folder is writable");
         std::fs::rename(make(scratch.path()), &done).expect("same file system");
     }
     done
@@ -137,13 +174,16 @@ fn cached(name: &str, make: impl FnOnce(&Path) -> PathBuf) -> PathBuf {
 fn debian_root() -> PathBuf {
     let folder = crate::fixture_folder();
     let root = folder.join(format!("debian-root-{RECIPE}"));
-    let lock = File::create(folder.join("debian-root.lock")).expect("the target folder is writable");
+    let lock =
+        File::create(folder.join("debian-root.lock")).expect("the target folder is writable");
     lock.lock().expect("the file system has locks");
     if !root.exists() {
         let scratch = folder.join("debian-root-making");
         shell("rm -rf \"$0\"", &[&scratch]);
         let mut debootstrap = Command::new("debootstrap");
-        debootstrap.args(["--variant=minbase", "bookworm"]).arg(&scratch);
+        debootstrap
+            .args(["--variant=minbase", "bookworm"])
+            .arg(&scratch);
         if let Some(mirror) = debian_mirror() {
             debootstrap.arg(mirror);
         }
@@ -160,9 +200,17 @@ fn debian_mirror() -> Option<String> {
     for entry in std::fs::read_dir("/etc/apt/sources.list.d").ok()?.flatten() {
         texts.push(std::fs::read_to_string(entry.path()).unwrap_or_default());
     }
-    texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with('#')).find_map(|line| {
-        line.split_whitespace().find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian")).map(str::to_owned)
-    })
+    texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .find_map(|line| {
+            line.split_whitespace()
+                .find(|word| {
+                    word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian")
+                })
+                .map(str::to_owned)
+        })
 }
 
 /// The Debian layer and one with `packages` installed and `finish` run on top.
@@ -179,15 +227,31 @@ fn with_packages(folder: &Path, packages: &str, finish: &str) -> Vec<PathBuf> {
         umount merged/dev merged/proc merged; rm -rf upper/dev upper/etc/resolv.conf; \
         find upper -type c -delete; rm -rf upper/run/lock";
     let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "sh", "-c", script]).arg(folder).arg(&base).arg(packages).arg(finish);
+    unshare
+        .args(["--mount", "sh", "-c", script])
+        .arg(folder)
+        .arg(&base)
+        .arg(packages)
+        .arg(finish);
     run(unshare, None).ok();
-    vec![tar_of(folder, "base", &base), tar_of(folder, "packages", &folder.join("upper"))]
+    vec![
+        tar_of(folder, "base", &base),
+        tar_of(folder, "packages", &folder.join("upper")),
+    ]
 }
 
 fn tar_of(folder: &Path, name: &str, root: &Path) -> PathBuf {
     let layer = folder.join(format!("{name}.layer.tar"));
     let mut tar = Command::new("tar");
-    tar.args(["--create", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--sort=name", "--exclude=./dev/*", "--file"]);
+    tar.args([
+        "--create",
+        "--numeric-owner",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--sort=name",
+        "--exclude=./dev/*",
+        "--file",
+    ]);
     tar.arg(&layer).arg("--directory").arg(root).arg(".");
     run(tar, None).ok();
     layer
@@ -197,7 +261,10 @@ fn tar_of(folder: &Path, name: &str, root: &Path) -> PathBuf {
 fn archive(folder: &Path, name: &str, layers: &[PathBuf], config: &Value) -> PathBuf {
     let mut config = config.clone();
     config["Env"] = json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
-    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", sha256_of_file(layer))).collect();
+    let diff_ids: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", sha256_of_file(layer)))
+        .collect();
     let image = json!({
         "architecture": architecture(),
         "os": "linux",
@@ -208,7 +275,9 @@ fn archive(folder: &Path, name: &str, layers: &[PathBuf], config: &Value) -> Pat
     });
     let image = serde_json::to_vec(&image).expect("plain JSON");
     let config_name = format!("{}.json", hex(&Sha256::digest(&image)));
-    let layer_names: Vec<String> = (0..layers.len()).map(|n| format!("layer-{n}/layer.tar")).collect();
+    let layer_names: Vec<String> = (0..layers.len())
+        .map(|n| format!("layer-{n}/layer.tar"))
+        .collect();
     let manifest = json!([{"Config": config_name, "RepoTags": [name], "Layers": layer_names}]);
 
     let path = folder.join("image.tar");
@@ -216,10 +285,17 @@ fn archive(folder: &Path, name: &str, layers: &[PathBuf], config: &Value) -> Pat
     append_bytes(&mut tar, &config_name, &image);
     for (layer, name) in layers.iter().zip(&layer_names) {
         let mut file = File::open(layer).expect("just written");
-        tar.append_file(name, &mut file).expect("scratch is writable");
+        tar.append_file(name, &mut file)
+            .expect("scratch is writable");
     }
-    append_bytes(&mut tar, "manifest.json", &serde_json::to_vec(&manifest).expect("plain JSON"));
-    tar.into_inner().and_then(|mut file| file.flush()).expect("scratch is writable");
+    append_bytes(
+        &mut tar,
+        "manifest.json",
+        &serde_json::to_vec(&manifest).expect("plain JSON"),
+    );
+    tar.into_inner()
+        .and_then(|mut file| file.flush())
+        .expect("scratch is writable");
     path
 }
 
@@ -228,7 +304,8 @@ fn append_bytes(tar: &mut tar::Builder<File>, name: &str, bytes: &[u8]) {
     header.set_size(bytes.len() as u64);
     header.set_mode(0o644);
     header.set_cksum();
-    tar.append_data(&mut header, name, bytes).expect("scratch is writable");
+    tar.append_data(&mut header, name, bytes)
+        .expect("scratch is writable");
 }
 
 fn architecture() -> &'static str {

@@ -18,7 +18,10 @@ pub struct Host {
 impl Host {
     /// A host with loopback up, an empty `/run`, and no other network.
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(scratch_root()).expect("scratch is writable");
+        let folder = tempfile::Builder::new()
+            .prefix("wharf-test-")
+            .tempdir_in(scratch_root())
+            .expect("scratch is writable");
         let ready = folder.path().join("ready");
         let script = format!(
             "set -e; ip link set lo up; mount -t tmpfs tmpfs /run; mkdir -p /run/lock; \
@@ -28,9 +31,24 @@ impl Host {
         );
         let fifo = folder.path().join("ready");
         run(command("mkfifo", &[&fifo.display().to_string()]), None).ok();
-        let script = script.replace(&format!("touch {}", ready.display()), &format!("echo > {}", ready.display()));
+        let script = script.replace(
+            &format!("touch {}", ready.display()),
+            &format!("echo > {}", ready.display()),
+        );
         let holder = Command::new("unshare")
-            .args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL", "--mount-proc", "sh", "-c", &script])
+            .args([
+                "--net",
+                "--mount",
+                "--pid",
+                "--ipc",
+                "--uts",
+                "--fork",
+                "--kill-child=SIGKILL",
+                "--mount-proc",
+                "sh",
+                "-c",
+                &script,
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -41,9 +59,17 @@ impl Host {
         let children = format!("/proc/{0}/task/{0}/children", holder.id());
         let init_pid = std::fs::read_to_string(children)
             .ok()
-            .and_then(|list| list.split_whitespace().next().and_then(|pid| pid.parse().ok()))
+            .and_then(|list| {
+                list.split_whitespace()
+                    .next()
+                    .and_then(|pid| pid.parse().ok())
+            })
             .expect("unshare --fork has one child");
-        Self { holder, init_pid, folder }
+        Self {
+            holder,
+            init_pid,
+            folder,
+        }
     }
 
     /// Scratch folder, the same path inside and outside.
@@ -60,7 +86,16 @@ impl Host {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .args(["--target", &self.init_pid.to_string(), "--net", "--mount", "--pid", "--ipc", "--uts", "--"])
+            .args([
+                "--target",
+                &self.init_pid.to_string(),
+                "--net",
+                "--mount",
+                "--pid",
+                "--ipc",
+                "--uts",
+                "--",
+            ])
             .arg(program)
             // The machine's own engine settings must not leak into the tests.
             .env_remove("DOCKER_HOST")
@@ -80,14 +115,31 @@ impl Host {
     /// Fetches a page from inside; retries while nothing listens yet, as a user's browser would.
     pub fn fetch(&self, url: &str) -> Output {
         let mut command = self.command("curl");
-        command.args(["--silent", "--show-error", "--fail", "--globoff", "--max-time", "20", "--retry", "40", "--retry-delay", "0", "--retry-max-time", "20"]);
+        command.args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--globoff",
+            "--max-time",
+            "20",
+            "--retry",
+            "40",
+            "--retry-delay",
+            "0",
+            "--retry-max-time",
+            "20",
+        ]);
         command.args(["--retry-connrefused", "--retry-all-errors", url]);
         run(command, None)
     }
 
     /// The cgroup below which this host's daemons put their containers.
     pub fn cgroup_parent(&self) -> String {
-        let name = self.folder.path().file_name().expect("a scratch folder has a name");
+        let name = self
+            .folder
+            .path()
+            .file_name()
+            .expect("a scratch folder has a name");
         format!("/{}", name.to_string_lossy())
     }
 
@@ -108,7 +160,8 @@ impl Drop for Host {
         // `--kill-child` ends PID 1 with unshare, and the kernel everything else with PID 1.
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.init_pid).unwrap_or(0));
         if let Some(pid) = pid {
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+            // It may have ended already.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         drop(self.holder.wait());
         remove_cgroups(&self.cgroup_parent());
@@ -148,7 +201,9 @@ pub fn cgroup_hierarchies() -> Vec<PathBuf> {
 }
 
 fn remove_tree(path: &Path) {
-    let Ok(entries) = std::fs::read_dir(path) else { return };
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return;
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_tree(&entry.path());

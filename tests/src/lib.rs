@@ -20,7 +20,9 @@ static CHOSEN_BINARY: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
 
 /// Makes [`wharf_binary`] answer `path` from now on.
 pub fn set_binary(path: PathBuf) {
-    CHOSEN_BINARY.set(path).expect("the binary is chosen once, before anything runs");
+    CHOSEN_BINARY
+        .set(path)
+        .expect("the binary is chosen once, before anything runs");
 }
 
 /// The `wharf` binary under test: the chosen one, `WHARF_BINARY`, or the one built beside this test.
@@ -33,21 +35,32 @@ pub fn wharf_binary() -> PathBuf {
     }
     let test = std::env::current_exe().expect("a running program has a path");
     // <target>/<triple>/<profile>/deps/<test>-<hash>
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("tests live in deps/");
+    let profile = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("tests live in deps/");
     let binary = profile.join("wharf");
-    assert!(binary.exists(), "{} is missing: build it with `cargo build -p wharf` first", binary.display());
+    assert!(
+        binary.exists(),
+        "{} is missing: build it with `cargo build -p wharf` first",
+        binary.display()
+    );
     binary
 }
 
 /// The reference `docker` client, when this machine has one of the version the tests speak to.
 pub fn docker_client() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("docker")).find(|candidate| {
-        std::process::Command::new(candidate)
-            .arg("--version")
-            .output()
-            .is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("Docker version 28."))
-    })
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("docker"))
+        .find(|candidate| {
+            std::process::Command::new(candidate)
+                .arg("--version")
+                .output()
+                .is_ok_and(|out| {
+                    String::from_utf8_lossy(&out.stdout).contains("Docker version 28.")
+                })
+        })
 }
 
 /// Where images made once are kept for the next run: `<target>/fixtures`.
@@ -61,7 +74,10 @@ fn wharf_target() -> PathBuf {
     if let Some(path) = std::env::var_os("CARGO_TARGET_DIR") {
         return PathBuf::from(path);
     }
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").join("target")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
+        .join("target")
 }
 
 /// Notes that a test could not run here and why; the caller returns right after.
@@ -69,7 +85,11 @@ pub fn skip(test: &str, reason: &str) {
     use std::io::Write as _;
     eprintln!("skipped: {test}: {reason}");
     if let Some(path) = std::env::var_os("WHARF_TEST_SKIPS") {
-        let mut file = std::fs::File::options().create(true).append(true).open(path).expect("the skip list is writable");
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("the skip list is writable");
         writeln!(file, "{test}: {reason}").expect("the skip list is writable");
     }
 }

@@ -19,7 +19,11 @@ pub struct Output {
 /// Runs `command` to its end, feeding it `input`.
 pub fn run(mut command: Command, input: Option<&[u8]>) -> Output {
     let text = format!("{command:?}");
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdin(if input.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -31,7 +35,9 @@ pub fn run(mut command: Command, input: Option<&[u8]>) -> Output {
         // A command that does not read all its input is no failure of the test.
         std::thread::spawn(move || drop(stdin.write_all(&bytes)))
     });
-    let out = child.wait_with_output().expect("a started child can be waited for");
+    let out = child
+        .wait_with_output()
+        .expect("a started child can be waited for");
     if let Some(feeder) = feeder {
         feeder.join().expect("the feeding thread does not panic");
     }
@@ -40,7 +46,10 @@ pub fn run(mut command: Command, input: Option<&[u8]>) -> Output {
         command: text,
         stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
-        code: out.status.code().unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0)),
+        code: out
+            .status
+            .code()
+            .unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0)),
     }
 }
 
@@ -68,7 +77,9 @@ impl Output {
         assert!(
             self.stdout.contains(needle),
             "`{needle}` expected on stdout of {}\n--- stdout\n{}\n--- stderr\n{}",
-            self.command, self.stdout, self.stderr
+            self.command,
+            self.stdout,
+            self.stderr
         );
         self
     }
@@ -76,7 +87,12 @@ impl Output {
     /// Expects that `needle` is not on standard output.
     #[track_caller]
     pub fn never_says(self, needle: &str) -> Self {
-        assert!(!self.stdout.contains(needle), "`{needle}` not expected on stdout of {}\n{}", self.command, self.stdout);
+        assert!(
+            !self.stdout.contains(needle),
+            "`{needle}` not expected on stdout of {}\n{}",
+            self.command,
+            self.stdout
+        );
         self
     }
 
@@ -86,7 +102,9 @@ impl Output {
         assert!(
             self.stderr.contains(needle),
             "`{needle}` expected on stderr of {}\n--- stdout\n{}\n--- stderr\n{}",
-            self.command, self.stdout, self.stderr
+            self.command,
+            self.stdout,
+            self.stderr
         );
         self
     }
@@ -94,7 +112,13 @@ impl Output {
     /// Expects exactly this on standard output, trailing white space aside.
     #[track_caller]
     pub fn is(self, expected: &str) -> Self {
-        assert_eq!(self.stdout.trim_end(), expected, "stdout of {}\n--- stderr\n{}", self.command, self.stderr);
+        assert_eq!(
+            self.stdout.trim_end(),
+            expected,
+            "stdout of {}\n--- stderr\n{}",
+            self.command,
+            self.stderr
+        );
         self
     }
 

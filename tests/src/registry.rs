@@ -35,10 +35,17 @@ impl<'h> Registry<'h> {
             "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {data}}}\nhttp:\n  addr: 127.0.0.1:{port}\n",
             data = folder.join("data").display()
         );
-        let name = if access == Access::Tls { "localhost" } else { "127.0.0.1" };
+        let name = if access == Access::Tls {
+            "localhost"
+        } else {
+            "127.0.0.1"
+        };
         if access == Access::Tls {
             make_certificates(&folder);
-            config.push_str(&format!("  tls: {{certificate: {0}/cert.pem, key: {0}/key.pem}}\n", folder.display()));
+            config.push_str(&format!(
+                "  tls: {{certificate: {0}/cert.pem, key: {0}/key.pem}}\n",
+                folder.display()
+            ));
             let trusted = std::path::PathBuf::from(format!("/etc/docker/certs.d/localhost:{port}"));
             // The host's /etc is the machine's: give it a certs.d of its own.
             host.sh(&format!(
@@ -51,9 +58,14 @@ impl<'h> Registry<'h> {
             .ok();
         }
         if access != Access::Plain {
-            let line = run(command("htpasswd", &["-Bbn", "wharf", "secret"]), None).ok().stdout;
+            let line = run(command("htpasswd", &["-Bbn", "wharf", "secret"]), None)
+                .ok()
+                .stdout;
             std::fs::write(folder.join("htpasswd"), line).expect("scratch is writable");
-            config.push_str(&format!("auth:\n  htpasswd: {{realm: wharf-test, path: {}}}\n", folder.join("htpasswd").display()));
+            config.push_str(&format!(
+                "auth:\n  htpasswd: {{realm: wharf-test, path: {}}}\n",
+                folder.join("htpasswd").display()
+            ));
         }
         let config_file = folder.join("config.yml");
         std::fs::write(&config_file, config).expect("scratch is writable");
@@ -66,28 +78,61 @@ impl<'h> Registry<'h> {
             .stderr(std::fs::File::create(folder.join("log")).expect("scratch is writable"))
             .spawn()
             .expect("docker-registry is installed");
-        let registry = Self { host, address: format!("{name}:{port}"), access, child };
+        let registry = Self {
+            host,
+            address: format!("{name}:{port}"),
+            access,
+            child,
+        };
         registry.wait_until_it_answers(&folder);
         registry
     }
 
     fn wait_until_it_answers(&self, folder: &std::path::Path) {
-        let scheme = if self.access == Access::Tls { "https" } else { "http" };
+        let scheme = if self.access == Access::Tls {
+            "https"
+        } else {
+            "http"
+        };
         let mut curl = self.host.command("curl");
-        curl.args(["--silent", "--output", "/dev/null", "--insecure", "--retry", "100", "--retry-delay", "0", "--retry-max-time", "20", "--retry-connrefused"]);
+        curl.args([
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--insecure",
+            "--retry",
+            "100",
+            "--retry-delay",
+            "0",
+            "--retry-max-time",
+            "20",
+            "--retry-connrefused",
+        ]);
         curl.arg(format!("{scheme}://{}/v2/", self.address));
         let answer = run(curl, None);
-        assert_eq!(answer.code, 0, "registry: {}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+        assert_eq!(
+            answer.code,
+            0,
+            "registry: {}",
+            std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+        );
     }
 
     /// Copies a docker archive into the registry with skopeo, as `<repository>:<tag>`.
     pub fn push_archive(&self, archive: &std::path::Path, name: &str) -> Output {
         let mut skopeo = self.host.command("skopeo");
-        skopeo.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]);
+        skopeo.args([
+            "copy",
+            "--quiet",
+            "--insecure-policy",
+            "--dest-tls-verify=false",
+        ]);
         if self.access != Access::Plain {
             skopeo.args(["--dest-creds", "wharf:secret"]);
         }
-        skopeo.arg(format!("docker-archive:{}", archive.display())).arg(format!("docker://{}/{name}", self.address));
+        skopeo
+            .arg(format!("docker-archive:{}", archive.display()))
+            .arg(format!("docker://{}/{name}", self.address));
         run(skopeo, None)
     }
 }

@@ -9,10 +9,18 @@ type Wrong<'a> = (&'a [&'a str], i32, &'a str);
 /// Everything a half-done command could leave.
 fn traces(daemon: &Daemon<'_>) -> String {
     let mut text = String::new();
-    for arguments in [&["ps", "-aq"][..], &["volume", "ls", "-q"], &["network", "ls", "-q"], &["images", "-aq"]] {
+    for arguments in [
+        &["ps", "-aq"][..],
+        &["volume", "ls", "-q"],
+        &["network", "ls", "-q"],
+        &["images", "-aq"],
+    ] {
         text.push_str(&daemon.wharf(arguments).ok().stdout);
     }
-    let find = format!("cd {} && find data/containers* data/volumes exec/containers 2>/dev/null | sort; ip -o link | grep -c veth", daemon.host.join("engine").display());
+    let find = format!(
+        "cd {} && find data/containers* data/volumes exec/containers 2>/dev/null | sort; ip -o link | grep -c veth",
+        daemon.host.join("engine").display()
+    );
     text.push_str(&daemon.host.sh(&find).stdout);
     text
 }
@@ -23,7 +31,11 @@ fn try_all(daemon: &Daemon<'_>, wrongs: &[Wrong<'_>]) {
         // Both clients must end alike.
         daemon.docker(arguments).code(*code).complains(message);
         daemon.wharf(arguments).code(*code).complains(message);
-        assert_eq!(traces(daemon), before, "{arguments:?} left something behind");
+        assert_eq!(
+            traces(daemon),
+            before,
+            "{arguments:?} left something behind"
+        );
     }
 }
 
@@ -32,79 +44,247 @@ fn containers() {
     let host = Host::new();
     let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
-    daemon.wharf(&["run", "-d", "--name", "taken", "-p", "8080:80", "busybox", "sleep", "100000"]).ok();
-    daemon.wharf(&["create", "--name", "resting", "busybox", "true"]).ok();
+    daemon
+        .wharf(&[
+            "run", "-d", "--name", "taken", "-p", "8080:80", "busybox", "sleep", "100000",
+        ])
+        .ok();
+    daemon
+        .wharf(&["create", "--name", "resting", "busybox", "true"])
+        .ok();
     // The pool of network namespaces is filled in the background: the first start triggers it.
     daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
     let missing = host.join("no-such-folder").display().to_string();
     let missing_mount = format!("type=bind,source={missing},target=/x");
     let missing_env = format!("{missing}/env");
-    try_all(&daemon, &[
-        (&["run", "--rm", "--pull", "never", "unknown-image"], 125, "No such image: unknown-image:latest"),
-        (&["create", "--pull", "never", "unknown-image"], 1, "No such image: unknown-image:latest"),
-        (&["run", "-d", "UPPER"], 125, "must be lowercase"),
-        (&["run", "--name", "taken", "busybox"], 125, "is already in use by container"),
-        (&["run", "--name", "bad/name", "busybox"], 125, "Invalid container name"),
-        (&["run", "--rm", "-p", "8080:80", "busybox"], 125, "port is already allocated"),
-        (&["run", "--rm", "-p", "70000:80", "busybox"], 125, "invalid"),
-        (&["run", "--rm", "--frobnicate", "busybox"], 125, "unknown flag: --frobnicate"),
-        (&["run"], 125, "requires at least 1 argument"),
-        (&["run", "--rm", "--mount", &missing_mount, "busybox", "true"], 125, "bind source path does not exist"),
-        (&["run", "--rm", "--env-file", &missing_env, "busybox", "true"], 125, "no such file or directory"),
-        (&["run", "--rm", "-m", "1m", "busybox", "true"], 125, "Minimum memory limit allowed is 6MB"),
-        (&["run", "--rm", "--cpus", "1000", "busybox", "true"], 125, "range of CPUs is from 0.01 to"),
-        (&["run", "--rm", "--ulimit", "nofile=x", "busybox", "true"], 125, "invalid"),
-        (&["run", "--rm", "--restart", "always", "busybox", "true"], 125, "conflicting options"),
-        (&["run", "--rm", "--network", "no-such-net", "busybox", "true"], 125, "network no-such-net not found"),
-        (&["run", "--rm", "--runtime", "no-such", "busybox", "true"], 125, "no-such"),
-        (&["run", "--rm", "--log-driver", "no-such", "busybox", "true"], 125, "no-such"),
-        (&["run", "--rm", "--log-opt", "frob=1", "busybox", "true"], 125, "unknown log opt 'frob'"),
-        (&["run", "--rm", "--cap-add", "NOPE", "busybox", "true"], 125, "invalid"),
-        (&["run", "--rm", "--security-opt", "frob=1", "busybox", "true"], 125, "frob"),
-        (&["run", "--rm", "--sysctl", "kernel.panic=1", "busybox", "true"], 125, "kernel.panic"),
-        (&["run", "--rm", "--device", "/dev/no-such", "busybox", "true"], 125, "/dev/no-such"),
-        (&["run", "--rm", "-u", "ghost", "busybox", "true"], 125, "unable to find user ghost"),
-        (&["run", "--rm", "-v", "relative/path:/x", "busybox", "true"], 125, "includes invalid characters for a local volume name"),
-        (&["run", "--rm", "-v", "/x:y", "busybox", "true"], 125, "invalid"),
-        (&["run", "--rm", "--tmpfs", "relative", "busybox", "true"], 125, "relative"),
-        (&["run", "--rm", "-w", "relative", "busybox", "true"], 125, "relative"),
-        (&["run", "--rm", "busybox", "no-such-program"], 127, "executable file not found in $PATH"),
-        (&["run", "--rm", "busybox", "/no/such/program"], 127, "no such file or directory"),
-        (&["run", "--rm", "busybox", "/etc"], 126, ""),
-        (&["run", "--rm", "--stop-signal", "SIGNOPE", "busybox", "true"], 125, "SIGNOPE"),
-        (&["start", "ghost"], 1, "No such container: ghost"),
-        (&["stop", "ghost"], 1, "No such container: ghost"),
-        (&["kill", "resting"], 1, "is not running"),
-        (&["kill", "-s", "NOPE", "taken"], 1, "Invalid signal: NOPE"),
-        (&["pause", "resting"], 1, "is not running"),
-        (&["unpause", "taken"], 1, "is not paused"),
-        (&["exec", "resting", "true"], 1, "is not running"),
-        (&["exec", "taken", "no-such-program"], 127, "executable file not found in $PATH"),
-        (&["exec", "-u", "ghost", "taken", "true"], 126, "unable to find user ghost"),
-        (&["attach", "resting"], 1, "cannot attach to a stopped container"),
-        (&["rm", "taken"], 1, "cannot remove"),
-        (&["rm", "ghost"], 1, "No such container: ghost"),
-        (&["rename", "resting", "taken"], 1, "is already in use by container"),
-        (&["inspect", "ghost"], 1, "No such object: ghost"),
-        (&["logs", "ghost"], 1, "No such container: ghost"),
-        (&["logs", "--tail", "x", "taken"], 1, ""),
-        (&["port", "taken", "81"], 1, "no public port '81"),
-        (&["top", "resting"], 1, "is not running"),
-        (&["wait", "ghost"], 1, "No such container: ghost"),
-        (&["ps", "--filter", "nope=x"], 1, "nope"),
-        (&["ps", "--format", "{{.Nope}}"], 1, "Nope"),
-        (&["ps", "--format", "{{"], 64, "unclosed action"),
-        (&["network", "create", "--subnet", "nonsense", "net"], 1, "nonsense"),
-        (&["network", "create", "bridge"], 1, "already exists"),
-        (&["network", "rm", "bridge"], 1, "pre-defined network"),
-        (&["network", "rm", "ghost"], 1, "network ghost not found"),
-        (&["network", "connect", "ghost", "taken"], 1, "network ghost not found"),
-        (&["network", "create", "-d", "no-such-driver", "net"], 1, "no-such-driver"),
-        (&["volume", "inspect", "ghost"], 1, "no such volume"),
-        (&["volume", "rm", "ghost"], 1, "no such volume"),
-        (&["volume", "create", "-d", "no-such-driver", "v"], 1, "no-such-driver"),
-        (&["volume", "create", "--opt", "nonsense=1", "v"], 1, "nonsense"),
-    ]);
+    try_all(
+        &daemon,
+        &[
+            (
+                &["run", "--rm", "--pull", "never", "unknown-image"],
+                125,
+                "No such image: unknown-image:latest",
+            ),
+            (
+                &["create", "--pull", "never", "unknown-image"],
+                1,
+                "No such image: unknown-image:latest",
+            ),
+            (&["run", "-d", "UPPER"], 125, "must be lowercase"),
+            (
+                &["run", "--name", "taken", "busybox"],
+                125,
+                "is already in use by container",
+            ),
+            (
+                &["run", "--name", "bad/name", "busybox"],
+                125,
+                "Invalid container name",
+            ),
+            (
+                &["run", "--rm", "-p", "8080:80", "busybox"],
+                125,
+                "port is already allocated",
+            ),
+            (
+                &["run", "--rm", "-p", "70000:80", "busybox"],
+                125,
+                "invalid",
+            ),
+            (
+                &["run", "--rm", "--frobnicate", "busybox"],
+                125,
+                "unknown flag: --frobnicate",
+            ),
+            (&["run"], 125, "requires at least 1 argument"),
+            (
+                &["run", "--rm", "--mount", &missing_mount, "busybox", "true"],
+                125,
+                "bind source path does not exist",
+            ),
+            (
+                &["run", "--rm", "--env-file", &missing_env, "busybox", "true"],
+                125,
+                "no such file or directory",
+            ),
+            (
+                &["run", "--rm", "-m", "1m", "busybox", "true"],
+                125,
+                "Minimum memory limit allowed is 6MB",
+            ),
+            (
+                &["run", "--rm", "--cpus", "1000", "busybox", "true"],
+                125,
+                "range of CPUs is from 0.01 to",
+            ),
+            (
+                &["run", "--rm", "--ulimit", "nofile=x", "busybox", "true"],
+                125,
+                "invalid",
+            ),
+            (
+                &["run", "--rm", "--restart", "always", "busybox", "true"],
+                125,
+                "conflicting options",
+            ),
+            (
+                &["run", "--rm", "--network", "no-such-net", "busybox", "true"],
+                125,
+                "network no-such-net not found",
+            ),
+            (
+                &["run", "--rm", "--runtime", "no-such", "busybox", "true"],
+                125,
+                "no-such",
+            ),
+            (
+                &["run", "--rm", "--log-driver", "no-such", "busybox", "true"],
+                125,
+                "no-such",
+            ),
+            (
+                &["run", "--rm", "--log-opt", "frob=1", "busybox", "true"],
+                125,
+                "unknown log opt 'frob'",
+            ),
+            (
+                &["run", "--rm", "--cap-add", "NOPE", "busybox", "true"],
+                125,
+                "invalid",
+            ),
+            (
+                &["run", "--rm", "--security-opt", "frob=1", "busybox", "true"],
+                125,
+                "frob",
+            ),
+            (
+                &[
+                    "run",
+                    "--rm",
+                    "--sysctl",
+                    "kernel.panic=1",
+                    "busybox",
+                    "true",
+                ],
+                125,
+                "kernel.panic",
+            ),
+            (
+                &["run", "--rm", "--device", "/dev/no-such", "busybox", "true"],
+                125,
+                "/dev/no-such",
+            ),
+            (
+                &["run", "--rm", "-u", "ghost", "busybox", "true"],
+                125,
+                "unable to find user ghost",
+            ),
+            (
+                &["run", "--rm", "-v", "relative/path:/x", "busybox", "true"],
+                125,
+                "includes invalid characters for a local volume name",
+            ),
+            (
+                &["run", "--rm", "-v", "/x:y", "busybox", "true"],
+                125,
+                "invalid",
+            ),
+            (
+                &["run", "--rm", "--tmpfs", "relative", "busybox", "true"],
+                125,
+                "relative",
+            ),
+            (
+                &["run", "--rm", "-w", "relative", "busybox", "true"],
+                125,
+                "relative",
+            ),
+            (
+                &["run", "--rm", "busybox", "no-such-program"],
+                127,
+                "executable file not found in $PATH",
+            ),
+            (
+                &["run", "--rm", "busybox", "/no/such/program"],
+                127,
+                "no such file or directory",
+            ),
+            (&["run", "--rm", "busybox", "/etc"], 126, ""),
+            (
+                &["run", "--rm", "--stop-signal", "SIGNOPE", "busybox", "true"],
+                125,
+                "SIGNOPE",
+            ),
+            (&["start", "ghost"], 1, "No such container: ghost"),
+            (&["stop", "ghost"], 1, "No such container: ghost"),
+            (&["kill", "resting"], 1, "is not running"),
+            (&["kill", "-s", "NOPE", "taken"], 1, "Invalid signal: NOPE"),
+            (&["pause", "resting"], 1, "is not running"),
+            (&["unpause", "taken"], 1, "is not paused"),
+            (&["exec", "resting", "true"], 1, "is not running"),
+            (
+                &["exec", "taken", "no-such-program"],
+                127,
+                "executable file not found in $PATH",
+            ),
+            (
+                &["exec", "-u", "ghost", "taken", "true"],
+                126,
+                "unable to find user ghost",
+            ),
+            (
+                &["attach", "resting"],
+                1,
+                "cannot attach to a stopped container",
+            ),
+            (&["rm", "taken"], 1, "cannot remove"),
+            (&["rm", "ghost"], 1, "No such container: ghost"),
+            (
+                &["rename", "resting", "taken"],
+                1,
+                "is already in use by container",
+            ),
+            (&["inspect", "ghost"], 1, "No such object: ghost"),
+            (&["logs", "ghost"], 1, "No such container: ghost"),
+            (&["logs", "--tail", "x", "taken"], 1, ""),
+            (&["port", "taken", "81"], 1, "no public port '81"),
+            (&["top", "resting"], 1, "is not running"),
+            (&["wait", "ghost"], 1, "No such container: ghost"),
+            (&["ps", "--filter", "nope=x"], 1, "nope"),
+            (&["ps", "--format", "{{.Nope}}"], 1, "Nope"),
+            (&["ps", "--format", "{{"], 64, "unclosed action"),
+            (
+                &["network", "create", "--subnet", "nonsense", "net"],
+                1,
+                "nonsense",
+            ),
+            (&["network", "create", "bridge"], 1, "already exists"),
+            (&["network", "rm", "bridge"], 1, "pre-defined network"),
+            (&["network", "rm", "ghost"], 1, "network ghost not found"),
+            (
+                &["network", "connect", "ghost", "taken"],
+                1,
+                "network ghost not found",
+            ),
+            (
+                &["network", "create", "-d", "no-such-driver", "net"],
+                1,
+                "no-such-driver",
+            ),
+            (&["volume", "inspect", "ghost"], 1, "no such volume"),
+            (&["volume", "rm", "ghost"], 1, "no such volume"),
+            (
+                &["volume", "create", "-d", "no-such-driver", "v"],
+                1,
+                "no-such-driver",
+            ),
+            (
+                &["volume", "create", "--opt", "nonsense=1", "v"],
+                1,
+                "nonsense",
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -112,30 +292,47 @@ fn images() {
     let host = Host::new();
     let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
-    daemon.wharf(&["run", "-d", "--name", "user", "busybox", "sleep", "100000"]).ok();
+    daemon
+        .wharf(&["run", "-d", "--name", "user", "busybox", "sleep", "100000"])
+        .ok();
     let garbage = host.join("garbage.tar");
-    std::fs::write(&garbage, b"this is no archive at all, but it is long enough to look at".repeat(100)).unwrap();
+    std::fs::write(
+        &garbage,
+        b"this is no archive at all, but it is long enough to look at".repeat(100),
+    )
+    .unwrap();
     let torn = host.join("torn.tar");
     let whole = std::fs::read(fixtures::busybox()).unwrap();
     std::fs::write(&torn, &whole[..whole.len() / 2]).unwrap();
     let (garbage, torn) = (garbage.display().to_string(), torn.display().to_string());
     let missing = host.join("missing.tar").display().to_string();
-    try_all(&daemon, &[
-        (&["load", "-i", &garbage], 1, ""),
-        (&["load", "-i", &torn], 1, ""),
-        (&["load", "-i", &missing], 1, "no such file or directory"),
-        (&["import", &garbage, "x:1"], 1, ""),
-        (&["pull", "127.0.0.1:1/no/such:x"], 1, "connection refused"),
-        (&["pull", "bad@name"], 1, "invalid reference format"),
-        (&["tag", "ghost", "x:1"], 1, "No such image: ghost:latest"),
-        (&["tag", "busybox", "Bad:Name:x"], 1, "is not a valid repository/tag"),
-        (&["rmi", "ghost"], 1, "No such image: ghost:latest"),
-        (&["rmi", "busybox"], 1, "conflict: unable to"),
-        (&["save", "-o", &missing, "ghost"], 1, "No such image: ghost:latest"),
-        (&["history", "ghost"], 1, "No such image: ghost:latest"),
-        (&["image", "inspect", "ghost"], 1, "No such image: ghost"),
-        (&["images", "--filter", "nope=x"], 1, "nope"),
-    ]);
+    try_all(
+        &daemon,
+        &[
+            (&["load", "-i", &garbage], 1, ""),
+            (&["load", "-i", &torn], 1, ""),
+            (&["load", "-i", &missing], 1, "no such file or directory"),
+            (&["import", &garbage, "x:1"], 1, ""),
+            (&["pull", "127.0.0.1:1/no/such:x"], 1, "connection refused"),
+            (&["pull", "bad@name"], 1, "invalid reference format"),
+            (&["tag", "ghost", "x:1"], 1, "No such image: ghost:latest"),
+            (
+                &["tag", "busybox", "Bad:Name:x"],
+                1,
+                "is not a valid repository/tag",
+            ),
+            (&["rmi", "ghost"], 1, "No such image: ghost:latest"),
+            (&["rmi", "busybox"], 1, "conflict: unable to"),
+            (
+                &["save", "-o", &missing, "ghost"],
+                1,
+                "No such image: ghost:latest",
+            ),
+            (&["history", "ghost"], 1, "No such image: ghost:latest"),
+            (&["image", "inspect", "ghost"], 1, "No such image: ghost"),
+            (&["images", "--filter", "nope=x"], 1, "nope"),
+        ],
+    );
 }
 
 #[test]
@@ -153,14 +350,42 @@ fn full_disk() {
     let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
     let before = traces(&daemon);
-    daemon.docker(&["load", "-i", &fixtures::debian().display().to_string()]).code(1).complains("no space left on device");
+    daemon
+        .docker(&["load", "-i", &fixtures::debian().display().to_string()])
+        .code(1)
+        .complains("no space left on device");
     assert_eq!(traces(&daemon), before);
     // The failed load gave its space back, and the engine works on.
-    daemon.wharf(&["run", "--rm", "busybox", "echo", "still fine"]).ok().is("still fine");
-    let free = host.sh(&format!("df --output=avail {} | tail -1", mounted.display())).ok().text();
-    assert!(free.parse::<u64>().unwrap() > 40_000, "only {free} kB free after the failed load");
-    daemon.wharf(&["run", "--rm", "busybox", "sh", "-c", "dd if=/dev/zero of=/big bs=1M count=200"]).code(1).complains("No space left on device");
-    daemon.wharf(&["run", "--rm", "busybox", "echo", "and again"]).ok().is("and again");
+    daemon
+        .wharf(&["run", "--rm", "busybox", "echo", "still fine"])
+        .ok()
+        .is("still fine");
+    let free = host
+        .sh(&format!(
+            "df --output=avail {} | tail -1",
+            mounted.display()
+        ))
+        .ok()
+        .text();
+    assert!(
+        free.parse::<u64>().unwrap() > 40_000,
+        "only {free} kB free after the failed load"
+    );
+    daemon
+        .wharf(&[
+            "run",
+            "--rm",
+            "busybox",
+            "sh",
+            "-c",
+            "dd if=/dev/zero of=/big bs=1M count=200",
+        ])
+        .code(1)
+        .complains("No space left on device");
+    daemon
+        .wharf(&["run", "--rm", "busybox", "echo", "and again"])
+        .ok()
+        .is("and again");
     host.sh(&format!("umount -l {}", mounted.display())).ok();
 }
 
@@ -169,10 +394,18 @@ fn daemon_flags_and_files() {
     let host = Host::new();
     let refuse = |arguments: &[&str], message: &str| {
         let mut command = host.command(wharf_tests::wharf_binary());
-        command.arg("daemon").args(["--data-root"]).arg(host.join("d")).arg("--exec-root").arg(host.join("e"));
+        command
+            .arg("daemon")
+            .args(["--data-root"])
+            .arg(host.join("d"))
+            .arg("--exec-root")
+            .arg(host.join("e"));
         command.arg("--pidfile").arg(host.join("p")).args(arguments);
         wharf_tests::run(command, None).code(1).complains(message);
-        assert!(!host.join("d").exists(), "a refused daemon made its data root");
+        assert!(
+            !host.join("d").exists(),
+            "a refused daemon made its data root"
+        );
     };
     let config = host.join("daemon.json");
     let config_text = config.display().to_string();

@@ -35,15 +35,38 @@ fn traces(daemon: &Daemon<'_>) -> BTreeMap<&'static str, BTreeSet<String>> {
     let host = daemon.host;
     let lines = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let mut found = BTreeMap::new();
-    found.insert("mounts", lines(host.sh("awk '{print $5}' /proc/1/mountinfo").ok().stdout));
-    found.insert("links", lines(host.sh("ip -o link | awk -F': ' '{print $2}' | sed 's/veth.*/veth/'").ok().stdout));
-    found.insert("firewall", lines(host.sh("nft list ruleset | grep -v 'counter packets'").ok().stdout));
+    found.insert(
+        "mounts",
+        lines(host.sh("awk '{print $5}' /proc/1/mountinfo").ok().stdout),
+    );
+    found.insert(
+        "links",
+        lines(
+            host.sh("ip -o link | awk -F': ' '{print $2}' | sed 's/veth.*/veth/'")
+                .ok()
+                .stdout,
+        ),
+    );
+    found.insert(
+        "firewall",
+        lines(
+            host.sh("nft list ruleset | grep -v 'counter packets'")
+                .ok()
+                .stdout,
+        ),
+    );
     found.insert("processes", lines(host.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | cut -c1-60; echo; done | grep -E 'wharf|sleep|chatter' | grep -v grep | sort | uniq -c").ok().stdout));
-    let files = format!("cd {} && find data exec ! -name '*.redb' ! -path '*/events*' | sort", daemon.host.join("engine").display());
+    let files = format!(
+        "cd {} && find data exec ! -name '*.redb' ! -path '*/events*' | sort",
+        daemon.host.join("engine").display()
+    );
     found.insert("files", lines(host.sh(&files).ok().stdout));
     let mut cgroups = BTreeSet::new();
     for hierarchy in cgroup_hierarchies() {
-        collect(&hierarchy.join(host.cgroup_parent().trim_start_matches('/')), &mut cgroups);
+        collect(
+            &hierarchy.join(host.cgroup_parent().trim_start_matches('/')),
+            &mut cgroups,
+        );
     }
     found.insert("cgroups", cgroups);
     found
@@ -73,11 +96,21 @@ impl Random {
 }
 
 /// One client's script, until told to stop. Every answer goes to the ledger as it comes.
-fn script(client: usize, docker: &dyn Fn(&[&str]) -> bool, ledger: &Mutex<Ledger>, stop: &AtomicBool, random: &Random, step: &AtomicU64) {
+fn script(
+    client: usize,
+    docker: &dyn Fn(&[&str]) -> bool,
+    ledger: &Mutex<Ledger>,
+    stop: &AtomicBool,
+    random: &Random,
+    step: &AtomicU64,
+) {
     let note = |kind: fn(&mut Ledger) -> &mut BTreeMap<String, Fact>, name: &str, fact: Fact| {
         kind(&mut ledger.lock().unwrap()).insert(name.to_owned(), fact);
     };
-    let act = |kind: fn(&mut Ledger) -> &mut BTreeMap<String, Fact>, name: &str, arguments: &[&str], after: Fact| {
+    let act = |kind: fn(&mut Ledger) -> &mut BTreeMap<String, Fact>,
+               name: &str,
+               arguments: &[&str],
+               after: Fact| {
         note(kind, name, Fact::Unknown);
         if docker(arguments) {
             note(kind, name, after);
@@ -91,31 +124,97 @@ fn script(client: usize, docker: &dyn Fn(&[&str]) -> bool, ledger: &Mutex<Ledger
         let name = format!("c{client}-{n}");
         match random.below(5) {
             0 => {
-                act(|l| &mut l.containers, &name, &["run", "-d", "--name", &name, "busybox", "sleep", "100000"], Fact::Running);
+                act(
+                    |l| &mut l.containers,
+                    &name,
+                    &["run", "-d", "--name", &name, "busybox", "sleep", "100000"],
+                    Fact::Running,
+                );
                 docker(&["exec", &name, "true"]);
                 docker(&["logs", &name]);
-                act(|l| &mut l.containers, &name, &["rm", "-f", &name], Fact::Gone);
+                act(
+                    |l| &mut l.containers,
+                    &name,
+                    &["rm", "-f", &name],
+                    Fact::Gone,
+                );
             }
             1 => {
-                act(|l| &mut l.containers, &name, &["run", "-d", "--restart", "always", "--name", &name, "busybox", "sh", "-c", "echo loop"], Fact::Exists);
+                act(
+                    |l| &mut l.containers,
+                    &name,
+                    &[
+                        "run",
+                        "-d",
+                        "--restart",
+                        "always",
+                        "--name",
+                        &name,
+                        "busybox",
+                        "sh",
+                        "-c",
+                        "echo loop",
+                    ],
+                    Fact::Exists,
+                );
                 docker(&["stop", "-t", "0", &name]);
-                act(|l| &mut l.containers, &name, &["rm", "-f", &name], Fact::Gone);
+                act(
+                    |l| &mut l.containers,
+                    &name,
+                    &["rm", "-f", &name],
+                    Fact::Gone,
+                );
             }
             2 => {
                 let volume = format!("v{client}-{n}");
-                act(|l| &mut l.volumes, &volume, &["volume", "create", &volume], Fact::Exists);
-                docker(&["run", "--rm", "-v", &format!("{volume}:/v"), "busybox", "touch", "/v/x"]);
-                act(|l| &mut l.volumes, &volume, &["volume", "rm", "-f", &volume], Fact::Gone);
+                act(
+                    |l| &mut l.volumes,
+                    &volume,
+                    &["volume", "create", &volume],
+                    Fact::Exists,
+                );
+                docker(&[
+                    "run",
+                    "--rm",
+                    "-v",
+                    &format!("{volume}:/v"),
+                    "busybox",
+                    "touch",
+                    "/v/x",
+                ]);
+                act(
+                    |l| &mut l.volumes,
+                    &volume,
+                    &["volume", "rm", "-f", &volume],
+                    Fact::Gone,
+                );
             }
             3 => {
                 let network = format!("n{client}-{n}");
-                act(|l| &mut l.networks, &network, &["network", "create", &network], Fact::Exists);
+                act(
+                    |l| &mut l.networks,
+                    &network,
+                    &["network", "create", &network],
+                    Fact::Exists,
+                );
                 docker(&["run", "--rm", "--network", &network, "busybox", "true"]);
-                act(|l| &mut l.networks, &network, &["network", "rm", &network], Fact::Gone);
+                act(
+                    |l| &mut l.networks,
+                    &network,
+                    &["network", "rm", &network],
+                    Fact::Gone,
+                );
             }
             _ => {
                 let port = format!("{}:80", 20000 + (n % 1000) * 10 + client as u64);
-                act(|l| &mut l.containers, &name, &["run", "-d", "-p", &port, "--name", &name, "busybox", "sleep", "100000"], Fact::Running);
+                act(
+                    |l| &mut l.containers,
+                    &name,
+                    &[
+                        "run", "-d", "-p", &port, "--name", &name, "busybox", "sleep", "100000",
+                    ],
+                    Fact::Running,
+                );
                 // Left running: the next daemons must find it.
             }
         }
@@ -124,16 +223,28 @@ fn script(client: usize, docker: &dyn Fn(&[&str]) -> bool, ledger: &Mutex<Ledger
 
 fn verify(daemon: &Daemon<'_>, ledger: &Mutex<Ledger>) {
     let set = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let all = set(daemon.wharf(&["ps", "-a", "--format", "{{.Names}}"]).ok().stdout);
+    let all = set(daemon
+        .wharf(&["ps", "-a", "--format", "{{.Names}}"])
+        .ok()
+        .stdout);
     let running = set(daemon.wharf(&["ps", "--format", "{{.Names}}"]).ok().stdout);
     let volumes = set(daemon.wharf(&["volume", "ls", "-q"]).ok().stdout);
-    let networks = set(daemon.wharf(&["network", "ls", "--format", "{{.Name}}"]).ok().stdout);
+    let networks = set(daemon
+        .wharf(&["network", "ls", "--format", "{{.Name}}"])
+        .ok()
+        .stdout);
     let ledger = ledger.lock().unwrap();
     let check = |kind: &str, facts: &BTreeMap<String, Fact>, there: &BTreeSet<String>| {
         for (name, fact) in facts {
             match fact {
-                Fact::Exists | Fact::Running => assert!(there.contains(name), "{kind} {name} was acknowledged and is lost"),
-                Fact::Gone => assert!(!there.contains(name), "{kind} {name} was removed and is back"),
+                Fact::Exists | Fact::Running => assert!(
+                    there.contains(name),
+                    "{kind} {name} was acknowledged and is lost"
+                ),
+                Fact::Gone => assert!(
+                    !there.contains(name),
+                    "{kind} {name} was removed and is back"
+                ),
                 Fact::Unknown => {}
             }
         }
@@ -142,7 +253,10 @@ fn verify(daemon: &Daemon<'_>, ledger: &Mutex<Ledger>) {
     check("volume", &ledger.volumes, &volumes);
     check("network", &ledger.networks, &networks);
     for (name, fact) in &ledger.containers {
-        assert!(*fact != Fact::Running || running.contains(name), "container {name} ran and does no more");
+        assert!(
+            *fact != Fact::Running || running.contains(name),
+            "container {name} ran and does no more"
+        );
     }
 }
 
@@ -169,7 +283,10 @@ fn a_hundred_kills_lose_nothing_and_leak_nothing() {
                 let daemon = &daemon;
                 let (ledger, stop, random, step) = (&ledger, &stop, &random, &step);
                 // A command cut off by the kill fails; only its success is an acknowledgement.
-                let docker = move |arguments: &[&str]| !stop.load(Ordering::Relaxed) && run(daemon.wharf_command(arguments), None).code == 0;
+                let docker = move |arguments: &[&str]| {
+                    !stop.load(Ordering::Relaxed)
+                        && run(daemon.wharf_command(arguments), None).code == 0
+                };
                 scope.spawn(move || script(client, &docker, ledger, stop, random, step));
             }
             // The moment of the kill is random, not an expectation about speed.
@@ -195,12 +312,18 @@ fn a_hundred_kills_lose_nothing_and_leak_nothing() {
     for (kind, there) in &before {
         let extra: Vec<_> = after[kind].difference(there).collect();
         let missing: Vec<_> = there.difference(&after[kind]).collect();
-        assert!(extra.is_empty() && missing.is_empty(), "{kind}: left over {extra:#?}, missing {missing:#?}");
+        assert!(
+            extra.is_empty() && missing.is_empty(),
+            "{kind}: left over {extra:#?}, missing {missing:#?}"
+        );
     }
 }
 
 /// Removal of upper directories and namespaces goes on after the answer; waits for its end.
-fn settled(daemon: &Daemon<'_>, before: &BTreeMap<&'static str, BTreeSet<String>>) -> BTreeMap<&'static str, BTreeSet<String>> {
+fn settled(
+    daemon: &Daemon<'_>,
+    before: &BTreeMap<&'static str, BTreeSet<String>>,
+) -> BTreeMap<&'static str, BTreeSet<String>> {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         let now = traces(daemon);
@@ -215,7 +338,18 @@ fn containers_logs_and_exit_codes_outlive_the_daemon() {
     let host = Host::new();
     let mut daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
-    daemon.wharf(&["run", "-d", "--name", "writer", "busybox", "sh", "-c", "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; read x < /gate; exit 5"]).ok();
+    daemon
+        .wharf(&[
+            "run",
+            "-d",
+            "--name",
+            "writer",
+            "busybox",
+            "sh",
+            "-c",
+            "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; read x < /gate; exit 5",
+        ])
+        .ok();
     daemon.wharf(&["exec", "writer", "mkfifo", "/gate"]).code(0);
     daemon.kill();
     // It ends while nobody looks.
@@ -228,8 +362,12 @@ fn containers_logs_and_exit_codes_outlive_the_daemon() {
     assert!(log.ends_with("line 1999\n"));
 
     // An attached client keeps its stream when the daemon dies.
-    let mut attached = daemon.wharf_command(&["run", "--rm", "-i", "--name", "attached", "busybox", "cat"]);
-    attached.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut attached =
+        daemon.wharf_command(&["run", "--rm", "-i", "--name", "attached", "busybox", "cat"]);
+    attached
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null());
     let mut child = attached.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
@@ -242,16 +380,32 @@ fn containers_logs_and_exit_codes_outlive_the_daemon() {
     stdout.read_line(&mut line).unwrap();
     assert_eq!(line, "before\nafter\n");
     daemon.restart();
-    daemon.wharf(&["ps", "--format", "{{.Names}}"]).ok().says("attached");
+    daemon
+        .wharf(&["ps", "--format", "{{.Names}}"])
+        .ok()
+        .says("attached");
     daemon.wharf(&["rm", "-f", "attached"]).ok();
     drop(child.kill());
     child.wait().unwrap();
 
     // SIGTERM leaves containers alone, and `unless-stopped` comes back only if it ran.
-    daemon.wharf(&["run", "-d", "--name", "stays", "busybox", "sleep", "100000"]).ok();
-    let pid = daemon.wharf(&["inspect", "-f", "{{.State.Pid}}", "stays"]).ok().text();
+    daemon
+        .wharf(&["run", "-d", "--name", "stays", "busybox", "sleep", "100000"])
+        .ok();
+    let pid = daemon
+        .wharf(&["inspect", "-f", "{{.State.Pid}}", "stays"])
+        .ok()
+        .text();
     assert_eq!(daemon.terminate(), 0);
     daemon.restart();
-    daemon.wharf(&["inspect", "-f", "{{.State.Pid}} {{.State.Running}}", "stays"]).ok().is(&format!("{pid} true"));
+    daemon
+        .wharf(&[
+            "inspect",
+            "-f",
+            "{{.State.Pid}} {{.State.Running}}",
+            "stays",
+        ])
+        .ok()
+        .is(&format!("{pid} true"));
     daemon.wharf(&["rm", "-f", "stays", "writer"]).ok();
 }

@@ -4,9 +4,17 @@ use wharf_tests::{fixtures, run};
 
 #[test]
 fn skopeo_reads_every_fixture() {
-    for archive in [fixtures::busybox(), fixtures::debian(), fixtures::nginx(), fixtures::redis(), fixtures::postgres()] {
+    for archive in [
+        fixtures::busybox(),
+        fixtures::debian(),
+        fixtures::nginx(),
+        fixtures::redis(),
+        fixtures::postgres(),
+    ] {
         let mut skopeo = std::process::Command::new("skopeo");
-        skopeo.args(["inspect", "--raw"]).arg(format!("docker-archive:{}", archive.display()));
+        skopeo
+            .args(["inspect", "--raw"])
+            .arg(format!("docker-archive:{}", archive.display()));
         run(skopeo, None).ok().says("layers");
     }
 }

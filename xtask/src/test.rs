@@ -13,7 +13,7 @@ struct Tally {
 }
 
 /// Runs all tests; `quick` leaves out the end-to-end ones.
-pub fn run(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let quick = arguments.iter().any(|argument| argument == "quick");
     let skips = workspace().join("target").join("skipped-tests");
     drop(std::fs::remove_file(&skips));
@@ -21,12 +21,52 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     let mut wrong = Vec::new();
 
     step(&mut wrong, "format", &["fmt", "--all", "--check"]);
-    step(&mut wrong, "lints", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]);
+    step(
+        &mut wrong,
+        "lints",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    );
     // The binary first: the end-to-end tests need it, and its dependencies are the unit tests' too.
-    step(&mut wrong, "build", &["build", "--quiet", "--package", "wharf"]);
-    tests(&mut tally, &mut wrong, &["test", "--workspace", "--exclude", "wharf-tests", "--no-fail-fast"], &skips);
+    step(
+        &mut wrong,
+        "build",
+        &["build", "--quiet", "--package", "wharf"],
+    );
+    tests(
+        &mut tally,
+        &mut wrong,
+        &[
+            "test",
+            "--workspace",
+            "--exclude",
+            "wharf-tests",
+            "--no-fail-fast",
+        ],
+        &skips,
+    );
     if !quick && wrong.iter().all(|step| step != "build") {
-        tests(&mut tally, &mut wrong, &["test", "--package", "wharf-tests", "--no-fail-fast", "--", "--test-threads", "2"], &skips);
+        tests(
+            &mut tally,
+            &mut wrong,
+            &[
+                "test",
+                "--package",
+                "wharf-tests",
+                "--no-fail-fast",
+                "--",
+                "--test-threads",
+                "2",
+            ],
+            &skips,
+        );
     }
 
     for line in std::fs::read_to_string(&skips).unwrap_or_default().lines() {
@@ -35,17 +75,30 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         tally.passed = tally.passed.saturating_sub(1);
         tally.skipped += 1;
     }
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    println!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed, tally.failed, tally.skipped
+    );
     if wrong.is_empty() && tally.failed == 0 && tally.passed > 0 {
         Ok(())
     } else {
-        Err(format!("failed: {}", if wrong.is_empty() { "tests".to_owned() } else { wrong.join(", ") }))
+        Err(format!(
+            "failed: {}",
+            if wrong.is_empty() {
+                "tests".to_owned()
+            } else {
+                wrong.join(", ")
+            }
+        ))
     }
 }
 
 fn step(wrong: &mut Vec<String>, name: &str, arguments: &[&str]) {
     println!("== {name}");
-    let done = Command::new("cargo").args(arguments).current_dir(workspace()).status();
+    let done = Command::new("cargo")
+        .args(arguments)
+        .current_dir(workspace())
+        .status();
     if !done.is_ok_and(|status| status.success()) {
         wrong.push(name.to_owned());
     }

@@ -30,24 +30,47 @@ const LAYERS: &[(&str, u8)] = &[
 
 /// Third-party crates that must not reach a crate, with the reason.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
-    ("wharf-engine", &["hyper", "http-body-util", "clap"], "the engine knows no HTTP and no command line"),
-    ("wharf-container-runtime", &["tokio", "tracing"], "it runs in the shim, which is small and single-threaded"),
-    ("wharf-shim", &["tokio", "tracing", "rustls"], "it is what every container costs"),
+    (
+        "wharf-engine",
+        &["hyper", "http-body-util", "clap"],
+        "the engine knows no HTTP and no command line",
+    ),
+    (
+        "wharf-container-runtime",
+        &["tokio", "tracing"],
+        "it runs in the shim, which is small and single-threaded",
+    ),
+    (
+        "wharf-shim",
+        &["tokio", "tracing", "rustls"],
+        "it is what every container costs",
+    ),
     ("wharf-shim-protocol", &["tokio"], "the shim uses it"),
     ("wharf-logs", &["tokio"], "the shim uses it"),
     ("wharf-go-template", &["tokio"], "it is a pure core"),
     ("wharf-seccomp", &["tokio"], "it is a pure core"),
 ];
 
-const FORBIDDEN_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "hack"];
+const FORBIDDEN_NAMES: &[&str] = &[
+    "util", "utils", "common", "helper", "helpers", "misc", "hack",
+];
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let out = Command::new("cargo")
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .current_dir(workspace())
         .output()
         .unwrap();
@@ -56,10 +79,16 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     packages
         .iter()
         .map(|package| {
-            let names = package["dependencies"].as_array().unwrap().iter().filter(|d| d["kind"].is_null());
+            let names = package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|d| d["kind"].is_null());
             (
                 package["name"].as_str().unwrap().to_owned(),
-                names.map(|d| d["name"].as_str().unwrap().to_owned()).collect(),
+                names
+                    .map(|d| d["name"].as_str().unwrap().to_owned())
+                    .collect(),
             )
         })
         .collect()
@@ -67,12 +96,21 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 
 fn rust_files() -> Vec<PathBuf> {
     let out = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "*.rs",
+        ])
         .current_dir(workspace())
         .output()
         .unwrap();
     let list = String::from_utf8(out.stdout).unwrap();
-    list.lines().map(PathBuf::from).filter(|path| workspace().join(path).exists()).collect()
+    list.lines()
+        .map(PathBuf::from)
+        .filter(|path| workspace().join(path).exists())
+        .collect()
 }
 
 #[test]
@@ -91,7 +129,9 @@ fn arrows_go_down_only() {
             if let Some(below) = layers.get(needed.as_str())
                 && below >= layer
             {
-                wrong.push(format!("{package} (layer {layer}) depends on {needed} (layer {below})"));
+                wrong.push(format!(
+                    "{package} (layer {layer}) depends on {needed} (layer {below})"
+                ));
             }
         }
         for (name, forbidden, reason) in FORBIDDEN {
@@ -107,7 +147,13 @@ fn arrows_go_down_only() {
 
 #[test]
 fn api_types_serve_the_edges_and_the_engine_only() {
-    let allowed = ["wharf-client", "wharf-commands", "wharf-engine", "wharf-server", "wharf"];
+    let allowed = [
+        "wharf-client",
+        "wharf-commands",
+        "wharf-engine",
+        "wharf-server",
+        "wharf",
+    ];
     for (package, needs) in dependencies() {
         assert!(
             !needs.contains("wharf-api-types") || allowed.contains(&package.as_str()),
@@ -118,12 +164,17 @@ fn api_types_serve_the_edges_and_the_engine_only() {
 
 #[test]
 fn unsafe_lives_in_sys_alone() {
-    for path in rust_files().iter().filter(|path| !path.starts_with("crates/sys") && !path.starts_with("xtask")) {
+    for path in rust_files()
+        .iter()
+        .filter(|path| !path.starts_with("crates/sys") && !path.starts_with("xtask"))
+    {
         let text = std::fs::read_to_string(workspace().join(path)).unwrap();
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap();
             assert!(
-                !code.contains("unsafe {") && !code.contains("unsafe fn") && !code.contains("allow(unsafe_code)"),
+                !code.contains("unsafe {")
+                    && !code.contains("unsafe fn")
+                    && !code.contains("allow(unsafe_code)"),
                 "{}:{}: {line}",
                 path.display(),
                 number + 1
@@ -137,7 +188,11 @@ fn every_crate_takes_the_workspace_lints() {
     for entry in std::fs::read_dir(workspace().join("crates")).unwrap() {
         let manifest = entry.unwrap().path().join("Cargo.toml");
         let text = std::fs::read_to_string(&manifest).unwrap();
-        assert!(text.contains("[lints]\nworkspace = true") || text.contains("[lints.rust]"), "{}", manifest.display());
+        assert!(
+            text.contains("[lints]\nworkspace = true") || text.contains("[lints.rust]"),
+            "{}",
+            manifest.display()
+        );
     }
 }
 
@@ -150,7 +205,11 @@ fn every_file_says_what_it_owns() {
             silent.push(path.display().to_string());
         }
     }
-    assert!(silent.is_empty(), "no `//!` at the top of:\n{}", silent.join("\n"));
+    assert!(
+        silent.is_empty(),
+        "no `//!` at the top of:\n{}",
+        silent.join("\n")
+    );
 }
 
 #[test]
@@ -159,14 +218,23 @@ fn no_drawers() {
         for part in path.components() {
             let name = part.as_os_str().to_string_lossy();
             let name = name.trim_end_matches(".rs");
-            assert!(!FORBIDDEN_NAMES.contains(&name), "{}: name the concept instead", path.display());
+            assert!(
+                !FORBIDDEN_NAMES.contains(&name),
+                "{}: name the concept instead",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn nothing_is_left_unfinished() {
-    let marks = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[", "ignore")];
+    let marks = [
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("FIX", "ME"),
+        concat!("#[", "ignore"),
+    ];
     for path in rust_files() {
         let text = std::fs::read_to_string(workspace().join(&path)).unwrap();
         for mark in marks {
@@ -186,5 +254,8 @@ fn every_third_party_crate_has_a_reason() {
             }
         }
     }
-    assert!(missing.is_empty(), "CONTRIBUTING.md gives no reason for: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "CONTRIBUTING.md gives no reason for: {missing:?}"
+    );
 }

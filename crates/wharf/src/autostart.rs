@@ -12,7 +12,7 @@ const LOG: &str = "/run/wharf.log";
 ///
 /// Two clients that do this at once both succeed: the daemon that finds the socket taken ends, and
 /// its client finds the other one.
-pub fn start_daemon() -> io::Result<()> {
+pub(crate) fn start_daemon() -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
@@ -22,7 +22,11 @@ pub fn start_daemon() -> io::Result<()> {
     let (mut ready, writer) = io::pipe()?;
     let log = File::options().create(true).append(true).open(LOG)?;
     let mut command = Command::new("/proc/self/exe");
-    command.args(["daemon", "--ready-fd=1"]).stdin(Stdio::null()).stdout(writer).stderr(log);
+    command
+        .args(["daemon", "--ready-fd=1"])
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(log);
     command.arg0("wharf").process_group(0);
     let mut child = command.spawn()?;
     // The command holds the pipe's other end too; only the daemon's copy must count.
@@ -33,5 +37,7 @@ pub fn start_daemon() -> io::Result<()> {
         return Ok(());
     }
     let status = child.wait()?;
-    Err(io::Error::other(format!("the daemon did not start ({status}); its log is {LOG}")))
+    Err(io::Error::other(format!(
+        "the daemon did not start ({status}); its log is {LOG}"
+    )))
 }

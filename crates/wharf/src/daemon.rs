@@ -27,17 +27,26 @@ const PID_FILE: &str = "/run/wharf.pid";
 static SHIM: &[u8] = include_bytes!(env!("WHARF_SHIM_PROGRAM"));
 
 /// Runs the daemon until it is told to end.
-pub fn main(words: &[OsString], name: &str) -> ExitCode {
-    let words = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+pub(crate) fn main(words: &[OsString], name: &str) -> ExitCode {
+    let words = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let flags = match daemon_flags(words, name) {
         Ok(flags) => flags,
         Err(status) => return ExitCode::from(status),
     };
     // Before the first thread: few arenas keep a mostly idle daemon small.
     wharf_sys::malloc::tune_for_small_footprint(2);
-    let ready = match flags.ready_fd.map(wharf_sys::fd::take_inherited).transpose() {
+    let ready = match flags
+        .ready_fd
+        .map(wharf_sys::fd::take_inherited)
+        .transpose()
+    {
         Ok(ready) => ready,
-        Err(error) => return fail(&Error::invalid("--ready-fd names no open descriptor").caused_by(error)),
+        Err(error) => {
+            return fail(&Error::invalid("--ready-fd names no open descriptor").caused_by(error));
+        }
     };
     let config = match configuration(&flags) {
         Ok(config) => config,
@@ -56,7 +65,9 @@ pub fn main(words: &[OsString], name: &str) -> ExitCode {
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(source) => return fail(&Error::system("cannot start the daemon's threads").caused_by(source)),
+        Err(source) => {
+            return fail(&Error::system("cannot start the daemon's threads").caused_by(source));
+        }
     };
     match runtime.block_on(serve(&flags, config, &log, ready)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,7 +76,11 @@ pub fn main(words: &[OsString], name: &str) -> ExitCode {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    drop(writeln!(std::io::stderr(), "failed to start daemon: {}", chain(error)));
+    drop(writeln!(
+        std::io::stderr(),
+        "failed to start daemon: {}",
+        chain(error)
+    ));
     ExitCode::FAILURE
 }
 
@@ -84,7 +99,12 @@ fn configuration(flags: &DaemonFlags) -> Result<DaemonConfig> {
     Ok(config)
 }
 
-async fn serve(flags: &DaemonFlags, config: DaemonConfig, log: &log::Level, ready: Option<OwnedFd>) -> Result<()> {
+async fn serve(
+    flags: &DaemonFlags,
+    config: DaemonConfig,
+    log: &log::Level,
+    ready: Option<OwnedFd>,
+) -> Result<()> {
     // Taken before anything is written: a second daemon on the same roots must change nothing.
     let addresses = listeners::addresses(&config)?;
     let pid_file = PidFile::create(&config.pidfile)?;
@@ -149,9 +169,13 @@ fn instance(data_root: &Path) -> String {
         return String::new();
     }
     // FNV-1a: names only have to differ, and to stay the same from start to start.
-    let hash = data_root.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = data_root
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
     format!("-{hash:08x}")
 }
 

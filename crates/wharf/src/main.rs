@@ -38,5 +38,9 @@ fn main() -> ExitCode {
 /// `docker` when called by that name, else `wharf`.
 fn program_name(path: Option<OsString>) -> String {
     let called = path.as_deref().map(Path::new).and_then(Path::file_name);
-    if called.is_some_and(|name| name == "docker") { "docker".to_owned() } else { "wharf".to_owned() }
+    if called.is_some_and(|name| name == "docker") {
+        "docker".to_owned()
+    } else {
+        "wharf".to_owned()
+    }
 }

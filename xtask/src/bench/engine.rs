@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// A running engine and the client that talks to it.
-pub struct Engine {
-    pub name: &'static str,
+pub(crate) struct Engine {
+    pub(crate) name: &'static str,
     /// The table's column head.
-    pub title: String,
+    pub(crate) title: String,
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -21,8 +21,12 @@ pub struct Engine {
 
 impl Engine {
     /// Wharf first (its forwarding set-up keeps Docker from closing the FORWARD chain), then the peers.
-    pub fn start_all(folder: &Path, cgroup_parent: &str) -> Result<Vec<Self>, String> {
-        Ok(vec![Self::wharf(folder, cgroup_parent)?, Self::docker(folder)?, Self::podman(folder)?])
+    pub(crate) fn start_all(folder: &Path, cgroup_parent: &str) -> Result<Vec<Self>, String> {
+        Ok(vec![
+            Self::wharf(folder, cgroup_parent)?,
+            Self::docker(folder)?,
+            Self::podman(folder)?,
+        ])
     }
 
     fn wharf(folder: &Path, cgroup_parent: &str) -> Result<Self, String> {
@@ -36,7 +40,12 @@ impl Engine {
             .arg(folder.join("wharf-exec"))
             .arg("--pidfile")
             .arg(folder.join("wharf.pid"))
-            .args(["--host", &socket, "--cgroup-parent", &format!("/{cgroup_parent}")])
+            .args([
+                "--host",
+                &socket,
+                "--cgroup-parent",
+                &format!("/{cgroup_parent}"),
+            ])
             .stdout(Stdio::null())
             .stderr(log(folder, "wharf")?)
             .spawn()
@@ -73,8 +82,16 @@ impl Engine {
             title: format!("Docker {}", package_version("docker.io")),
             program: PathBuf::from("/usr/bin/docker"),
             arguments: vec!["-H".to_owned(), socket],
-            environment: vec![("DOCKER_CONFIG".to_owned(), folder.join("docker-config").display().to_string())],
-            executables: vec!["dockerd", "containerd", "containerd-shim-runc-v2", "docker-proxy"],
+            environment: vec![(
+                "DOCKER_CONFIG".to_owned(),
+                folder.join("docker-config").display().to_string(),
+            )],
+            executables: vec![
+                "dockerd",
+                "containerd",
+                "containerd-shim-runc-v2",
+                "docker-proxy",
+            ],
             podman: false,
             children: vec![child],
         };
@@ -83,7 +100,12 @@ impl Engine {
 
     fn podman(folder: &Path) -> Result<Self, String> {
         // crun refuses a hybrid cgroup mount; Podman's default limits may exceed the machine's hard ones.
-        drop(Command::new("umount").arg("/sys/fs/cgroup/unified").stderr(Stdio::null()).status());
+        drop(
+            Command::new("umount")
+                .arg("/sys/fs/cgroup/unified")
+                .stderr(Stdio::null())
+                .status(),
+        );
         let config = folder.join("containers.conf");
         std::fs::write(
             &config,
@@ -91,13 +113,34 @@ impl Engine {
         )
         .map_err(|error| error.to_string())?;
         let policy = folder.join("policy.json");
-        std::fs::write(&policy, "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}").map_err(|error| error.to_string())?;
-        let global = ["--root", "podman-data", "--runroot", "podman-run", "--tmpdir", "podman-tmp"];
+        std::fs::write(
+            &policy,
+            "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}",
+        )
+        .map_err(|error| error.to_string())?;
+        let global = [
+            "--root",
+            "podman-data",
+            "--runroot",
+            "podman-run",
+            "--tmpdir",
+            "podman-tmp",
+        ];
         let mut arguments: Vec<String> = global
             .chunks(2)
-            .flat_map(|pair| [pair[0].to_owned(), folder.join(pair[1]).display().to_string()])
+            .flat_map(|pair| {
+                [
+                    pair[0].to_owned(),
+                    folder.join(pair[1]).display().to_string(),
+                ]
+            })
             .collect();
-        arguments.extend(["--cgroup-manager".to_owned(), "cgroupfs".to_owned(), "--runtime".to_owned(), "crun".to_owned()]);
+        arguments.extend([
+            "--cgroup-manager".to_owned(),
+            "cgroupfs".to_owned(),
+            "--runtime".to_owned(),
+            "crun".to_owned(),
+        ]);
         let engine = Self {
             name: "podman",
             title: format!("Podman {}", package_version("podman")),
@@ -116,7 +159,8 @@ impl Engine {
         let deadline = Instant::now() + std::time::Duration::from_secs(60);
         while self.succeed(&["version"]).is_err() {
             if Instant::now() > deadline {
-                let log = std::fs::read_to_string(folder.join(format!("{}.log", self.name))).unwrap_or_default();
+                let log = std::fs::read_to_string(folder.join(format!("{}.log", self.name)))
+                    .unwrap_or_default();
                 return Err(format!("{} does not answer:\n{log}", self.name));
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
@@ -126,37 +170,64 @@ impl Engine {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).args(arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command
+            .args(&self.arguments)
+            .args(arguments)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null());
         command
     }
 
     /// Runs a client command that must end well.
-    pub fn succeed(&self, arguments: &[&str]) -> Result<(), String> {
-        let out = self.command(arguments).output().map_err(|error| error.to_string())?;
+    pub(crate) fn succeed(&self, arguments: &[&str]) -> Result<(), String> {
+        let out = self
+            .command(arguments)
+            .output()
+            .map_err(|error| error.to_string())?;
         if out.status.success() {
             Ok(())
         } else {
-            Err(format!("{} {}: {}", self.name, arguments.join(" "), String::from_utf8_lossy(&out.stderr)))
+            Err(format!(
+                "{} {}: {}",
+                self.name,
+                arguments.join(" "),
+                String::from_utf8_lossy(&out.stderr)
+            ))
         }
     }
 
     /// Milliseconds a client command takes, from its start to its end.
-    pub fn time(&self, arguments: &[&str]) -> Result<f64, String> {
+    pub(crate) fn time(&self, arguments: &[&str]) -> Result<f64, String> {
         let mut command = self.command(arguments);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let start = Instant::now();
-        let out = command.spawn().and_then(Child::wait_with_output).map_err(|error| error.to_string())?;
+        let out = command
+            .spawn()
+            .and_then(Child::wait_with_output)
+            .map_err(|error| error.to_string())?;
         let elapsed = start.elapsed().as_secs_f64() * 1000.0;
         if out.status.success() {
             Ok(elapsed)
         } else {
-            Err(format!("{} {}: {}", self.name, arguments.join(" "), String::from_utf8_lossy(&out.stderr)))
+            Err(format!(
+                "{} {}: {}",
+                self.name,
+                arguments.join(" "),
+                String::from_utf8_lossy(&out.stderr)
+            ))
         }
     }
 
     /// How many bytes a client command prints.
-    pub fn output_bytes(&self, arguments: &[&str]) -> u64 {
-        let Ok(mut child) = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else { return 0 };
+    pub(crate) fn output_bytes(&self, arguments: &[&str]) -> u64 {
+        let Ok(mut child) = self
+            .command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+        else {
+            return 0;
+        };
         let mut stdout = child.stdout.take().expect("stdout was asked for as a pipe");
         let mut buffer = vec![0; 1 << 20];
         let mut total = 0;
@@ -171,7 +242,7 @@ impl Engine {
     }
 
     /// The quickest way to remove a running container. Podman waits ten seconds unless told not to.
-    pub fn force_remove<'a>(&self, name: &'a str) -> &'static [&'static str] {
+    pub(crate) fn force_remove<'a>(&self, name: &'a str) -> &'static [&'static str] {
         // The commands live as long as the benchmark, which is as long as the process.
         let mut words = vec!["rm", "-f"];
         if self.podman {
@@ -182,16 +253,28 @@ impl Engine {
     }
 
     /// The command that pulls from the registry on loopback.
-    pub fn pull<'a>(&self, image: &'a str) -> Vec<&'a str> {
-        if self.podman { vec!["pull", "-q", "--tls-verify=false", image] } else { vec!["pull", "-q", image] }
+    pub(crate) fn pull<'a>(&self, image: &'a str) -> Vec<&'a str> {
+        if self.podman {
+            vec!["pull", "-q", "--tls-verify=false", image]
+        } else {
+            vec!["pull", "-q", image]
+        }
     }
 
     /// Proportional set size of all its processes, kB.
-    pub fn memory_kb(&self) -> u64 {
-        let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
+    pub(crate) fn memory_kb(&self) -> u64 {
+        let Ok(processes) = std::fs::read_dir("/proc") else {
+            return 0;
+        };
         processes
             .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()))
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .bytes()
+                    .all(|b| b.is_ascii_digit())
+            })
             .filter(|entry| self.owns(&entry.path()))
             .map(|entry| pss_kb(&entry.path()))
             .sum()
@@ -199,7 +282,10 @@ impl Engine {
 
     fn owns(&self, process: &Path) -> bool {
         let command_line = std::fs::read(process.join("cmdline")).unwrap_or_default();
-        let first = command_line.split(|byte| *byte == 0).next().unwrap_or_default();
+        let first = command_line
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default();
         let name = String::from_utf8_lossy(first);
         let name = name.rsplit('/').next().unwrap_or_default();
         self.executables.contains(&name)
@@ -224,10 +310,18 @@ fn pss_kb(process: &Path) -> u64 {
 }
 
 fn package_version(package: &str) -> String {
-    let out = Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output();
-    let version = out.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    let out = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Version}", package])
+        .output();
+    let version = out
+        .map(|out| String::from_utf8_lossy(&out.stdout).into_owned())
+        .unwrap_or_default();
     let version = version.rsplit(':').next().unwrap_or_default();
-    version.split(['+', '-']).next().unwrap_or_default().to_owned()
+    version
+        .split(['+', '-'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn log(folder: &Path, name: &str) -> Result<std::fs::File, String> {
@@ -235,25 +329,36 @@ fn log(folder: &Path, name: &str) -> Result<std::fs::File, String> {
 }
 
 /// A registry on loopback holding one image.
-pub struct Registry {
-    pub image: String,
+pub(crate) struct Registry {
+    pub(crate) image: String,
     child: Child,
 }
 
 impl Registry {
-    pub fn start(folder: &Path, archive: &str) -> Result<Self, String> {
+    pub(crate) fn start(folder: &Path, archive: &str) -> Result<Self, String> {
         const ADDRESS: &str = "127.0.0.1:5555";
         let config = folder.join("registry.yml");
         let data = folder.join("registry-data");
         std::fs::write(&config, format!("version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: {ADDRESS}\n", data.display()))
             .map_err(|error| error.to_string())?;
-        let child = Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(|error| error.to_string())?;
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
         let image = format!("{ADDRESS}/files:latest");
         let registry = Self { image, child };
         let deadline = Instant::now() + std::time::Duration::from_secs(60);
         loop {
             let copied = Command::new("skopeo")
-                .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
+                .args([
+                    "copy",
+                    "--quiet",
+                    "--insecure-policy",
+                    "--dest-tls-verify=false",
+                ])
                 .arg(format!("docker-archive:{archive}"))
                 .arg(format!("docker://{}", registry.image))
                 .stderr(Stdio::null())

@@ -3,35 +3,42 @@
 use std::time::Instant;
 
 /// Durations in milliseconds, a list per engine.
-pub struct Samples(Vec<Vec<f64>>);
+pub(crate) struct Samples(Vec<Vec<f64>>);
 
 impl Samples {
-    pub fn new(engines: usize) -> Self {
+    pub(crate) fn new(engines: usize) -> Self {
         Self(vec![Vec::new(); engines])
     }
 
-    pub fn add(&mut self, engine: usize, milliseconds: f64) {
+    pub(crate) fn add(&mut self, engine: usize, milliseconds: f64) {
         self.0[engine].push(milliseconds);
     }
 
     /// The `share` quantile (0.5: median) of an engine's samples; NaN without any.
-    pub fn quantile(&self, engine: usize, share: f64) -> f64 {
+    pub(crate) fn quantile(&self, engine: usize, share: f64) -> f64 {
         let mut sorted = self.0[engine].clone();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().saturating_sub(1);
-        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "an index between 0 and last")]
-        sorted.get(((last as f64) * share).round() as usize).copied().unwrap_or(f64::NAN)
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation,
+            reason = "an index between 0 and last"
+        )]
+        sorted
+            .get(((last as f64) * share).round() as usize)
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 }
 
 /// How long `work` takes.
-pub fn seconds(work: impl FnOnce()) -> f64 {
+pub(crate) fn seconds(work: impl FnOnce()) -> f64 {
     let start = Instant::now();
     work();
     start.elapsed().as_secs_f64()
 }
 
 /// Lets the disk come to rest, so that one engine's writes do not slow the next one.
-pub fn settle() {
+pub(crate) fn settle() {
     rustix::fs::sync();
 }

@@ -21,13 +21,26 @@ const RUNS_DEFAULT: usize = 20;
 const FILES: usize = 24_000;
 const LOG_LINES: usize = 1_000_000;
 
-pub fn run(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if arguments.first().map(String::as_str) == Some("inside") {
         return inside(&arguments[1..]);
     }
     crate::demo::use_release_binary()?;
-    let packages = ["docker.io", "podman", "crun", "conmon", "netavark", "aardvark-dns", "iptables", "docker-registry", "skopeo", "busybox-static"];
-    let installed = Command::new(crate::workspace().join("scripts/packages")).args(packages).status();
+    let packages = [
+        "docker.io",
+        "podman",
+        "crun",
+        "conmon",
+        "netavark",
+        "aardvark-dns",
+        "iptables",
+        "docker-registry",
+        "skopeo",
+        "busybox-static",
+    ];
+    let installed = Command::new(crate::workspace().join("scripts/packages"))
+        .args(packages)
+        .status();
     if !installed.is_ok_and(|status| status.success()) {
         return Err("the peers' packages do not install".to_owned());
     }
@@ -45,7 +58,11 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         .env("WHARF_BINARY", wharf_tests::wharf_binary())
         .status()
         .map_err(|error| error.to_string())?;
-    if status.success() { Ok(()) } else { Err("the benchmark failed".to_owned()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err("the benchmark failed".to_owned())
+    }
 }
 
 /// The part that runs inside the host.
@@ -54,7 +71,9 @@ fn inside(arguments: &[String]) -> Result<(), String> {
         return Err("`bench inside` is for the benchmark itself".to_owned());
     };
     let runs = match options {
-        [flag, number, ..] if flag == "--runs" => number.parse().map_err(|_| "--runs wants a number".to_owned())?,
+        [flag, number, ..] if flag == "--runs" => number
+            .parse()
+            .map_err(|_| "--runs wants a number".to_owned())?,
         _ => RUNS_DEFAULT,
     };
     let folder = std::path::Path::new(folder);
@@ -80,8 +99,14 @@ fn inside(arguments: &[String]) -> Result<(), String> {
 fn latencies(engines: &[Engine], runs: usize, report: &mut Report) -> Result<(), String> {
     let rows: [(&str, &[&str]); 3] = [
         ("run --rm true, bridge", &["run", "--rm", "busybox", "true"]),
-        ("run --rm true, none", &["run", "--rm", "--network", "none", "busybox", "true"]),
-        ("run --rm true, host", &["run", "--rm", "--network", "host", "busybox", "true"]),
+        (
+            "run --rm true, none",
+            &["run", "--rm", "--network", "none", "busybox", "true"],
+        ),
+        (
+            "run --rm true, host",
+            &["run", "--rm", "--network", "host", "busybox", "true"],
+        ),
     ];
     for (name, command) in rows {
         let mut samples = Samples::new(engines.len());
@@ -92,7 +117,15 @@ fn latencies(engines: &[Engine], runs: usize, report: &mut Report) -> Result<(),
         }
         report.latency(name, samples);
     }
-    let names = ["run -d sleep, bridge", "exec true", "ps", "stop -t 0", "rm -f (running)", "create", "start"];
+    let names = [
+        "run -d sleep, bridge",
+        "exec true",
+        "ps",
+        "stop -t 0",
+        "rm -f (running)",
+        "create",
+        "start",
+    ];
     let mut samples: Vec<Samples> = names.iter().map(|_| Samples::new(engines.len())).collect();
     for _ in 0..runs {
         for (n, engine) in engines.iter().enumerate() {
@@ -127,11 +160,23 @@ fn memory(engines: &[Engine], report: &mut Report) -> Result<(), String> {
         engine.succeed(&["run", "-d", "--name", "mem-0", "busybox", "sleep", "1000"])?;
         let one = engine.memory_kb();
         for k in 1..=CONTAINERS {
-            engine.succeed(&["run", "-d", "--name", &format!("mem-{k}"), "busybox", "sleep", "1000"])?;
+            engine.succeed(&[
+                "run",
+                "-d",
+                "--name",
+                &format!("mem-{k}"),
+                "busybox",
+                "sleep",
+                "1000",
+            ])?;
         }
         let many = engine.memory_kb();
         report.value("idle engine, MB (PSS)", n, idle as f64 / 1000.0);
-        report.value("memory per running container, MB (PSS)", n, (many.saturating_sub(one)) as f64 / 1000.0 / CONTAINERS as f64);
+        report.value(
+            "memory per running container, MB (PSS)",
+            n,
+            (many.saturating_sub(one)) as f64 / 1000.0 / CONTAINERS as f64,
+        );
         for k in 0..=CONTAINERS {
             engine.succeed(engine.force_remove(&format!("mem-{k}")))?;
         }
@@ -155,7 +200,15 @@ fn throughput(engines: &[Engine], report: &mut Report) -> Result<(), String> {
                             if k >= CONTAINERS {
                                 return;
                             }
-                            if let Err(error) = engine.succeed(&["run", "-d", "--name", &format!("many-{k}"), "busybox", "sleep", "1000"]) {
+                            if let Err(error) = engine.succeed(&[
+                                "run",
+                                "-d",
+                                "--name",
+                                &format!("many-{k}"),
+                                "busybox",
+                                "sleep",
+                                "1000",
+                            ]) {
                                 *failed.lock().expect("no thread panics holding it") = Some(error);
                                 return;
                             }
@@ -179,7 +232,12 @@ fn throughput(engines: &[Engine], report: &mut Report) -> Result<(), String> {
 }
 
 /// Load from an archive and pull from a registry on loopback.
-fn images(engines: &[Engine], folder: &std::path::Path, files: &str, report: &mut Report) -> Result<(), String> {
+fn images(
+    engines: &[Engine],
+    folder: &std::path::Path,
+    files: &str,
+    report: &mut Report,
+) -> Result<(), String> {
     const ROUNDS: usize = 3;
     let registry = engine::Registry::start(folder, files)?;
     let (mut load, mut pull) = (Samples::new(engines.len()), Samples::new(engines.len()));
@@ -211,7 +269,11 @@ fn logs(engines: &[Engine], report: &mut Report) -> Result<(), String> {
         let mut bytes = 0;
         let read = measure::seconds(|| bytes = engine.output_bytes(&["logs", "chatty"]));
         if bytes != LOG_LINES as u64 * 100 {
-            return Err(format!("{}: {bytes} bytes of log came back instead of {}", engine.name, LOG_LINES * 100));
+            return Err(format!(
+                "{}: {bytes} bytes of log came back instead of {}",
+                engine.name,
+                LOG_LINES * 100
+            ));
         }
         report.value("1,000,000 log lines read, s", n, read);
         engine.succeed(engine.force_remove("chatty"))?;

@@ -12,26 +12,42 @@ enum Row {
     Floor { name: String, p50: f64, p95: f64 },
 }
 
-pub struct Report {
+pub(crate) struct Report {
     engines: Vec<String>,
     runs: usize,
     rows: Vec<Row>,
 }
 
 impl Report {
-    pub fn new(engines: &[Engine], runs: usize) -> Self {
-        Self { engines: engines.iter().map(|engine| engine.title.clone()).collect(), runs, rows: Vec::new() }
+    pub(crate) fn new(engines: &[Engine], runs: usize) -> Self {
+        Self {
+            engines: engines.iter().map(|engine| engine.title.clone()).collect(),
+            runs,
+            rows: Vec::new(),
+        }
     }
 
-    pub fn latency(&mut self, name: &str, samples: Samples) {
-        eprintln!("{name}: {}", (0..self.engines.len()).map(|n| format!("{:.1}", samples.quantile(n, 0.5))).collect::<Vec<_>>().join(" | "));
-        self.rows.push(Row::Latency { name: name.to_owned(), samples });
+    pub(crate) fn latency(&mut self, name: &str, samples: Samples) {
+        eprintln!(
+            "{name}: {}",
+            (0..self.engines.len())
+                .map(|n| format!("{:.1}", samples.quantile(n, 0.5)))
+                .collect::<Vec<_>>()
+                .join(" | ")
+        );
+        self.rows.push(Row::Latency {
+            name: name.to_owned(),
+            samples,
+        });
     }
 
-    pub fn value(&mut self, name: &str, engine: usize, value: f64) {
+    pub(crate) fn value(&mut self, name: &str, engine: usize, value: f64) {
         eprintln!("{name}: {} {value:.2}", self.engines[engine]);
         let known = self.rows.iter_mut().find_map(|row| match row {
-            Row::Value { name: known, values } if known == name => Some(values),
+            Row::Value {
+                name: known,
+                values,
+            } if known == name => Some(values),
             _ => None,
         });
         match known {
@@ -39,18 +55,27 @@ impl Report {
             None => {
                 let mut values = vec![f64::NAN; self.engines.len()];
                 values[engine] = value;
-                self.rows.push(Row::Value { name: name.to_owned(), values });
+                self.rows.push(Row::Value {
+                    name: name.to_owned(),
+                    values,
+                });
             }
         }
     }
 
-    pub fn floor(&mut self, name: &str, p50: f64, p95: f64) {
+    pub(crate) fn floor(&mut self, name: &str, p50: f64, p95: f64) {
         eprintln!("{name}: {p50:.2} / {p95:.2}");
-        self.rows.push(Row::Floor { name: name.to_owned(), p50, p95 });
+        self.rows.push(Row::Floor {
+            name: name.to_owned(),
+            p50,
+            p95,
+        });
     }
 
-    pub fn write(&self, path: &Path) -> Result<(), String> {
-        let mut text = String::from("# Benchmark\n\nMade by `cargo xtask bench`; engines alternate within one run. Absolute figures drift from machine\nto machine and hour to hour, ratios within a run hold. Latencies are milliseconds, p50 / p95");
+    pub(crate) fn write(&self, path: &Path) -> Result<(), String> {
+        let mut text = String::from(
+            "# Benchmark\n\nMade by `cargo xtask bench`; engines alternate within one run. Absolute figures drift from machine\nto machine and hour to hour, ratios within a run hold. Latencies are milliseconds, p50 / p95",
+        );
         let _ = write!(text, ", {} rounds.\n\n{}\n\n", self.runs, machine());
         let _ = writeln!(text, "| operation | {} |", self.engines.join(" | "));
         let _ = writeln!(text, "|---|{}", "---|".repeat(self.engines.len()));
@@ -62,14 +87,29 @@ impl Report {
                         let (p50, p95) = (samples.quantile(n, 0.5), samples.quantile(n, 0.95));
                         cell(&format!("{p50:.1} / {p95:.1}"), n, p50 / first)
                     });
-                    writeln!(text, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "))
+                    writeln!(
+                        text,
+                        "| {name} | {} |",
+                        cells.collect::<Vec<_>>().join(" | ")
+                    )
                 }
                 Row::Value { name, values } => {
-                    let cells = values.iter().enumerate().map(|(n, value)| cell(&format!("{value:.2}"), n, value / values[0]));
-                    writeln!(text, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "))
+                    let cells = values
+                        .iter()
+                        .enumerate()
+                        .map(|(n, value)| cell(&format!("{value:.2}"), n, value / values[0]));
+                    writeln!(
+                        text,
+                        "| {name} | {} |",
+                        cells.collect::<Vec<_>>().join(" | ")
+                    )
                 }
                 Row::Floor { name, p50, p95 } => {
-                    writeln!(text, "| {name} | {p50:.2} / {p95:.2} |{}", " |".repeat(self.engines.len() - 1))
+                    writeln!(
+                        text,
+                        "| {name} | {p50:.2} / {p95:.2} |{}",
+                        " |".repeat(self.engines.len() - 1)
+                    )
                 }
             };
         }
@@ -80,16 +120,38 @@ impl Report {
 
 /// A peer's figure carries its ratio to Wharf's.
 fn cell(figure: &str, engine: usize, ratio: f64) -> String {
-    if engine == 0 || !ratio.is_finite() { figure.to_owned() } else { format!("{figure} (×{ratio:.1})") }
+    if engine == 0 || !ratio.is_finite() {
+        figure.to_owned()
+    } else {
+        format!("{figure} (×{ratio:.1})")
+    }
 }
 
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name").map(|rest| rest.trim_start_matches([' ', '\t', ':']))).unwrap_or("unknown").to_owned();
-    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    let model = cpu
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("model name")
+                .map(|rest| rest.trim_start_matches([' ', '\t', ':']))
+        })
+        .unwrap_or("unknown")
+        .to_owned();
+    let cores = cpu
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     let kernel = read("/proc/sys/kernel/osrelease");
     let load = read("/proc/loadavg");
-    let date = std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]).output().map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default();
-    format!("{date}, {cores} cores {model}, kernel {}, load average at the end {}.", kernel.trim(), load.split(' ').next().unwrap_or(""))
+    let date = std::process::Command::new("date")
+        .args(["-u", "+%Y-%m-%d"])
+        .output()
+        .map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+        .unwrap_or_default();
+    format!(
+        "{date}, {cores} cores {model}, kernel {}, load average at the end {}.",
+        kernel.trim(),
+        load.split(' ').next().unwrap_or("")
+    )
 }

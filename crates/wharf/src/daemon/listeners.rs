@@ -13,16 +13,19 @@ const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
 /// What to listen on.
 #[derive(Debug)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     named: Vec<Address>,
     /// Whether the addresses are our choice, so that a taken one is no error.
     default: bool,
 }
 
 /// Reads and checks the addresses without touching any.
-pub fn addresses(config: &DaemonConfig) -> Result<Addresses> {
+pub(crate) fn addresses(config: &DaemonConfig) -> Result<Addresses> {
     if config.hosts.is_empty() {
-        return Ok(Addresses { named: vec![Address::Unix(DEFAULT_SOCKET.into())], default: true });
+        return Ok(Addresses {
+            named: vec![Address::Unix(DEFAULT_SOCKET.into())],
+            default: true,
+        });
     }
     let tls = config.tls || config.tlsverify;
     let mut named = Vec::new();
@@ -41,19 +44,26 @@ pub fn addresses(config: &DaemonConfig) -> Result<Addresses> {
         }
         named.push(address);
     }
-    Ok(Addresses { named, default: false })
+    Ok(Addresses {
+        named,
+        default: false,
+    })
 }
 
 /// Whether a literal address is a loopback one; names are judged when they are resolved.
 fn is_loopback(host_port: &str) -> bool {
-    let host = host_port.rsplit_once(':').map_or(host_port, |(host, _)| host);
+    let host = host_port
+        .rsplit_once(':')
+        .map_or(host_port, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.parse::<std::net::IpAddr>().map_or(true, |address| address.is_loopback())
+    host.parse::<std::net::IpAddr>()
+        .map_or(true, |address| address.is_loopback())
 }
 
 /// Binds them all.
-pub async fn open(addresses: &Addresses, config: &DaemonConfig) -> Result<Vec<Listener>> {
-    let gid = wharf_server::socket_group(&config.group, config.group_given).map_err(Error::from_fault)?;
+pub(crate) async fn open(addresses: &Addresses, config: &DaemonConfig) -> Result<Vec<Listener>> {
+    let gid =
+        wharf_server::socket_group(&config.group, config.group_given).map_err(Error::from_fault)?;
     let tls = if config.tls || config.tlsverify {
         let files = TlsFiles {
             certificate: config.tlscert.clone(),
@@ -68,7 +78,9 @@ pub async fn open(addresses: &Addresses, config: &DaemonConfig) -> Result<Vec<Li
     let mut listeners = Vec::new();
     for address in &addresses.named {
         match address {
-            Address::Unix(path) => listeners.push(Listener::unix(path, gid).await.map_err(Error::from_fault)?),
+            Address::Unix(path) => {
+                listeners.push(Listener::unix(path, gid).await.map_err(Error::from_fault)?)
+            }
             Address::Tcp(host_port) => {
                 let bound = Listener::tcp(host_port, tls.clone(), config.allow_insecure_tcp).await;
                 listeners.extend(bound.map_err(Error::from_fault)?);
@@ -78,7 +90,10 @@ pub async fn open(addresses: &Addresses, config: &DaemonConfig) -> Result<Vec<Li
                     return Err(Error::invalid("only one fd:// address can be given"));
                 }
                 inherited = Some(());
-                listeners.extend(Listener::systemd(which, systemd_sockets(), tls.clone()).map_err(Error::from_fault)?);
+                listeners.extend(
+                    Listener::systemd(which, systemd_sockets(), tls.clone())
+                        .map_err(Error::from_fault)?,
+                );
             }
         }
     }
@@ -95,5 +110,8 @@ pub async fn open(addresses: &Addresses, config: &DaemonConfig) -> Result<Vec<Li
 fn systemd_sockets() -> Vec<(String, std::os::fd::OwnedFd)> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
-    wharf_sys::fd::listen_fds().into_iter().map(|fd| (names.next().unwrap_or_default().to_owned(), fd)).collect()
+    wharf_sys::fd::listen_fds()
+        .into_iter()
+        .map(|fd| (names.next().unwrap_or_default().to_owned(), fd))
+        .collect()
 }

@@ -9,19 +9,24 @@ use wharf_engine::config::DaemonConfig;
 
 /// The level in force.
 #[derive(Debug)]
-pub struct Level(Handle<Targets, Registry>);
+pub(crate) struct Level(Handle<Targets, Registry>);
 
 /// Starts logging.
-pub fn start(config: &DaemonConfig) -> Level {
+pub(crate) fn start(config: &DaemonConfig) -> Level {
     let (filter, handle) = reload::Layer::new(targets(config));
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(config.debug);
-    tracing_subscriber::registry().with(filter).with(format.with_ansi(false)).init();
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(config.debug);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(format.with_ansi(false))
+        .init();
     Level(handle)
 }
 
 impl Level {
     /// Changes the level.
-    pub fn set(&self, config: &DaemonConfig) {
+    pub(crate) fn set(&self, config: &DaemonConfig) {
         // Fails only when the log has ended, and then there is nobody to tell.
         drop(self.0.reload(targets(config)));
     }
@@ -36,8 +41,17 @@ fn targets(config: &DaemonConfig) -> Targets {
         _ => LevelFilter::INFO,
     };
     // Libraries speak up only when something is wrong.
-    Targets::new().with_default(LevelFilter::WARN.min(level)).with_targets(
-        ["wharf", "wharf_engine", "wharf_image_store", "wharf_network", "wharf_registry_client", "wharf_server"]
+    Targets::new()
+        .with_default(LevelFilter::WARN.min(level))
+        .with_targets(
+            [
+                "wharf",
+                "wharf_engine",
+                "wharf_image_store",
+                "wharf_network",
+                "wharf_registry_client",
+                "wharf_server",
+            ]
             .map(|target| (target, level)),
-    )
+        )
 }

@@ -8,21 +8,27 @@ use wharf_fault::{Error, Result};
 
 /// Locked as long as the daemon lives; removed when it ends in order.
 #[derive(Debug)]
-pub struct PidFile {
+pub(crate) struct PidFile {
     path: PathBuf,
     _locked: File,
 }
 
 impl PidFile {
     /// Writes our process id. A file whose daemon was killed has no lock and is taken over.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let failed = |source: std::io::Error| {
             Error::system(format!("cannot write the pid file {}", path.display())).caused_by(source)
         };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        let mut file = File::options().create(true).read(true).write(true).truncate(false).open(path).map_err(failed)?;
+        let mut file = File::options()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed)?;
         if file.try_lock().is_err() {
             let pid = std::fs::read_to_string(path).unwrap_or_default();
             return Err(Error::conflict(format!(
@@ -31,8 +37,13 @@ impl PidFile {
                 path.display()
             )));
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _locked: file })
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(failed)?;
+        Ok(Self {
+            path: path.to_owned(),
+            _locked: file,
+        })
     }
 }
 
