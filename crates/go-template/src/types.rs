@@ -150,7 +150,13 @@ impl fmt::Display for Type {
             Self::Struct(ty) => {
                 f.write_str("struct {")?;
                 for (index, field) in ty.fields.iter().enumerate() {
-                    write!(f, "{} {} {}", if index == 0 { "" } else { ";" }, field.name, field.ty)?;
+                    write!(
+                        f,
+                        "{} {} {}",
+                        if index == 0 { "" } else { ";" },
+                        field.name,
+                        field.ty
+                    )?;
                 }
                 f.write_str(" }")
             }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::{Field, Kind, StructType, Type};
+use crate::types::{Field, Kind, StructType, TextForm, Type};
 
 /// An object that answers to method names, some of which take arguments (`.Label "x"`).
 pub trait Methods: fmt::Debug + Send + Sync {
@@ -63,12 +63,20 @@ pub(crate) enum Data {
 
 impl Value {
     pub(crate) fn new(ty: Type, data: Data) -> Self {
-        Self { ty, data, boxed: false }
+        Self {
+            ty,
+            data,
+            boxed: false,
+        }
     }
 
     /// Go's `nil`.
     pub fn nil() -> Self {
-        Self { ty: Type::Any, data: Data::Nil, boxed: true }
+        Self {
+            ty: Type::Any,
+            data: Data::Nil,
+            boxed: true,
+        }
     }
 
     /// The absence of a value, printed `<no value>`.
@@ -88,9 +96,11 @@ impl Value {
             }
             Json::String(text) => text.as_str().into(),
             Json::Array(items) => Self::list(items.iter().map(Self::from_json)),
-            Json::Object(entries) => {
-                Self::map(entries.iter().map(|(key, value)| (key.clone(), Self::from_json(value))))
-            }
+            Json::Object(entries) => Self::map(
+                entries
+                    .iter()
+                    .map(|(key, value)| (key.clone(), Self::from_json(value))),
+            ),
         }
     }
 
@@ -109,12 +119,19 @@ impl Value {
                     name,
                     omit_empty: false,
                     embedded: false,
-                    ty: if value.boxed { Type::Any } else { value.ty.clone() },
+                    ty: if value.boxed {
+                        Type::Any
+                    } else {
+                        value.ty.clone()
+                    },
                 };
                 (field, value)
             })
             .unzip();
-        let ty = StructType { name: type_name.to_owned(), fields };
+        let ty = StructType {
+            name: type_name.to_owned(),
+            fields,
+        };
         Self::new(Type::Struct(Arc::new(ty)), Data::Struct(values.into()))
     }
 
@@ -132,15 +149,23 @@ impl Value {
 
     /// A list of strings (`[]string`).
     pub fn strings<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> Self {
-        let items = items.into_iter().map(|item| Self::from(item.as_ref())).collect();
+        let items = items
+            .into_iter()
+            .map(|item| Self::from(item.as_ref()))
+            .collect();
         Self::new(Type::slice_of(Type::String), Data::List(Some(items)))
     }
 
     /// A map from strings to anything (`map[string]interface {}`).
     pub fn map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Value)>) -> Self {
-        let entries =
-            entries.into_iter().map(|(key, value)| (key.into(), value.into_boxed())).collect();
-        Self::new(Type::string_map_of(Type::Any), Data::Map(Some(Arc::new(entries))))
+        let entries = entries
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into_boxed()))
+            .collect();
+        Self::new(
+            Type::string_map_of(Type::Any),
+            Data::Map(Some(Arc::new(entries))),
+        )
     }
 
     /// A map from strings to strings (`map[string]string`).
@@ -151,7 +176,10 @@ impl Value {
             .into_iter()
             .map(|(key, value)| (key.into(), Self::from(value.as_ref())))
             .collect();
-        Self::new(Type::string_map_of(Type::String), Data::Map(Some(Arc::new(entries))))
+        Self::new(
+            Type::string_map_of(Type::String),
+            Data::Map(Some(Arc::new(entries))),
+        )
     }
 
     /// As it comes out of a container of `interface {}`.
@@ -178,13 +206,19 @@ impl Value {
         match self.data {
             Data::Invalid => Kind::Invalid,
             Data::Nil => Kind::Interface,
+            // Text here, but a struct in Go.
+            Data::Str(_) if self.ty.text_form() == TextForm::Time => Kind::Struct,
             _ => self.ty.kind(),
         }
     }
 
     /// The name of the type as Go's reflection sees it, `interface {}` while boxed.
     pub(crate) fn static_type(&self) -> Type {
-        if self.boxed { Type::Any } else { self.ty.clone() }
+        if self.boxed {
+            Type::Any
+        } else {
+            self.ty.clone()
+        }
     }
 
     /// Follows pointers. `Err` is the nil pointer or interface at the end.
@@ -210,10 +244,7 @@ impl Value {
             Data::Int(value) => *value != 0,
             Data::Uint(value) => *value != 0,
             Data::Float(value) => *value != 0.0,
-            // A time.Time is a struct in Go.
-            Data::Str(text) => {
-                !text.is_empty() || self.ty.text_form() == crate::types::TextForm::Time
-            }
+            Data::Str(text) => !text.is_empty() || self.kind() == Kind::Struct,
             Data::List(items) => items.as_ref().is_some_and(|items| !items.is_empty()),
             Data::Map(entries) => entries.as_ref().is_some_and(|entries| !entries.is_empty()),
             Data::Struct(_) | Data::Pointer(Some(_)) | Data::Object(_) => true,
