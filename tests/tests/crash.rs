@@ -290,7 +290,7 @@ fn a_hundred_kills_lose_nothing_and_leak_nothing() {
                 scope.spawn(move || script(client, &docker, ledger, stop, random, step));
             }
             // The moment of the kill is random, not an expectation about speed.
-            drop(woken.recv_timeout(Duration::from_millis(random.below(150))));
+            let _ = woken.recv_timeout(Duration::from_millis(random.below(150)));
             daemon.kill_shared();
             stop.store(true, Ordering::Relaxed);
         });

@@ -242,7 +242,7 @@ impl Engine {
     }
 
     /// The quickest way to remove a running container. Podman waits ten seconds unless told not to.
-    pub(crate) fn force_remove<'a>(&self, name: &'a str) -> &'static [&'static str] {
+    pub(crate) fn force_remove(&self, name: &str) -> &'static [&'static str] {
         // The commands live as long as the benchmark, which is as long as the process.
         let mut words = vec!["rm", "-f"];
         if self.podman {
