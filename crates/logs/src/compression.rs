@@ -22,15 +22,24 @@ impl Compressing {
     /// Begins with the file `plain`, whose last entry has the given time.
     pub(crate) fn begin(plain: &Path, last_time: Option<String>) -> io::Result<Self> {
         let input = File::open(plain)?;
-        let note = GzipNote { last_time, origin: Some(Origin::of(&input)?) };
+        let note = GzipNote {
+            last_time,
+            origin: Some(Origin::of(&input)?),
+        };
         let output = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o640)
             .open(suffixed(plain, ".gz.tmp"))?;
-        let output = GzBuilder::new().extra(serde_json::to_vec(&note)?).write(output, Compression::fast());
-        Ok(Self { plain: plain.to_owned(), input, output })
+        let output = GzBuilder::new()
+            .extra(serde_json::to_vec(&note)?)
+            .write(output, Compression::fast());
+        Ok(Self {
+            plain: plain.to_owned(),
+            input,
+            output,
+        })
     }
 
     /// Compresses some more. Returns whether that was all.
@@ -42,7 +51,10 @@ impl Compressing {
             return Ok(false);
         }
         self.output.try_finish()?;
-        fs::rename(suffixed(&self.plain, ".gz.tmp"), suffixed(&self.plain, ".gz"))?;
+        fs::rename(
+            suffixed(&self.plain, ".gz.tmp"),
+            suffixed(&self.plain, ".gz"),
+        )?;
         fs::remove_file(&self.plain)?;
         Ok(true)
     }

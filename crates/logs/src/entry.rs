@@ -103,9 +103,11 @@ impl Entry<'_> {
     pub fn attrs(&self) -> Vec<(String, String)> {
         let mut attrs = match &self.attrs {
             Attrs::None => Vec::new(),
-            Attrs::Json(object) => serde_json::from_slice::<std::collections::BTreeMap<String, String>>(object)
-                .map(|map| map.into_iter().collect())
-                .unwrap_or_default(),
+            Attrs::Json(object) => {
+                serde_json::from_slice::<std::collections::BTreeMap<String, String>>(object)
+                    .map(|map| map.into_iter().collect())
+                    .unwrap_or_default()
+            }
             Attrs::Record(record) => local_record::attrs(record),
         };
         attrs.sort();

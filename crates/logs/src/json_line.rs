@@ -17,7 +17,14 @@ use serde_json::value::RawValue;
 use crate::entry::{Attrs, Entry, Stream, Text, Time};
 
 /// Appends one entry. `attrs` is a JSON object or empty, `stamp` an RFC 3339 time.
-pub(crate) fn append(out: &mut Vec<u8>, text: &[u8], newline: bool, stream: Stream, attrs: &[u8], stamp: &[u8]) {
+pub(crate) fn append(
+    out: &mut Vec<u8>,
+    text: &[u8],
+    newline: bool,
+    stream: Stream,
+    attrs: &[u8],
+    stamp: &[u8],
+) {
     out.reserve(text.len() + attrs.len() + 96);
     out.extend_from_slice(b"{\"log\":\"");
     escape(text, out);
@@ -110,7 +117,10 @@ fn parse_as_written(line: &[u8]) -> Option<Entry<'_>> {
     };
     let (attrs, rest) = if let Some(object) = rest.strip_prefix(b"attrs\":") {
         let length = flat_object_length(object)?;
-        (Attrs::Json(Cow::Borrowed(&object[..length])), object[length..].strip_prefix(b",\"")?)
+        (
+            Attrs::Json(Cow::Borrowed(&object[..length])),
+            object[length..].strip_prefix(b",\"")?,
+        )
     } else {
         (Attrs::None, rest)
     };
@@ -119,7 +129,12 @@ fn parse_as_written(line: &[u8]) -> Option<Entry<'_>> {
     if memchr2(b'"', b'\\', time).is_some() {
         return None;
     }
-    Some(Entry { stream, time: Time::Rfc3339(Cow::Borrowed(time)), text: Text::Escaped(text), attrs })
+    Some(Entry {
+        stream,
+        time: Time::Rfc3339(Cow::Borrowed(time)),
+        text: Text::Escaped(text),
+        attrs,
+    })
 }
 
 /// Where the string that `inside` begins in ends: the position of its closing quote.
@@ -128,7 +143,11 @@ fn string_end(inside: &[u8]) -> Option<usize> {
     let mut from = 0;
     loop {
         let quote = from + memchr(b'"', &inside[from..])?;
-        let backslashes = inside[..quote].iter().rev().take_while(|byte| **byte == b'\\').count();
+        let backslashes = inside[..quote]
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'\\')
+            .count();
         if backslashes % 2 == 0 {
             return Some(quote);
         }
@@ -168,8 +187,13 @@ fn parse_any(line: &[u8]) -> Option<Entry<'_>> {
     Some(Entry {
         stream: raw.stream,
         time: Time::Rfc3339(raw.time.map_or(Cow::Borrowed(&[]), into_bytes)),
-        text: Text::Plain { bytes: raw.log.map_or(Cow::Borrowed(&[]), into_bytes), newline: false },
-        attrs: raw.attrs.map_or(Attrs::None, |attrs| Attrs::Json(Cow::Borrowed(attrs.get().as_bytes()))),
+        text: Text::Plain {
+            bytes: raw.log.map_or(Cow::Borrowed(&[]), into_bytes),
+            newline: false,
+        },
+        attrs: raw.attrs.map_or(Attrs::None, |attrs| {
+            Attrs::Json(Cow::Borrowed(attrs.get().as_bytes()))
+        }),
     })
 }
 
@@ -215,7 +239,10 @@ fn unicode_escape(after: &[u8]) -> (char, usize) {
     if !(0xD800..0xE000).contains(&first) {
         return (char::from_u32(first).unwrap_or(BAD), 4);
     }
-    let second = after.get(4..6).filter(|mark| *mark == b"\\u").and_then(|_| hex4(&after[6..]));
+    let second = after
+        .get(4..6)
+        .filter(|mark| *mark == b"\\u")
+        .and_then(|_| hex4(&after[6..]));
     match second {
         Some(second) if first < 0xDC00 && (0xDC00..0xE000).contains(&second) => {
             let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
@@ -226,7 +253,9 @@ fn unicode_escape(after: &[u8]) -> (char, usize) {
 }
 
 fn hex4(text: &[u8]) -> Option<u32> {
-    text.get(..4)?.iter().try_fold(0, |value, byte| Some(value * 16 + char::from(*byte).to_digit(16)?))
+    text.get(..4)?.iter().try_fold(0, |value, byte| {
+        Some(value * 16 + char::from(*byte).to_digit(16)?)
+    })
 }
 
 #[cfg(test)]
@@ -237,7 +266,14 @@ mod tests {
 
     fn written(text: &[u8], attrs: &str) -> Vec<u8> {
         let mut out = Vec::new();
-        append(&mut out, text, true, Stream::Stderr, attrs.as_bytes(), b"2026-11-22T10:00:00.5Z");
+        append(
+            &mut out,
+            text,
+            true,
+            Stream::Stderr,
+            attrs.as_bytes(),
+            b"2026-11-22T10:00:00.5Z",
+        );
         out
     }
 
@@ -260,10 +296,21 @@ mod tests {
 
     #[test]
     fn other_writers_are_understood() {
-        let line = br#"{ "time" : "2026-11-22T10:00:00Z", "stream":"stdout", "log":"a\ud83d\ude00b" }"#;
+        let line =
+            br#"{ "time" : "2026-11-22T10:00:00Z", "stream":"stdout", "log":"a\ud83d\ude00b" }"#;
         let entry = parse(line).unwrap();
-        assert_eq!((entry.stream, entry.text()), (Stream::Stdout, "a😀b".as_bytes().to_vec()));
-        for bad in [&b"{\"log\":\"a"[..], b"", b"null", b"{\"log\":\"a\\", b"\0\0\0", b"{\"log\":\"a\"}"] {
+        assert_eq!(
+            (entry.stream, entry.text()),
+            (Stream::Stdout, "a😀b".as_bytes().to_vec())
+        );
+        for bad in [
+            &b"{\"log\":\"a"[..],
+            b"",
+            b"null",
+            b"{\"log\":\"a\\",
+            b"\0\0\0",
+            b"{\"log\":\"a\"}",
+        ] {
             assert!(parse(bad).is_none(), "{}", String::from_utf8_lossy(bad));
         }
     }

@@ -54,7 +54,9 @@ pub(crate) fn append(
     }
     out.extend_from_slice(attrs);
     // Lines are at most 16 KiB, attributes are bounded by the request that made them.
-    let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX).to_be_bytes();
+    let length = u32::try_from(out.len() - start - 4)
+        .unwrap_or(u32::MAX)
+        .to_be_bytes();
     out[start..start + 4].copy_from_slice(&length);
     out.extend_from_slice(&length);
 }
@@ -127,8 +129,15 @@ pub(crate) fn parse(record: &[u8]) -> Option<Entry<'_>> {
     Some(Entry {
         stream: stream?,
         time: Time::Nanos(time_ns),
-        text: Text::Plain { bytes: Cow::Borrowed(text), newline: !partial || last },
-        attrs: if has_attrs { Attrs::Record(record) } else { Attrs::None },
+        text: Text::Plain {
+            bytes: Cow::Borrowed(text),
+            newline: !partial || last,
+        },
+        attrs: if has_attrs {
+            Attrs::Record(record)
+        } else {
+            Attrs::None
+        },
     })
 }
 
@@ -137,7 +146,9 @@ pub(crate) fn attrs(record: &[u8]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut fields = Fields(record);
     while let Some(field) = fields.next() {
-        let (6, Field::Bytes(attr)) = field else { continue };
+        let (6, Field::Bytes(attr)) = field else {
+            continue;
+        };
         let (mut key, mut value) = (String::new(), String::new());
         let mut attr = Fields(attr);
         while let Some(part) = attr.next() {

@@ -137,16 +137,28 @@ pub fn resolve(
                 attrs.insert("tag".to_owned(), expand_tag(value, subject)?);
             }
             (Driver::JsonFile, "labels-regex" | "env-regex") => {
-                return Err(OptionError::UnsupportedOption { option: option.clone(), driver: driver.name() });
+                return Err(OptionError::UnsupportedOption {
+                    option: option.clone(),
+                    driver: driver.name(),
+                });
             }
-            _ => return Err(OptionError::UnknownOption { option: option.clone(), driver: driver.name() }),
+            _ => {
+                return Err(OptionError::UnknownOption {
+                    option: option.clone(),
+                    driver: driver.name(),
+                });
+            }
         }
     }
     let target = match driver {
         Driver::JsonFile => LogTarget {
             driver,
             path: container_dir.join(format!("{}-json.log", subject.id)),
-            max_files: max_files.unwrap_or(if max_size.is_some() { 1 } else { DEFAULT_JSON_FILE_COUNT }),
+            max_files: max_files.unwrap_or(if max_size.is_some() {
+                1
+            } else {
+                DEFAULT_JSON_FILE_COUNT
+            }),
             max_size: max_size.unwrap_or(Some(DEFAULT_JSON_FILE_SIZE)),
             compress: compress.unwrap_or(false),
             attrs,
@@ -174,9 +186,8 @@ fn parse_driver(name: &str) -> Result<Driver, OptionError> {
         "" | "json-file" => Ok(Driver::JsonFile),
         "local" => Ok(Driver::Local),
         "none" => Ok(Driver::None),
-        "syslog" | "journald" | "fluentd" | "gelf" | "awslogs" | "splunk" | "gcplogs" | "etwlogs" => {
-            Err(OptionError::UnsupportedDriver(name.to_owned()))
-        }
+        "syslog" | "journald" | "fluentd" | "gelf" | "awslogs" | "splunk" | "gcplogs"
+        | "etwlogs" => Err(OptionError::UnsupportedDriver(name.to_owned())),
         _ => Err(OptionError::UnknownDriver(name.to_owned())),
     }
 }
@@ -191,8 +202,10 @@ fn check_mode(options: &BTreeMap<String, String>) -> Result<(), OptionError> {
         if mode != "non-blocking" {
             return Err(OptionError::BufferWithoutMode);
         }
-        parse_size(size, 1024)
-            .ok_or_else(|| OptionError::Size { option: "max-buffer-size".to_owned(), value: size.clone() })?;
+        parse_size(size, 1024).ok_or_else(|| OptionError::Size {
+            option: "max-buffer-size".to_owned(),
+            value: size.clone(),
+        })?;
     }
     Ok(())
 }
@@ -208,13 +221,18 @@ fn parse_max_size(option: &str, value: &str) -> Result<Option<u64>, OptionError>
     match parse_size(value, 1000) {
         Some(0) => Err(OptionError::SizeNotPositive),
         Some(size) => Ok(Some(size)),
-        None => Err(OptionError::Size { option: option.to_owned(), value: value.to_owned() }),
+        None => Err(OptionError::Size {
+            option: option.to_owned(),
+            value: value.to_owned(),
+        }),
     }
 }
 
 /// A size as users write it, `10m`, `1.5 GB`, in multiples of `unit` (1000 or 1024).
 fn parse_size(value: &str, unit: u64) -> Option<u64> {
-    let number_end = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let number_end = value
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(value.len());
     let number: f64 = value[..number_end].parse().ok()?;
     let suffix = value[number_end..].trim_start().to_ascii_lowercase();
     let suffix = suffix.strip_suffix('b').unwrap_or(&suffix);
@@ -233,7 +251,9 @@ fn parse_size(value: &str, unit: u64) -> Option<u64> {
 }
 
 fn parse_max_file(value: &str) -> Result<u32, OptionError> {
-    let count: i64 = value.parse().map_err(|_| OptionError::Count(value.to_owned()))?;
+    let count: i64 = value
+        .parse()
+        .map_err(|_| OptionError::Count(value.to_owned()))?;
     if count < 1 {
         return Err(OptionError::CountTooSmall);
     }
@@ -249,14 +269,20 @@ fn parse_bool(value: &str) -> Result<bool, OptionError> {
     }
 }
 
-fn chosen_labels<'a>(names: &'a str, subject: &'a Subject<'_>) -> impl Iterator<Item = (String, String)> + 'a {
+fn chosen_labels<'a>(
+    names: &'a str,
+    subject: &'a Subject<'_>,
+) -> impl Iterator<Item = (String, String)> + 'a {
     names.split(',').filter_map(|name| {
         let (key, value) = subject.labels.iter().find(|(key, _)| *key == name)?;
         Some(((*key).to_owned(), (*value).to_owned()))
     })
 }
 
-fn chosen_env<'a>(names: &'a str, subject: &'a Subject<'_>) -> impl Iterator<Item = (String, String)> + 'a {
+fn chosen_env<'a>(
+    names: &'a str,
+    subject: &'a Subject<'_>,
+) -> impl Iterator<Item = (String, String)> + 'a {
     names.split(',').filter_map(|name| {
         let mut pairs = subject.env.iter().filter_map(|pair| pair.split_once('='));
         let (key, value) = pairs.find(|(key, _)| *key == name)?;
@@ -266,13 +292,19 @@ fn chosen_env<'a>(names: &'a str, subject: &'a Subject<'_>) -> impl Iterator<Ite
 
 /// Expands `{{.Name}}` and its like. Templates with more than fields are refused.
 fn expand_tag(template: &str, subject: &Subject<'_>) -> Result<String, OptionError> {
-    let short = |id: &str| id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
+    let short = |id: &str| {
+        id.trim_start_matches("sha256:")
+            .chars()
+            .take(12)
+            .collect::<String>()
+    };
     let mut out = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
         out.push_str(before);
-        let (action, after) =
-            after.split_once("}}").ok_or_else(|| OptionError::Tag(format!("unclosed action in {template:?}")))?;
+        let (action, after) = after
+            .split_once("}}")
+            .ok_or_else(|| OptionError::Tag(format!("unclosed action in {template:?}")))?;
         match action.trim() {
             ".ID" => out.push_str(&short(subject.id)),
             ".FullID" => out.push_str(subject.id),
@@ -281,7 +313,11 @@ fn expand_tag(template: &str, subject: &Subject<'_>) -> Result<String, OptionErr
             ".ImageFullID" => out.push_str(subject.image_id),
             ".ImageName" => out.push_str(subject.image_name),
             ".DaemonName" => out.push_str("docker"),
-            other => return Err(OptionError::Tag(format!("`{{{{{other}}}}}` is not supported by this version of wharf"))),
+            other => {
+                return Err(OptionError::Tag(format!(
+                    "`{{{{{other}}}}}` is not supported by this version of wharf"
+                )));
+            }
         }
         rest = after;
     }
@@ -294,7 +330,10 @@ mod tests {
     use super::*;
 
     fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn target(driver: &str, pairs: &[(&str, &str)]) -> Result<LogTarget, String> {
@@ -306,46 +345,110 @@ mod tests {
             labels: vec![("a", "1"), ("b", "2")],
             env: vec!["E=x", "F=y=z"],
         };
-        resolve(driver, &options(pairs), &subject, Path::new("/c")).map_err(|error| error.to_string())
+        resolve(driver, &options(pairs), &subject, Path::new("/c"))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn logs_are_bounded_by_default() {
         let json = target("json-file", &[]).unwrap();
-        assert_eq!((json.max_size, json.max_files, json.compress), (Some(100_000_000), 3, false));
+        assert_eq!(
+            (json.max_size, json.max_files, json.compress),
+            (Some(100_000_000), 3, false)
+        );
         assert_eq!(json.path, Path::new("/c/0123456789abcdef-json.log"));
         let local = target("local", &[]).unwrap();
-        assert_eq!((local.max_size, local.max_files, local.compress), (Some(20 << 20), 5, true));
-        assert_eq!(target("none", &[("whatever", "x")]).unwrap(), LogTarget::none());
+        assert_eq!(
+            (local.max_size, local.max_files, local.compress),
+            (Some(20 << 20), 5, true)
+        );
+        assert_eq!(
+            target("none", &[("whatever", "x")]).unwrap(),
+            LogTarget::none()
+        );
     }
 
     #[test]
     fn options_count() {
         let json = target(
             "json-file",
-            &[("max-size", "10m"), ("max-file", "4"), ("compress", "true"), ("labels", "b,zz"), ("env", "F"), ("tag", "{{.Name}}/{{ .ID }}")],
+            &[
+                ("max-size", "10m"),
+                ("max-file", "4"),
+                ("compress", "true"),
+                ("labels", "b,zz"),
+                ("env", "F"),
+                ("tag", "{{.Name}}/{{ .ID }}"),
+            ],
         )
         .unwrap();
-        assert_eq!((json.max_size, json.max_files, json.compress), (Some(10_000_000), 4, true));
-        assert_eq!(json.attrs, options(&[("F", "y=z"), ("b", "2"), ("tag", "web/0123456789ab")]));
-        assert_eq!(target("json-file", &[("max-size", "5k")]).unwrap().max_files, 1);
-        assert_eq!(target("json-file", &[("max-size", "-1")]).unwrap().max_size, None);
+        assert_eq!(
+            (json.max_size, json.max_files, json.compress),
+            (Some(10_000_000), 4, true)
+        );
+        assert_eq!(
+            json.attrs,
+            options(&[("F", "y=z"), ("b", "2"), ("tag", "web/0123456789ab")])
+        );
+        assert_eq!(
+            target("json-file", &[("max-size", "5k")])
+                .unwrap()
+                .max_files,
+            1
+        );
+        assert_eq!(
+            target("json-file", &[("max-size", "-1")]).unwrap().max_size,
+            None
+        );
     }
 
     #[test]
     fn mistakes_are_named() {
         for (driver, pairs, message) in [
-            ("json-file", ("x", "y"), "unknown log opt 'x' for json-file log driver"),
-            ("local", ("labels", "y"), "unknown log opt 'labels' for local log driver"),
-            ("nope", ("x", "y"), "logger: no log driver named 'nope' is registered"),
-            ("json-file", ("max-file", "0"), "max-file cannot be less than 1"),
-            ("json-file", ("max-size", "0"), "max-size must be a positive number"),
-            ("json-file", ("max-size", "ten"), "invalid value for max-size: invalid size: 'ten'"),
-            ("json-file", ("mode", "fast"), "logger: logging mode not supported: fast"),
+            (
+                "json-file",
+                ("x", "y"),
+                "unknown log opt 'x' for json-file log driver",
+            ),
+            (
+                "local",
+                ("labels", "y"),
+                "unknown log opt 'labels' for local log driver",
+            ),
+            (
+                "nope",
+                ("x", "y"),
+                "logger: no log driver named 'nope' is registered",
+            ),
+            (
+                "json-file",
+                ("max-file", "0"),
+                "max-file cannot be less than 1",
+            ),
+            (
+                "json-file",
+                ("max-size", "0"),
+                "max-size must be a positive number",
+            ),
+            (
+                "json-file",
+                ("max-size", "ten"),
+                "invalid value for max-size: invalid size: 'ten'",
+            ),
+            (
+                "json-file",
+                ("mode", "fast"),
+                "logger: logging mode not supported: fast",
+            ),
         ] {
             assert_eq!(target(driver, &[pairs]).unwrap_err(), message);
         }
         assert!(target("json-file", &[("compress", "true"), ("max-size", "1m")]).is_err());
-        assert_eq!(resolve("syslog", &options(&[]), &Subject::default(), Path::new("/")).unwrap_err().kind(), Kind::NotImplemented);
+        assert_eq!(
+            resolve("syslog", &options(&[]), &Subject::default(), Path::new("/"))
+                .unwrap_err()
+                .kind(),
+            Kind::NotImplemented
+        );
     }
 }

@@ -49,7 +49,14 @@ pub struct Query {
 
 impl Default for Query {
     fn default() -> Self {
-        Self { stdout: true, stderr: true, since_ns: None, until_ns: None, tail: None, follow: false }
+        Self {
+            stdout: true,
+            stderr: true,
+            since_ns: None,
+            until_ns: None,
+            tail: None,
+            follow: false,
+        }
     }
 }
 
@@ -136,7 +143,11 @@ impl LogReader {
             }
             if self.fill()? > 0 {
                 self.decode(false, &mut each);
-                return Ok(if self.finished { self.finish() } else { Progress::More });
+                return Ok(if self.finished {
+                    self.finish()
+                } else {
+                    Progress::More
+                });
             }
             if !self.first_is_complete()? {
                 return Ok(self.caught_up(&mut each));
@@ -190,13 +201,16 @@ impl LogReader {
         let filled = self.buffer.len();
         self.buffer.resize(filled + CHUNK, 0);
         let result = source.read(&mut self.buffer[filled..]);
-        self.buffer.truncate(filled + *result.as_ref().unwrap_or(&0));
+        self.buffer
+            .truncate(filled + *result.as_ref().unwrap_or(&0));
         result
     }
 
     /// Whether the first file will not grow any more.
     fn first_is_complete(&self) -> io::Result<bool> {
-        let Some(first) = self.files.front() else { return Ok(true) };
+        let Some(first) = self.files.front() else {
+            return Ok(true);
+        };
         let inode = match &first.file {
             LogFile::Plain { inode, .. } if self.files.len() == 1 => *inode,
             _ => return Ok(true),
@@ -223,7 +237,11 @@ impl LogReader {
                 }
             }
         }
-        self.files = files.into_iter().skip(read_before).map(Source::new).collect();
+        self.files = files
+            .into_iter()
+            .skip(read_before)
+            .map(Source::new)
+            .collect();
         Ok(())
     }
 
@@ -250,7 +268,9 @@ impl LogReader {
                 None => return,
             };
             self.start += taken;
-            if std::mem::take(&mut self.skipping) || self.files.front_mut().is_some_and(Source::passes_over) {
+            if std::mem::take(&mut self.skipping)
+                || self.files.front_mut().is_some_and(Source::passes_over)
+            {
                 continue;
             }
             if let Some(entry) = json_line::parse(line) {
@@ -300,11 +320,18 @@ impl LogReader {
 
     /// Drops rotated files that were last written before anything that is wanted.
     fn pass_over_old_files(&mut self) -> io::Result<()> {
-        let Some(since_ns) = self.query.since_ns else { return Ok(()) };
+        let Some(since_ns) = self.query.since_ns else {
+            return Ok(());
+        };
         while self.files.len() > 1 {
-            let LogFile::Plain { file, .. } = &self.files[0].file else { return Ok(()) };
+            let LogFile::Plain { file, .. } = &self.files[0].file else {
+                return Ok(());
+            };
             let metadata = file.metadata()?;
-            let written_ns = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
+            let written_ns = metadata
+                .mtime()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(metadata.mtime_nsec());
             if written_ns >= since_ns {
                 return Ok(());
             }
@@ -347,7 +374,11 @@ struct Source {
 
 impl Source {
     fn new(file: LogFile) -> Self {
-        Self { file, decoder: None, skip: 0 }
+        Self {
+            file,
+            decoder: None,
+            skip: 0,
+        }
     }
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -357,7 +388,9 @@ impl Source {
                 LogFile::Gzip { file, .. } => {
                     let decoder = match &mut self.decoder {
                         Some(decoder) => decoder,
-                        none => none.insert(Box::new(MultiGzDecoder::new(BufReader::new(file.try_clone()?)))),
+                        none => none.insert(Box::new(MultiGzDecoder::new(BufReader::new(
+                            file.try_clone()?,
+                        )))),
                     };
                     // A compressed file that was cut off gives what is left of it.
                     decoder.read(into).or(Ok(0))
@@ -436,7 +469,9 @@ impl Source {
     fn rewind(&mut self) -> io::Result<()> {
         self.decoder = None;
         match &mut self.file {
-            LogFile::Plain { file, .. } | LogFile::Gzip { file, .. } => file.seek(SeekFrom::Start(0)).map(|_| ()),
+            LogFile::Plain { file, .. } | LogFile::Gzip { file, .. } => {
+                file.seek(SeekFrom::Start(0)).map(|_| ())
+            }
         }
     }
 }

@@ -71,7 +71,11 @@ fn query_escape(text: &str, out: &mut Vec<u8>) {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte),
             b' ' => out.push(b'+'),
-            _ => out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
+            _ => out.extend_from_slice(&[
+                b'%',
+                HEX[usize::from(byte >> 4)],
+                HEX[usize::from(byte & 15)],
+            ]),
         }
     }
 }
@@ -83,22 +87,41 @@ mod tests {
 
     fn rendered(line: &str, format: Format) -> Vec<u8> {
         let mut out = Vec::new();
-        append(&json_line::parse(line.as_bytes()).unwrap(), format, &mut out);
+        append(
+            &json_line::parse(line.as_bytes()).unwrap(),
+            format,
+            &mut out,
+        );
         out
     }
 
     #[test]
     fn prefixes_are_dockers() {
         let line = r#"{"log":"hi\n","stream":"stderr","attrs":{"tag":"a b/c","env":"x"},"time":"2026-11-22T10:00:00.12Z"}"#;
-        let all = Format { timestamps: true, details: true, multiplexed: true };
+        let all = Format {
+            timestamps: true,
+            details: true,
+            multiplexed: true,
+        };
         assert_eq!(
             rendered(line, all),
-            [&b"\x02\0\0\0\0\0\0\x34"[..], b"2026-11-22T10:00:00.120000000Z env=x,tag=a+b%2Fc hi\n"].concat()
+            [
+                &b"\x02\0\0\0\0\0\0\x34"[..],
+                b"2026-11-22T10:00:00.120000000Z env=x,tag=a+b%2Fc hi\n"
+            ]
+            .concat()
         );
         assert_eq!(rendered(line, Format::default()), b"hi\n");
         let bare = r#"{"log":"hi\n","stream":"stdout","time":"2026-11-22T10:00:00Z"}"#;
         assert_eq!(
-            rendered(bare, Format { timestamps: true, details: true, multiplexed: false }),
+            rendered(
+                bare,
+                Format {
+                    timestamps: true,
+                    details: true,
+                    multiplexed: false
+                }
+            ),
             b"2026-11-22T10:00:00.000000000Z  hi\n"
         );
     }

@@ -44,15 +44,26 @@ impl Origin {
     pub(crate) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         // Not every file system knows when a file was created.
-        let created = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let created_ns = created.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+        let created = metadata
+            .created()
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let created_ns = created
+            .and_then(|since| u64::try_from(since.as_nanos()).ok())
+            .unwrap_or(0);
         let mut bytes = [0; 256];
         let length = file.read_at(&mut bytes, 0)?;
         // FNV-1a: any hash that is the same in every version of the program.
         let head = bytes[..length]
             .iter()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-        Ok(Self { inode: metadata.ino(), created_ns, head })
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        Ok(Self {
+            inode: metadata.ino(),
+            created_ns,
+            head,
+        })
     }
 }
 
@@ -67,7 +78,11 @@ pub(crate) enum LogFile {
 
 /// The name of the rotated file with this number (0 is the current file).
 pub(crate) fn numbered(path: &Path, number: u32) -> PathBuf {
-    if number == 0 { path.to_owned() } else { suffixed(path, &format!(".{number}")) }
+    if number == 0 {
+        path.to_owned()
+    } else {
+        suffixed(path, &format!(".{number}"))
+    }
 }
 
 /// `path` with `suffix` appended to its last component.
@@ -138,7 +153,9 @@ fn open_once(path: &Path) -> io::Result<Vec<LogFile>> {
             }
             continue;
         };
-        let met = files.iter().try_fold(false, |met, known| Ok::<_, io::Error>(met || known.is_same(&file)?))?;
+        let met = files.iter().try_fold(false, |met, known| {
+            Ok::<_, io::Error>(met || known.is_same(&file)?)
+        })?;
         if !met {
             files.push(file);
         }
@@ -152,8 +169,23 @@ impl LogFile {
     pub(crate) fn is_same(&self, other: &Self) -> io::Result<bool> {
         Ok(match (self, other) {
             (Self::Plain { inode, .. }, Self::Plain { inode: other, .. }) => inode == other,
-            (Self::Plain { file, .. }, Self::Gzip { origin: Some(origin), .. }) => Origin::of(file)? == *origin,
-            (Self::Gzip { origin: Some(origin), .. }, Self::Gzip { origin: Some(other), .. }) => origin == other,
+            (
+                Self::Plain { file, .. },
+                Self::Gzip {
+                    origin: Some(origin),
+                    ..
+                },
+            ) => Origin::of(file)? == *origin,
+            (
+                Self::Gzip {
+                    origin: Some(origin),
+                    ..
+                },
+                Self::Gzip {
+                    origin: Some(other),
+                    ..
+                },
+            ) => origin == other,
             _ => false,
         })
     }
@@ -185,7 +217,10 @@ fn gzip_note(file: &File) -> io::Result<GzipNote> {
     let mut decoder = GzDecoder::new(&head[..length]);
     // The header is read with the first bytes of data.
     let _ = decoder.read(&mut [0]);
-    let note = decoder.header().and_then(|header| header.extra()).and_then(|extra| serde_json::from_slice(extra).ok());
+    let note = decoder
+        .header()
+        .and_then(|header| header.extra())
+        .and_then(|extra| serde_json::from_slice(extra).ok());
     Ok(note.unwrap_or_default())
 }
 
@@ -208,13 +243,20 @@ mod tests {
             shift(&path, 3).unwrap();
             fs::write(&path, text).unwrap();
         }
-        let names = ["c.log", "c.log.1", "c.log.2"].map(|name| fs::read_to_string(dir.path().join(name)).unwrap());
+        let names = ["c.log", "c.log.1", "c.log.2"]
+            .map(|name| fs::read_to_string(dir.path().join(name)).unwrap());
         assert_eq!(names, ["four", "three", "two"]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
-        let texts: Vec<String> = open_all(&path).unwrap().into_iter().map(|f| {
-            let LogFile::Plain { file, .. } = f else { panic!("nothing is compressed") };
-            io::read_to_string(file).unwrap()
-        }).collect();
+        let texts: Vec<String> = open_all(&path)
+            .unwrap()
+            .into_iter()
+            .map(|f| {
+                let LogFile::Plain { file, .. } = f else {
+                    panic!("nothing is compressed")
+                };
+                io::read_to_string(file).unwrap()
+            })
+            .collect();
         assert_eq!(texts, ["two", "three", "four"]);
     }
 

@@ -16,7 +16,10 @@ impl Stamp {
     /// With all nine digits, as `docker logs --timestamps` prints it.
     pub fn fixed(nanos: i64) -> Self {
         let mut bytes = *b"0000-00-00T00:00:00.000000000Z";
-        let (secs, subsec) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+        let (secs, subsec) = (
+            nanos.div_euclid(1_000_000_000),
+            nanos.rem_euclid(1_000_000_000),
+        );
         let (days, of_day) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
         let (year, month, day) = civil_from_days(days);
         put(&mut bytes[0..4], year);
@@ -26,7 +29,10 @@ impl Stamp {
         put(&mut bytes[14..16], of_day / 60 % 60);
         put(&mut bytes[17..19], of_day % 60);
         put(&mut bytes[20..29], subsec);
-        Self { bytes, length: LENGTH }
+        Self {
+            bytes,
+            length: LENGTH,
+        }
     }
 
     /// Without trailing zeros, as Go's `RFC3339Nano` and so Docker's log files have it.
@@ -52,7 +58,9 @@ impl Stamp {
 
 /// The present, in nanoseconds since the epoch.
 pub fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
@@ -67,7 +75,12 @@ pub fn parse(text: &[u8]) -> Option<i64> {
     }
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
         return None;
     }
     let mut rest = text.get(19..)?;
@@ -88,12 +101,16 @@ pub fn parse(text: &[u8]) -> Option<i64> {
         }
         _ => return None,
     };
-    let secs = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    let secs =
+        days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
     secs.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
 fn digits(text: &[u8]) -> Option<i64> {
-    text.iter().try_fold(0_i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+    text.iter().try_fold(0_i64, |value, byte| {
+        byte.is_ascii_digit()
+            .then(|| value * 10 + i64::from(byte - b'0'))
+    })
 }
 
 fn put(field: &mut [u8], mut value: i64) {
@@ -114,7 +131,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
+    let month = if month_shifted < 10 {
+        month_shifted + 3
+    } else {
+        month_shifted - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -141,15 +162,28 @@ mod tests {
     fn known_times() {
         assert_eq!(text(Stamp::fixed(0)), "1970-01-01T00:00:00.000000000Z");
         assert_eq!(text(Stamp::trimmed(0)), "1970-01-01T00:00:00Z");
-        assert_eq!(text(Stamp::trimmed(1_795_341_600_120_000_000)), "2026-11-22T10:00:00.12Z");
-        assert_eq!(text(Stamp::fixed(951_782_400_000_000_001)), "2000-02-29T00:00:00.000000001Z");
+        assert_eq!(
+            text(Stamp::trimmed(1_795_341_600_120_000_000)),
+            "2026-11-22T10:00:00.12Z"
+        );
+        assert_eq!(
+            text(Stamp::fixed(951_782_400_000_000_001)),
+            "2000-02-29T00:00:00.000000001Z"
+        );
     }
 
     #[test]
     fn offsets_count() {
         assert_eq!(parse(b"1970-01-01T01:00:00.5+01:00"), Some(500_000_000));
         assert_eq!(parse(b"1969-12-31T23:30:00-00:30"), Some(0));
-        for bad in ["", "1970", "1970-01-01 00:00:00Z", "1970-01-01T00:00:00", "1970-13-01T00:00:00Z", "1970-01-01T00:00:00.Z"] {
+        for bad in [
+            "",
+            "1970",
+            "1970-01-01 00:00:00Z",
+            "1970-01-01T00:00:00",
+            "1970-13-01T00:00:00Z",
+            "1970-01-01T00:00:00.Z",
+        ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -23,7 +23,11 @@ impl Watch {
         // Docker's `local` driver has a directory of its own, made by the first writer.
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&fd, dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+        inotify::add_watch(
+            &fd,
+            dir,
+            WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO,
+        )?;
         Ok(Self { fd })
     }
 

@@ -14,11 +14,11 @@ use memchr::memchr;
 
 use crate::compression::Compressing;
 use crate::entry::Stream;
+use crate::json_line;
 use crate::local_record::{self, Framed, Partial};
 use crate::rotation::{numbered, shift, suffixed};
 use crate::target::{Driver, LogTarget};
 use crate::timestamp::Stamp;
-use crate::json_line;
 
 /// The longest text of one entry, in bytes; longer lines continue in the next.
 pub const TEXT_MAX: usize = 16 * 1024;
@@ -72,7 +72,9 @@ impl LogWriter {
         let attrs = match target.driver {
             _ if target.attrs.is_empty() => Vec::new(),
             Driver::JsonFile => serde_json::to_vec(&target.attrs)?,
-            Driver::Local => local_record::encode_attrs(target.attrs.iter().map(|(k, v)| (k.as_str(), v.as_str()))),
+            Driver::Local => local_record::encode_attrs(
+                target.attrs.iter().map(|(k, v)| (k.as_str(), v.as_str())),
+            ),
             Driver::None => Vec::new(),
         };
         let mut writer = Self {
@@ -94,7 +96,10 @@ impl LogWriter {
         };
         if writer.driver != Driver::None {
             if let Some(dir) = writer.path.parent() {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(dir)?;
             }
             writer.open_file()?;
             writer.repair()?;
@@ -173,7 +178,14 @@ impl LogWriter {
         }
     }
 
-    fn cut_lines(&mut self, line: &mut Line, stream: Stream, mut bytes: &[u8], now_ns: i64, stamp: &Stamp) {
+    fn cut_lines(
+        &mut self,
+        line: &mut Line,
+        stream: Stream,
+        mut bytes: &[u8],
+        now_ns: i64,
+        stamp: &Stamp,
+    ) {
         while !bytes.is_empty() {
             // A newline must come within TEXT_MAX bytes of the entry's beginning.
             let room = TEXT_MAX - line.pending.len();
@@ -203,7 +215,15 @@ impl LogWriter {
         }
     }
 
-    fn entry(&mut self, line: &mut Line, stream: Stream, text: &[u8], whole: bool, now_ns: i64, stamp: &Stamp) {
+    fn entry(
+        &mut self,
+        line: &mut Line,
+        stream: Stream,
+        text: &[u8],
+        whole: bool,
+        now_ns: i64,
+        stamp: &Stamp,
+    ) {
         if self.size + self.batch.len() as u64 >= self.max_size {
             self.flush();
             if let Err(error) = self.rotate() {
@@ -215,9 +235,18 @@ impl LogWriter {
         if whole && line.partial.is_none() {
             match self.driver {
                 Driver::JsonFile => {
-                    json_line::append(&mut self.batch, text, true, stream, &self.attrs, stamp.as_bytes());
+                    json_line::append(
+                        &mut self.batch,
+                        text,
+                        true,
+                        stream,
+                        &self.attrs,
+                        stamp.as_bytes(),
+                    );
                 }
-                Driver::Local => local_record::append(&mut self.batch, text, stream, None, &self.attrs, now_ns),
+                Driver::Local => {
+                    local_record::append(&mut self.batch, text, stream, None, &self.attrs, now_ns)
+                }
                 Driver::None => {}
             }
             return;
@@ -231,12 +260,30 @@ impl LogWriter {
         match self.driver {
             Driver::JsonFile => {
                 let stamp = Stamp::trimmed(partial.time_ns);
-                json_line::append(&mut self.batch, text, whole, stream, &self.attrs, stamp.as_bytes());
+                json_line::append(
+                    &mut self.batch,
+                    text,
+                    whole,
+                    stream,
+                    &self.attrs,
+                    stamp.as_bytes(),
+                );
             }
             Driver::Local => {
                 let time_ns = partial.time_ns;
-                let piece = Partial { id: &partial.id, ordinal: partial.ordinal, last: whole };
-                local_record::append(&mut self.batch, text, stream, Some(piece), &self.attrs, time_ns);
+                let piece = Partial {
+                    id: &partial.id,
+                    ordinal: partial.ordinal,
+                    last: whole,
+                };
+                local_record::append(
+                    &mut self.batch,
+                    text,
+                    stream,
+                    Some(piece),
+                    &self.attrs,
+                    time_ns,
+                );
             }
             Driver::None => {}
         }
@@ -268,7 +315,9 @@ impl LogWriter {
             // A rotation failed half way; a new file is better than no log.
             self.open_file()?;
         }
-        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         file.write_all(bytes).inspect_err(|_| {
             // Half an entry would spoil the next one. If this fails too, readers skip it.
             let _ = file.set_len(self.size);
@@ -297,7 +346,12 @@ impl LogWriter {
     }
 
     fn open_file(&mut self) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(&self.path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(&self.path)?;
         self.size = file.metadata()?.len();
         self.file = Some(file);
         Ok(())
@@ -305,7 +359,9 @@ impl LogWriter {
 
     /// Makes the end of the file the end of an entry.
     fn repair(&mut self) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         if self.size == 0 {
             return Ok(());
         }
@@ -368,7 +424,9 @@ fn whole_records(file: &mut File, size: u64) -> io::Result<u64> {
             Err(error) => return Err(error),
         }
         let length = u64::from(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
-        (&mut reader).take((length + 4).min(local_record::RECORD_MAX as u64 + 4)).read_to_end(&mut bytes)?;
+        (&mut reader)
+            .take((length + 4).min(local_record::RECORD_MAX as u64 + 4))
+            .read_to_end(&mut bytes)?;
         match local_record::frame(&bytes) {
             Framed::Record(_, total) => whole += total as u64,
             Framed::Incomplete | Framed::Broken => return Ok(whole),
@@ -388,7 +446,11 @@ fn character_boundary(text: &[u8]) -> usize {
             _ => break,
         };
         // The character begins here and does not end in this text.
-        return if at + length > text.len() { at } else { text.len() };
+        return if at + length > text.len() {
+            at
+        } else {
+            text.len()
+        };
     }
     text.len()
 }

@@ -7,7 +7,9 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use proptest::prelude::*;
-use wharf_logs::{Driver, Format, LogReader, LogTarget, LogWriter, Progress, Query, Stream, TEXT_MAX};
+use wharf_logs::{
+    Driver, Format, LogReader, LogTarget, LogWriter, Progress, Query, Stream, TEXT_MAX,
+};
 
 fn target(driver: Driver, dir: &Path) -> LogTarget {
     LogTarget {
@@ -24,7 +26,13 @@ fn read(target: &LogTarget, query: Query) -> Vec<(Stream, i64, String)> {
     let mut reader = LogReader::open(target, query).unwrap();
     let mut entries = Vec::new();
     while reader
-        .next_batch(|e| entries.push((e.stream, e.time_ns(), String::from_utf8_lossy(&e.text()).into_owned())))
+        .next_batch(|e| {
+            entries.push((
+                e.stream,
+                e.time_ns(),
+                String::from_utf8_lossy(&e.text()).into_owned(),
+            ))
+        })
         .unwrap()
         != Progress::Finished
     {}
@@ -32,12 +40,22 @@ fn read(target: &LogTarget, query: Query) -> Vec<(Stream, i64, String)> {
 }
 
 fn text(target: &LogTarget, stream: Stream) -> String {
-    let query = Query { stdout: stream == Stream::Stdout, stderr: stream == Stream::Stderr, ..Query::default() };
-    read(target, query).into_iter().map(|(_, _, text)| text).collect()
+    let query = Query {
+        stdout: stream == Stream::Stdout,
+        stderr: stream == Stream::Stderr,
+        ..Query::default()
+    };
+    read(target, query)
+        .into_iter()
+        .map(|(_, _, text)| text)
+        .collect()
 }
 
 fn lines(target: &LogTarget, query: Query) -> Vec<String> {
-    read(target, query).into_iter().map(|(_, _, text)| text.trim_end().to_owned()).collect()
+    read(target, query)
+        .into_iter()
+        .map(|(_, _, text)| text.trim_end().to_owned())
+        .collect()
 }
 
 #[test]
@@ -46,9 +64,15 @@ fn the_json_file_is_dockers() {
     let mut target = target(Driver::JsonFile, dir.path());
     target.attrs.insert("tag".into(), "x".into());
     let mut writer = LogWriter::open(&target).unwrap();
-    writer.write(Stream::Stdout, b"one\ntw", 1_795_341_600_120_000_000).unwrap();
-    writer.write(Stream::Stderr, b"<err>\n", 1_795_341_601_000_000_000).unwrap();
-    writer.write(Stream::Stdout, b"o\nno newline", 1_795_341_602_000_000_001).unwrap();
+    writer
+        .write(Stream::Stdout, b"one\ntw", 1_795_341_600_120_000_000)
+        .unwrap();
+    writer
+        .write(Stream::Stderr, b"<err>\n", 1_795_341_601_000_000_000)
+        .unwrap();
+    writer
+        .write(Stream::Stdout, b"o\nno newline", 1_795_341_602_000_000_001)
+        .unwrap();
     writer.finish(1_795_341_603_000_000_000).unwrap();
     assert_eq!(
         fs::read_to_string(&target.path).unwrap(),
@@ -73,7 +97,11 @@ fn long_lines_are_split_and_joined_on_reading() {
         }
         writer.finish(6).unwrap();
         let entries = read(&target, Query::default());
-        assert!(entries.iter().all(|(_, _, text)| text.len() <= TEXT_MAX + 1));
+        assert!(
+            entries
+                .iter()
+                .all(|(_, _, text)| text.len() <= TEXT_MAX + 1)
+        );
         let joined: String = entries.into_iter().map(|(_, _, text)| text).collect();
         assert!(joined == long + &exact + "end\n");
     }
@@ -87,39 +115,82 @@ fn tail_since_and_until_choose() {
         (target.max_size, target.max_files, target.compress) = (Some(2000), 100, true);
         let mut writer = LogWriter::open(&target).unwrap();
         for n in 0..500_i64 {
-            writer.write(Stream::Stdout, format!("line {n}\n").as_bytes(), n * 1_000_000_000).unwrap();
+            writer
+                .write(
+                    Stream::Stdout,
+                    format!("line {n}\n").as_bytes(),
+                    n * 1_000_000_000,
+                )
+                .unwrap();
             writer.compress_some();
         }
         writer.finish(0).unwrap();
-        let files: Vec<_> = fs::read_dir(target.path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert!(files.iter().filter(|name| name.to_string_lossy().ends_with(".gz")).count() > 3, "{files:?}");
-        let range = |from: i64, to: i64| (from..to).map(|n| format!("line {n}")).collect::<Vec<_>>();
+        let files: Vec<_> = fs::read_dir(target.path.parent().unwrap())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert!(
+            files
+                .iter()
+                .filter(|name| name.to_string_lossy().ends_with(".gz"))
+                .count()
+                > 3,
+            "{files:?}"
+        );
+        let range =
+            |from: i64, to: i64| (from..to).map(|n| format!("line {n}")).collect::<Vec<_>>();
         assert_eq!(lines(&target, Query::default()), range(0, 500));
         for tail in [0, 1, 17, 200, 499, 500, 501] {
-            let query = Query { tail: Some(tail), ..Query::default() };
-            assert_eq!(lines(&target, query), range(500 - tail.min(500) as i64, 500), "{driver:?} tail {tail}");
+            let query = Query {
+                tail: Some(tail),
+                ..Query::default()
+            };
+            assert_eq!(
+                lines(&target, query),
+                range(500 - tail.min(500) as i64, 500),
+                "{driver:?} tail {tail}"
+            );
         }
-        let query = Query { since_ns: Some(100_000_000_000), until_ns: Some(110_000_000_000), ..Query::default() };
+        let query = Query {
+            since_ns: Some(100_000_000_000),
+            until_ns: Some(110_000_000_000),
+            ..Query::default()
+        };
         assert_eq!(lines(&target, query), range(100, 111));
-        let query = Query { stdout: false, ..Query::default() };
+        let query = Query {
+            stdout: false,
+            ..Query::default()
+        };
         assert!(lines(&target, query).is_empty());
     }
 }
 
 #[test]
 fn a_follower_misses_nothing_through_rotations() {
-    for (driver, compress, max_files) in
-        [(Driver::JsonFile, false, 3), (Driver::JsonFile, true, 50), (Driver::Local, true, 50), (Driver::Local, false, 1)]
-    {
+    for (driver, compress, max_files) in [
+        (Driver::JsonFile, false, 3),
+        (Driver::JsonFile, true, 50),
+        (Driver::Local, true, 50),
+        (Driver::Local, false, 1),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let mut target = target(driver, dir.path());
         (target.max_size, target.max_files, target.compress) = (Some(1500), max_files, compress);
-        let mut reader = LogReader::open(&target, Query { follow: true, ..Query::default() }).unwrap();
+        let mut reader = LogReader::open(
+            &target,
+            Query {
+                follow: true,
+                ..Query::default()
+            },
+        )
+        .unwrap();
         let watch = reader.watch().unwrap();
         let mut seen = Vec::new();
         let catch_up = |reader: &mut LogReader, seen: &mut Vec<String>| {
             loop {
-                let progress = reader.next_batch(|e| seen.push(String::from_utf8(e.text()).unwrap())).unwrap();
+                let progress = reader
+                    .next_batch(|e| seen.push(String::from_utf8(e.text()).unwrap()))
+                    .unwrap();
                 if progress != Progress::More {
                     return progress;
                 }
@@ -154,18 +225,48 @@ fn a_torn_end_is_repaired_and_skipped() {
             let dir = tempfile::tempdir().unwrap();
             let target = target(driver, dir.path());
             let mut writer = LogWriter::open(&target).unwrap();
-            writer.write(Stream::Stdout, b"whole\nsecond line that is torn by a power cut\n", 1).unwrap();
+            writer
+                .write(
+                    Stream::Stdout,
+                    b"whole\nsecond line that is torn by a power cut\n",
+                    1,
+                )
+                .unwrap();
             drop(writer);
             let length = fs::metadata(&target.path).unwrap().len();
-            OpenOptions::new().write(true).open(&target.path).unwrap().set_len(length - torn).unwrap();
+            OpenOptions::new()
+                .write(true)
+                .open(&target.path)
+                .unwrap()
+                .set_len(length - torn)
+                .unwrap();
             let before = lines(&target, Query::default());
-            assert!(before == ["whole"] || (torn == 1 && driver == Driver::JsonFile && before.len() == 2), "{before:?}");
+            assert!(
+                before == ["whole"]
+                    || (torn == 1 && driver == Driver::JsonFile && before.len() == 2),
+                "{before:?}"
+            );
             let mut writer = LogWriter::open(&target).unwrap();
             writer.write(Stream::Stdout, b"after\n", 2).unwrap();
             writer.finish(2).unwrap();
             let after = lines(&target, Query::default());
-            assert_eq!((after.first().unwrap().as_str(), after.last().unwrap().as_str()), ("whole", "after"));
-            assert_eq!(lines(&target, Query { tail: Some(1), ..Query::default() }), ["after"]);
+            assert_eq!(
+                (
+                    after.first().unwrap().as_str(),
+                    after.last().unwrap().as_str()
+                ),
+                ("whole", "after")
+            );
+            assert_eq!(
+                lines(
+                    &target,
+                    Query {
+                        tail: Some(1),
+                        ..Query::default()
+                    }
+                ),
+                ["after"]
+            );
         }
     }
 }
@@ -177,7 +278,9 @@ fn rotated_files_are_whole_gzip_files_and_bounded_in_number() {
     (target.max_size, target.max_files, target.compress) = (Some(1000), 3, true);
     let mut writer = LogWriter::open(&target).unwrap();
     for n in 0..200 {
-        writer.write(Stream::Stdout, format!("{n}\n").as_bytes(), n).unwrap();
+        writer
+            .write(Stream::Stdout, format!("{n}\n").as_bytes(), n)
+            .unwrap();
     }
     // A new writer takes up what the last one left to compress.
     drop(writer);
@@ -185,12 +288,20 @@ fn rotated_files_are_whole_gzip_files_and_bounded_in_number() {
     while writer.wants_to_compress() {
         writer.compress_some();
     }
-    let mut names: Vec<_> = fs::read_dir(target.path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(target.path.parent().unwrap())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     names.sort();
-    assert_eq!(names, ["container.log", "container.log.1.gz", "container.log.2.gz"]);
+    assert_eq!(
+        names,
+        ["container.log", "container.log.1.gz", "container.log.2.gz"]
+    );
     let mut plain = String::new();
     let file = fs::File::open(target.path.with_file_name("container.log.2.gz")).unwrap();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut plain).unwrap();
+    flate2::read::GzDecoder::new(file)
+        .read_to_string(&mut plain)
+        .unwrap();
     assert!(plain.starts_with("{\"log\":\"") && plain.ends_with("Z\"}\n"));
     let seen = lines(&target, Query::default());
     assert_eq!(seen.last().unwrap(), "199");
@@ -214,7 +325,13 @@ fn hostile_files_are_survived() {
             fs::write(&target.path, content).unwrap();
             fs::write(target.path.with_extension("log.1.gz"), content).unwrap();
             for tail in [None, Some(0), Some(3)] {
-                let seen = lines(&target, Query { tail, ..Query::default() });
+                let seen = lines(
+                    &target,
+                    Query {
+                        tail,
+                        ..Query::default()
+                    },
+                );
                 assert!(seen.len() <= 1, "{seen:?}");
             }
         }
@@ -224,7 +341,8 @@ fn hostile_files_are_survived() {
     fs::create_dir_all(target.path.parent().unwrap()).unwrap();
     let mut file = fs::File::create(&target.path).unwrap();
     file.write_all(&vec![b'x'; 9 << 20]).unwrap();
-    file.write_all(b"\n{\"log\":\"ok\\n\",\"stream\":\"stdout\",\"time\":\"\"}\n").unwrap();
+    file.write_all(b"\n{\"log\":\"ok\\n\",\"stream\":\"stdout\",\"time\":\"\"}\n")
+        .unwrap();
     assert_eq!(lines(&target, Query::default()), ["ok"]);
 }
 
@@ -237,7 +355,10 @@ fn stream_frames_hold_the_text() {
     writer.write(Stream::Stderr, b"bc\n", 1).unwrap();
     let mut reader = LogReader::open(&target, Query::default()).unwrap();
     let mut out = Vec::new();
-    let format = Format { multiplexed: true, ..Format::default() };
+    let format = Format {
+        multiplexed: true,
+        ..Format::default()
+    };
     while reader.render_batch(format, &mut out).unwrap() != Progress::Finished {}
     assert_eq!(out, b"\x01\0\0\0\0\0\0\x02a\n\x02\0\0\0\0\0\0\x03bc\n");
 }

@@ -8,7 +8,9 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -24,6 +26,30 @@ pub fn socket(run_dir: &Path) -> PathBuf {
 /// The shim record in a shim's run directory.
 pub fn record(run_dir: &Path) -> PathBuf {
     run_dir.join("shim.json")
+}
+
+/// Connects to the shim whose run directory this is.
+pub fn connect(run_dir: &Path) -> io::Result<UnixStream> {
+    let dir = fs::File::open(run_dir)?;
+    UnixStream::connect(short_socket_path(&dir))
+}
+
+/// Listens in a run directory; connections are for whoever may open a socket of mode 0600 there.
+pub fn listen(run_dir: &Path) -> io::Result<UnixListener> {
+    let dir = fs::File::open(run_dir)?;
+    let path = socket(run_dir);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(short_socket_path(&dir))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Socket addresses are limited to 108 bytes, directories are not.
+fn short_socket_path(dir: &fs::File) -> PathBuf {
+    format!("/proc/self/fd/{}/shim.sock", dir.as_raw_fd()).into()
 }
 
 /// How a container ended.
@@ -69,7 +95,12 @@ pub fn write_atomically<T: Serialize>(path: &Path, value: &T, durable: bool) -> 
     let mut staged = path.as_os_str().to_owned();
     staged.push(".tmp");
     let staged = PathBuf::from(staged);
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&staged)?;
     file.write_all(&serde_json::to_vec(value)?)?;
     if durable {
         file.sync_data()?;
@@ -112,5 +143,21 @@ mod tests {
         write_atomically(&path, &record, true).unwrap();
         assert_eq!(read(&path).unwrap(), Some(record));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn run_directories_may_have_long_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("x".repeat(200));
+        fs::create_dir(&run_dir).unwrap();
+        assert!(connect(&run_dir).is_err());
+        let _first = listen(&run_dir).unwrap();
+        let second = listen(&run_dir).unwrap();
+        let _client = connect(&run_dir).unwrap();
+        second.accept().unwrap();
+        assert_eq!(
+            fs::metadata(socket(&run_dir)).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

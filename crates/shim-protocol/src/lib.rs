@@ -21,7 +21,9 @@
 //!   Exec, Attach, Signal … ─▶
 //!                ◀───────────  ExecExited, Detached …
 //!                ◀───────────  Exited(ExitRecord)   after exit.json is on disk; the shim then
-//!                              closes its sockets, finishes flushing attached clients and exits
+//!                              removes the cgroup and closes the connection: nothing is left of
+//!                              the container. It only stays to flush what slow clients have not
+//!                              read yet.
 //! ```
 //!
 //! - [`message`]: the requests, replies and events.
@@ -36,7 +38,8 @@ pub mod wire;
 
 pub use files::{ExitRecord, ShimRecord};
 pub use message::{
-    AttachMode, Event, ExecStart, Failure, FailureKind, Message, Reply, Request, RequestFrame, ShimState, Target,
+    AttachMode, Event, ExecStart, Failure, FailureKind, Message, Reply, Request, RequestFrame,
+    ShimState, Target,
 };
 pub use start::{Rootfs, Start, StartFd};
 pub use wire::{Connection, Decoder};

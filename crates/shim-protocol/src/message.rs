@@ -106,6 +106,13 @@ pub struct ExecStart {
 }
 
 /// Which streams of a process a client is connected to, and how.
+///
+/// The shim gets the client's socket and reads and writes it directly. When the process has ended
+/// it first tells the daemon, then closes its descriptor once everything is flushed. The client
+/// sees the end of the stream when every copy is closed: a daemon that keeps its own until it has
+/// dealt with [`Event::ExecExited`] or [`Event::Exited`] can be sure that whoever saw the end also
+/// finds the exit code. It must then only close its copy, not shut the socket down: the shim may
+/// still be sending. Who left with the detach keys is shut down by the shim.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttachMode {
     /// The client's bytes go to the process.
@@ -277,7 +284,11 @@ impl Failure {
             FailureKind::CommandNotExecutable => 126,
             _ => 128,
         };
-        Self { kind, message: message.into(), exit_code }
+        Self {
+            kind,
+            message: message.into(),
+            exit_code,
+        }
     }
 }
 
@@ -289,7 +300,10 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }

@@ -14,7 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,7 +52,10 @@ pub fn encode<F: Frame>(message: &F) -> io::Result<Vec<u8>> {
     serde_json::to_writer(&mut bytes, message)?;
     let length = bytes.len() - 4;
     if length > FRAME_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("frame of {length} bytes is too long")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("frame of {length} bytes is too long"),
+        ));
     }
     let length = u32::try_from(length).map_err(io::Error::other)?;
     bytes[..4].copy_from_slice(&length.to_le_bytes());
@@ -89,7 +93,8 @@ impl Decoder {
         let Some(body) = self.bytes.get(4..4 + length) else {
             return Ok(None);
         };
-        let message: F = serde_json::from_slice(body).map_err(|error| invalid(format!("bad frame: {error}")))?;
+        let message: F =
+            serde_json::from_slice(body).map_err(|error| invalid(format!("bad frame: {error}")))?;
         self.bytes.drain(..4 + length);
         if self.bytes.is_empty() {
             // Start messages are large and come once: do not keep their room.
@@ -97,7 +102,10 @@ impl Decoder {
         }
         let count = message.fd_count();
         if count > self.fds.len() {
-            return Err(invalid(format!("{count} descriptors announced, {} received", self.fds.len())));
+            return Err(invalid(format!(
+                "{count} descriptors announced, {} received",
+                self.fds.len()
+            )));
         }
         Ok(Some((message, self.fds.drain(..count).collect())))
     }
@@ -107,14 +115,25 @@ impl Decoder {
 /// descriptors went with them if any did.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     if fds.len() > FDS_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} descriptors are too many", fds.len())));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} descriptors are too many", fds.len()),
+        ));
     }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no room for the descriptors"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "no room for the descriptors",
+        ));
     }
-    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    let sent = rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(sent)
 }
 
@@ -148,7 +167,10 @@ pub struct Connection {
 impl Connection {
     /// Talks over `socket`.
     pub fn new(socket: UnixStream) -> Self {
-        Self { socket, decoder: Decoder::default() }
+        Self {
+            socket,
+            decoder: Decoder::default(),
+        }
     }
 
     /// The socket, for timeouts and polling.
@@ -194,7 +216,13 @@ mod tests {
     use crate::message::{Event, Failure, FailureKind, Reply, Request, Target};
 
     fn reply(id: u64, fds: usize) -> Message {
-        Message::Reply { id, fds, result: Ok(Reply::Held { names: vec![format!("fd{id}"); fds] }) }
+        Message::Reply {
+            id,
+            fds,
+            result: Ok(Reply::Held {
+                names: vec![format!("fd{id}"); fds],
+            }),
+        }
     }
 
     #[test]
@@ -203,7 +231,8 @@ mod tests {
         let (mut one, mut two) = (Connection::new(one), Connection::new(two));
         let file = tempfile::tempfile().unwrap();
         one.send(&reply(1, 0), &[]).unwrap();
-        one.send(&reply(2, 2), &[file.as_fd(), file.as_fd()]).unwrap();
+        one.send(&reply(2, 2), &[file.as_fd(), file.as_fd()])
+            .unwrap();
         one.send(&reply(3, 1), &[file.as_fd()]).unwrap();
         for (id, count) in [(1, 0), (2, 2), (3, 1)] {
             let (message, fds) = two.receive::<Message>().unwrap().unwrap();
@@ -222,10 +251,24 @@ mod tests {
         let sent = text.clone();
         let sender = std::thread::spawn(move || {
             let failure = Failure::new(FailureKind::System, sent);
-            one.send(&Message::Reply { id: 7, fds: 0, result: Err(failure) }, &[]).unwrap();
+            one.send(
+                &Message::Reply {
+                    id: 7,
+                    fds: 0,
+                    result: Err(failure),
+                },
+                &[],
+            )
+            .unwrap();
         });
         let (message, _) = two.receive::<Message>().unwrap().unwrap();
-        let Message::Reply { result: Err(failure), .. } = message else { panic!("a failure was sent") };
+        let Message::Reply {
+            result: Err(failure),
+            ..
+        } = message
+        else {
+            panic!("a failure was sent")
+        };
         assert_eq!(failure.message, text);
         sender.join().unwrap();
     }
@@ -242,7 +285,11 @@ mod tests {
         let frame = RequestFrame {
             id: 9,
             fds: 0,
-            op: Request::Signal { target: Target::Exec("e".into()), signal: 15, all: false },
+            op: Request::Signal {
+                target: Target::Exec("e".into()),
+                signal: 15,
+                all: false,
+            },
         };
         let mut decoder = Decoder::default();
         for byte in encode(&frame).unwrap() {
@@ -250,7 +297,9 @@ mod tests {
             decoder.push(&[byte]);
         }
         let (back, _) = decoder.next::<RequestFrame>().unwrap().unwrap();
-        assert!(matches!(back.op, Request::Signal { signal: 15, target: Target::Exec(id), .. } if id == "e"));
+        assert!(
+            matches!(back.op, Request::Signal { signal: 15, target: Target::Exec(id), .. } if id == "e")
+        );
     }
 
     proptest! {

@@ -1,1 +1,45 @@
-//! To be written.
+//! The shim: one small process per container that outlives the daemon.
+//!
+//! It is the parent of the container's first process, holds its standard streams, writes its log,
+//! connects clients, runs further processes in it, and records how it ended. It is separate from
+//! the daemon for one reason: containers go on when the daemon stops.
+//!
+//! One thread, one loop around `poll`: what is waited for follows from the state each time round,
+//! so there is no registration to keep in step. Memory is taken while bytes flow and given back
+//! when they stop.
+//!
+//! - [`shim`]: the loop, requests, the container's life from start to exit record.
+//! - [`launch`]: a start or exec message to the runtime library.
+//! - [`process`]: a process's standard streams, and who is connected to them.
+//! - [`client`]: one connected client.
+//! - [`control`]: one connection of the daemon.
+
+mod client;
+mod control;
+mod detach;
+mod launch;
+mod process;
+mod shim;
+
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use wharf_shim_protocol::CONTROL_FD;
+use wharf_sys::signal::SignalSet;
+
+use shim::Shim;
+
+/// Runs as the shim of one container, told what to do on [`CONTROL_FD`].
+pub fn main() -> ExitCode {
+    wharf_sys::malloc::tune_for_small_footprint(1);
+    // Nobody stops a shim but its container's end; SIGPIPE is ignored by the Rust runtime already.
+    let _ = wharf_sys::signal::set_mask(SignalSet::all());
+    let Ok(control) = wharf_sys::fd::take_inherited(CONTROL_FD) else {
+        // Run by hand: there is nobody to talk to.
+        return ExitCode::from(64);
+    };
+    match Shim::new(UnixStream::from(control)).run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,173 @@
+//! A start or exec message to the runtime library: what it needs, and our ends of the streams.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use wharf_container_runtime::{
+    ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Running, Stage, StartError, Stdio,
+};
+use wharf_fault::{Fault, Kind};
+use wharf_seccomp::Program;
+use wharf_shim_protocol::{ExecStart, Failure, FailureKind, Rootfs, Start, Target};
+
+use crate::process::{Process, Streams, set_nonblocking};
+
+/// Starts the container of a start message. Takes what it needs out of it.
+pub(crate) fn container(
+    start: &mut Start,
+    namespaces: Vec<NamespaceFd>,
+) -> Result<(Running, Process), Failure> {
+    let terminal = start
+        .spec
+        .process
+        .as_ref()
+        .is_some_and(|process| process.terminal);
+    let config = ContainerConfig {
+        spec: std::mem::take(&mut *start.spec),
+        rootfs: rootfs(start.rootfs.clone()),
+        user: start.user.take(),
+        group_add: std::mem::take(&mut start.group_add),
+        seccomp: seccomp(start.seccomp_bpf.take())?,
+        init: start.init,
+    };
+    let (stdio, mut streams) =
+        stdio(terminal, start.open_stdin).map_err(|error| no_streams(&error))?;
+    let mut running = wharf_container_runtime::run(&config, namespaces, stdio)
+        .map_err(|error| failure(&error, error.docker_create_message()))?;
+    if let Some(master) = running.terminal.take() {
+        streams = terminal_streams(master, start.open_stdin).map_err(|error| no_streams(&error))?;
+    }
+    let pidfd = running
+        .pidfd
+        .try_clone()
+        .map_err(|error| no_streams(&error))?;
+    let process = Process::new(Target::Main, running.pid, pidfd, streams, start.stdin_once);
+    Ok((running, process))
+}
+
+/// Starts another process in the container.
+pub(crate) fn exec(container: &Running, exec: ExecStart) -> Result<Process, Failure> {
+    let terminal = exec.process.terminal;
+    let config = ExecConfig {
+        process: exec.process,
+        user: exec.user,
+        group_add: exec.group_add,
+        seccomp: seccomp(exec.seccomp_bpf)?,
+    };
+    let (stdio, mut streams) =
+        stdio(terminal, exec.open_stdin).map_err(|error| no_streams(&error))?;
+    let executed = wharf_container_runtime::exec(container, &config, stdio)
+        .map_err(|error| failure(&error, error.docker_exec_message()))?;
+    if let Some(master) = executed.terminal {
+        streams = terminal_streams(master, exec.open_stdin).map_err(|error| no_streams(&error))?;
+    }
+    // The end of the client's input is always the end of an exec's.
+    Ok(Process::new(
+        Target::Exec(exec.exec_id),
+        executed.pid,
+        executed.pidfd,
+        streams,
+        true,
+    ))
+}
+
+fn rootfs(rootfs: Rootfs) -> RootFilesystem {
+    match rootfs {
+        Rootfs::Directory { path } => RootFilesystem::Path(path),
+        Rootfs::Overlay {
+            lower,
+            upper,
+            work,
+            options,
+        } => RootFilesystem::Overlay {
+            lower,
+            upper,
+            work,
+            options,
+        },
+    }
+}
+
+fn seccomp(encoded: Option<String>) -> Result<Option<Program>, Failure> {
+    let Some(encoded) = encoded else {
+        return Ok(None);
+    };
+    let bytes = STANDARD.decode(encoded).map_err(|error| {
+        Failure::new(
+            FailureKind::InvalidParameter,
+            format!("seccomp filter is not base64: {error}"),
+        )
+    })?;
+    let program = Program::from_bytes(&bytes)
+        .map_err(|error| Failure::new(FailureKind::InvalidParameter, error.to_string()))?;
+    Ok(Some(program))
+}
+
+/// The process's ends and ours. With a terminal ours come later.
+fn stdio(terminal: bool, open_stdin: bool) -> io::Result<(Stdio, Streams)> {
+    if terminal {
+        return Ok((Stdio::Terminal, Streams::default()));
+    }
+    let (stdin, ours) = if open_stdin {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        set_nonblocking(&write)?;
+        (read, Some(write))
+    } else {
+        (
+            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+            None,
+        )
+    };
+    let (our_stdout, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (our_stderr, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+    set_nonblocking(&our_stdout)?;
+    set_nonblocking(&our_stderr)?;
+    let streams = Streams {
+        stdin: ours,
+        stdout: Some(our_stdout),
+        stderr: Some(our_stderr),
+        terminal: None,
+    };
+    Ok((Stdio::Streams([stdin, stdout, stderr]), streams))
+}
+
+fn terminal_streams(master: OwnedFd, open_stdin: bool) -> io::Result<Streams> {
+    set_nonblocking(&master)?;
+    let stdin = if open_stdin {
+        Some(master.try_clone()?)
+    } else {
+        None
+    };
+    Ok(Streams {
+        stdin,
+        stdout: Some(master.try_clone()?),
+        stderr: None,
+        terminal: Some(master),
+    })
+}
+
+fn no_streams(error: &io::Error) -> Failure {
+    Failure::new(
+        FailureKind::System,
+        format!("cannot make standard streams: {error}"),
+    )
+}
+
+fn failure(error: &StartError, message: String) -> Failure {
+    let kind = match error.stage {
+        Stage::ProgramNotInPath | Stage::ProgramMissing => FailureKind::CommandNotFound,
+        Stage::ProgramNotExecutable => FailureKind::CommandNotExecutable,
+        Stage::NotRunning => FailureKind::NotRunning,
+        _ if error.kind() == Kind::InvalidParameter => FailureKind::InvalidParameter,
+        _ => FailureKind::System,
+    };
+    Failure {
+        kind,
+        message,
+        exit_code: error.exit_code(),
+    }
+}
