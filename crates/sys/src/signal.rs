@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use crate::last_error;
 
@@ -56,6 +57,13 @@ impl SignalSet {
         // SAFETY: the set is initialised; wrong numbers answer -1.
         unsafe { libc::sigismember(&raw const self.0, signal) == 1 }
     }
+}
+
+/// The signal with this number, real-time ones included; `None` if there is none.
+pub fn by_number(number: i32) -> Option<Signal> {
+    // SAFETY: the number is one of a signal that can be sent. Those the C library keeps for its
+    // threads (32 and 33) are only ever sent to other programs, for which they have no meaning.
+    (1..=64).contains(&number).then(|| unsafe { Signal::from_raw_unchecked(number) })
 }
 
 /// Replaces the calling thread's signal mask and returns the old one.
