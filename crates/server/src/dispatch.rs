@@ -1,0 +1,78 @@
+//! From an HTTP request to its route and back: version, path, parameters, common headers.
+
+use std::time::Instant;
+
+use hyper::Request as HttpRequest;
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
+use wharf_api_types::ApiVersion;
+use wharf_engine::Engine;
+use wharf_fault::{Error, Kind};
+
+use crate::hijack::HijackSlot;
+use crate::negotiate;
+use crate::reply::{self, Reply, Response};
+use crate::request::{Query, Request, percent_decode};
+use crate::router::{OnClientGone, Router};
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    engine: Engine,
+    router: Router,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Dispatch {
+    pub(crate) fn new(engine: Engine, router: Router) -> Self {
+        let headers = negotiate::common_headers(ApiVersion::NEWEST)
+            .into_iter()
+            .filter_map(|(name, value)| {
+                let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+                Some((name, HeaderValue::from_str(&value).ok()?))
+            })
+            .collect();
+        Self { engine, router, headers }
+    }
+
+    /// Answers a request; errors become answers here.
+    pub(crate) async fn answer(&self, request: HttpRequest<Incoming>, slot: HijackSlot) -> Response {
+        let begin = Instant::now();
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        let mut response = match self.route(request, slot).await {
+            Ok(response) => response,
+            Err(error) => {
+                // The client learns of its own mistakes; those of the host belong in the log too.
+                if error.kind() == Kind::System {
+                    tracing::error!(%method, path, error = %wharf_fault::chain(&error), "request failed");
+                }
+                reply::error(&error)
+            }
+        };
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+        let status = response.status().as_u16();
+        tracing::debug!(%method, path, status, micros = begin.elapsed().as_micros(), "request");
+        response
+    }
+
+    async fn route(&self, request: HttpRequest<Incoming>, slot: HijackSlot) -> Reply {
+        let (head, body) = request.into_parts();
+        let path = percent_decode(head.uri.path(), false)
+            .ok_or_else(|| Error::invalid(format!("invalid URL escape in {:?}", head.uri.path())))?;
+        let (version, path) = negotiate::split_path(&path)?;
+        let (route, params) =
+            self.router.find(&head.method, path).ok_or_else(|| Error::not_found("page not found"))?;
+        let query = Query::parse(head.uri.query().unwrap_or(""))?;
+        let request = Request::new(self.engine.clone(), version, query, params, head.headers, body, slot);
+        let work = route.run(request);
+        match route.on_client_gone {
+            OnClientGone::Cancel => work.await,
+            OnClientGone::Finish => tokio::spawn(work).await.unwrap_or_else(|error| {
+                Err(Error::system("the engine failed on this request").caused_by(error))
+            }),
+        }
+    }
+}

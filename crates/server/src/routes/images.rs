@@ -1,0 +1,7 @@
+//! Images.
+
+use crate::router::Route;
+
+pub(super) fn routes() -> Vec<Route> {
+    Vec::new()
+}
