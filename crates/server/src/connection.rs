@@ -43,6 +43,7 @@ pub(crate) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes_max)
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     loop {
         let taker = tokio::select! {

@@ -280,15 +280,19 @@ pub(crate) struct SocketFile {
 
 impl SocketFile {
     fn new(path: &Path) -> Option<Self> {
-        let stat = rustix::fs::lstat(path).ok()?;
-        Some(Self { path: path.to_owned(), device_inode: (stat.st_dev, stat.st_ino) })
+        Some(Self { path: path.to_owned(), device_inode: device_inode(path)? })
     }
+}
+
+fn device_inode(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::lstat(path).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // The next daemon may already have put its own socket there.
-        if Self::new(&self.path).is_some_and(|now| now.device_inode == self.device_inode) {
+        if device_inode(&self.path) == Some(self.device_inode) {
             drop(std::fs::remove_file(&self.path));
         }
     }

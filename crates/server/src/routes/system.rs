@@ -1,6 +1,6 @@
 //! The engine itself: ping, version, info, events, disk usage, login.
 
-use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, PRAGMA};
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,7 +18,11 @@ use crate::router::{Route, route};
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route(Method::GET, "/_ping", |_| async { Ok(ping(reply::text("OK"))) }),
-        route(Method::HEAD, "/_ping", |_| async { Ok(ping(reply::text(""))) }),
+        route(Method::HEAD, "/_ping", |_| async {
+            let mut response = ping(reply::text(""));
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            Ok(response)
+        }),
         route(Method::GET, "/version", version),
         route(Method::GET, "/info", info),
         route(Method::GET, "/events", events),
