@@ -1,0 +1,171 @@
+//! Garbage collection: what no image name, no container and no lease needs goes.
+
+use std::collections::HashSet;
+use std::sync::MutexGuard;
+
+use wharf_ids::Digest;
+use wharf_oci::image::{Descriptor, Document};
+use wharf_state::Batch;
+
+use crate::error::ImageError;
+use crate::record;
+use crate::store::ImageStore;
+
+/// What a collection removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs, complete and partial.
+    pub blobs: usize,
+    /// Unpacked layers.
+    pub layers: usize,
+    /// Bytes of the complete blobs and of the layers.
+    pub bytes: u64,
+}
+
+impl ImageStore {
+    /// Directories without a record and records without a directory: what a crash leaves.
+    pub(crate) fn remove_orphans(&self) -> Result<(), ImageError> {
+        let snapshots = &self.inner.snapshots;
+        let on_disk: HashSet<Digest> = snapshots.list_layers()?.into_iter().collect();
+        let mut batch = Batch::new();
+        let mut catalog = self.catalog_mut();
+        for orphan in on_disk
+            .iter()
+            .filter(|chain_id| !catalog.layers.contains_key(*chain_id))
+        {
+            snapshots.remove_layer(orphan)?;
+        }
+        catalog.layers.retain(|chain_id, _| {
+            let present = on_disk.contains(chain_id);
+            if !present {
+                batch.delete(record::LAYERS, chain_id.to_string());
+            }
+            present
+        });
+        for id in snapshots.list_containers()? {
+            if !catalog.containers.contains_key(&id) {
+                snapshots.discard(&snapshots.container(&id))?;
+            }
+        }
+        catalog.changed();
+        drop(catalog);
+        self.inner.state.commit(batch)?;
+        Ok(())
+    }
+
+    /// The caller holds the change lock: names and layers stay as they are.
+    pub(crate) fn sweep(&self, _change: &MutexGuard<'_, ()>) -> Result<Collected, ImageError> {
+        // Held to the end: who asks for a blob meanwhile waits and then finds out whether it stayed.
+        let leases = self.leases();
+        let mut keep_blobs = HashSet::new();
+        let mut keep_layers = HashSet::new();
+        let targets: Vec<Descriptor> = self
+            .catalog()
+            .images
+            .values()
+            .map(|record| record.target.clone())
+            .collect();
+        for target in &targets {
+            self.mark(target, &mut keep_blobs, &mut keep_layers);
+        }
+        let held = leases.all();
+        let mut batch = Batch::new();
+        let mut collected = Collected::default();
+        let mut catalog = self.catalog_mut();
+        for record in catalog.containers.values() {
+            keep_layers.extend(
+                catalog
+                    .chain(record.chain.as_ref())
+                    .map(|(id, _)| id.clone()),
+            );
+        }
+        for id in &held {
+            keep_layers.extend(catalog.chain(Some(id)).map(|(id, _)| id.clone()));
+        }
+
+        let unused: Vec<Digest> = catalog
+            .layers
+            .keys()
+            .filter(|id| !keep_layers.contains(*id))
+            .cloned()
+            .collect();
+        for id in &unused {
+            batch.delete(record::LAYERS, id.to_string());
+        }
+        let forgotten: Vec<Digest> = catalog
+            .content
+            .keys()
+            .filter(|digest| !keep_blobs.contains(*digest) && !held.contains(*digest))
+            .cloned()
+            .collect();
+        for digest in &forgotten {
+            batch.delete(record::CONTENT, digest.to_string());
+        }
+        // Records first: a crash in between leaves orphans, never a record of something missing.
+        if !unused.is_empty() || !forgotten.is_empty() {
+            self.inner.state.commit(batch)?;
+        }
+        for digest in &forgotten {
+            catalog.content.remove(digest);
+        }
+        for id in &unused {
+            if let Some(layer) = catalog.layers.remove(id) {
+                collected.bytes += layer.disk_bytes;
+            }
+            self.inner.snapshots.remove_layer(id)?;
+            collected.layers += 1;
+        }
+        if !unused.is_empty() {
+            catalog.changed();
+        }
+        drop(catalog);
+
+        let content = &self.inner.content;
+        for digest in content.list()? {
+            if !keep_blobs.contains(&digest) && !leases.holds(&digest) {
+                collected.bytes += content.size(&digest).unwrap_or(0);
+                content.remove(&digest)?;
+                collected.blobs += 1;
+            }
+        }
+        for digest in content.list_partial()? {
+            if !leases.holds(&digest) {
+                content.remove_partial(&digest)?;
+                collected.blobs += 1;
+            }
+        }
+        Ok(collected)
+    }
+
+    /// Everything a target needs. A document that can not be read keeps itself only; the image it
+    /// belongs to says so when it is used.
+    fn mark(&self, target: &Descriptor, blobs: &mut HashSet<Digest>, layers: &mut HashSet<Digest>) {
+        if !blobs.insert(target.digest.clone()) || !self.has_blob(&target.digest) {
+            return;
+        }
+        match self.document(target) {
+            Ok(Document::Index(index)) => {
+                for child in &index.manifests {
+                    self.mark(child, blobs, layers);
+                }
+            }
+            Ok(Document::Manifest(manifest)) => {
+                blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+                blobs.insert(manifest.config.digest.clone());
+                if manifest.is_image()
+                    && let Ok(config) = self.config(&manifest.config.digest)
+                {
+                    let mut chain: Option<Digest> = None;
+                    for diff_id in &config.rootfs.diff_ids {
+                        let id = crate::store::chain_id(chain.as_ref(), diff_id);
+                        layers.insert(id.clone());
+                        chain = Some(id);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(error = wharf_fault::chain(&error), "not an image document")
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Directories of the overlay snapshotter: unpacked layers, containers' own layers, the trash.
+//!
+//! A layer is unpacked below `unpacking/` and appears under `layers/<chain-id>` by one rename,
+//! complete. Removal is one rename into `trash/`, which is emptied later. Names are chosen here and
+//! never come from an archive.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use wharf_ids::{Digest, hex_id};
+
+use crate::content::read_dir;
+use crate::error::ImageError;
+
+/// The directories of a data root.
+#[derive(Debug)]
+pub(crate) struct Snapshots {
+    layers: PathBuf,
+    containers: PathBuf,
+    unpacking: PathBuf,
+    trash: PathBuf,
+    next: AtomicU64,
+    /// Something was written that no flush covers yet.
+    dirty: AtomicBool,
+    /// Held while the trash is emptied: two who delete the same tree only disturb each other.
+    emptying: Mutex<()>,
+}
+
+impl Snapshots {
+    pub(crate) fn open(data_root: &Path) -> Result<Self, ImageError> {
+        let snapshots = Self {
+            layers: data_root.join("layers"),
+            containers: data_root.join("containers-rw"),
+            unpacking: data_root.join("unpacking"),
+            trash: data_root.join("trash"),
+            next: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            emptying: Mutex::new(()),
+        };
+        for dir in [
+            &snapshots.layers,
+            &snapshots.containers,
+            &snapshots.unpacking,
+            &snapshots.trash,
+        ] {
+            std::fs::create_dir_all(dir).map_err(ImageError::io("create", dir))?;
+            // What is inside carries set-user-id programs of foreign origin: nobody but root may
+            // get there.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            std::fs::set_permissions(dir, mode).map_err(ImageError::io("set the mode of", dir))?;
+        }
+        for name in read_dir(&snapshots.unpacking)? {
+            snapshots.discard(&snapshots.unpacking.join(name))?;
+        }
+        Ok(snapshots)
+    }
+
+    /// A new directory to unpack a layer into; its `fs` is what becomes the layer.
+    pub(crate) fn begin_layer(self: &Arc<Self>) -> Result<Staging, ImageError> {
+        let path = self
+            .unpacking
+            .join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let fs = path.join("fs");
+        std::fs::create_dir_all(&fs).map_err(ImageError::io("create", &fs))?;
+        let root = rustix::fs::open(
+            &fs,
+            OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )
+        .map_err(|errno| ImageError::io("open", &fs)(errno.into()))?;
+        rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))
+            .map_err(|errno| ImageError::io("set the mode of", &fs)(errno.into()))?;
+        Ok(Staging {
+            snapshots: Arc::clone(self),
+            path,
+            root,
+        })
+    }
+
+    /// The lower directory of an unpacked layer.
+    pub(crate) fn layer(&self, chain_id: &Digest) -> PathBuf {
+        self.layers.join(chain_id.hex()).join("fs")
+    }
+
+    pub(crate) fn list_layers(&self) -> Result<Vec<Digest>, ImageError> {
+        Ok(read_dir(&self.layers)?
+            .iter()
+            .filter_map(|name| format!("sha256:{name}").parse().ok())
+            .collect())
+    }
+
+    pub(crate) fn remove_layer(&self, chain_id: &Digest) -> Result<(), ImageError> {
+        self.discard(&self.layers.join(chain_id.hex()))
+    }
+
+    /// Where a container's own layer is or will be.
+    pub(crate) fn container(&self, id: &str) -> PathBuf {
+        self.containers.join(id)
+    }
+
+    pub(crate) fn list_containers(&self) -> Result<Vec<String>, ImageError> {
+        read_dir(&self.containers)
+    }
+
+    /// Moves a directory into the trash; nothing happens where there is none.
+    pub(crate) fn discard(&self, path: &Path) -> Result<(), ImageError> {
+        match std::fs::rename(path, self.trash.join(hex_id())) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ImageError::io("remove", path)(source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Something was written that has to be durable before a record names it.
+    pub(crate) fn mark_dirty(&self) {
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Makes everything written so far durable: one flush of the file system instead of one for
+    /// each file.
+    pub(crate) fn sync(&self) -> Result<(), ImageError> {
+        if !self.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let dir = open_dir(&self.layers)?;
+        rustix::fs::syncfs(&dir)
+            .map_err(|errno| ImageError::io("flush", &self.layers)(errno.into()))
+    }
+
+    pub(crate) fn empty_trash(&self) -> Result<(), ImageError> {
+        let _emptying = self
+            .emptying
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let trash = open_dir(&self.trash)?;
+        // Deep trees are cut into pieces that land in the trash themselves: go on until it is empty.
+        loop {
+            let names = read_dir(&self.trash)?;
+            if names.is_empty() {
+                return Ok(());
+            }
+            for name in names {
+                remove_tree(Some(&trash), &trash, name.as_bytes(), 0)
+                    .map_err(ImageError::io("empty", &self.trash))?;
+            }
+        }
+    }
+}
+
+/// A layer being unpacked. Dropped without [`Staging::publish`] it goes to the trash.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    snapshots: Arc<Snapshots>,
+    path: PathBuf,
+    /// The layer's root directory.
+    pub(crate) root: OwnedFd,
+}
+
+impl Staging {
+    /// Gives the layer its name. Where another one was faster, theirs stays.
+    pub(crate) fn publish(self, chain_id: &Digest) -> Result<(), ImageError> {
+        let target = self.snapshots.layers.join(chain_id.hex());
+        match std::fs::rename(&self.path, &target) {
+            Err(source)
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                Ok(())
+            }
+            result => result.map_err(ImageError::io("create", &target)),
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = self.snapshots.discard(&self.path) {
+            tracing::warn!(
+                error = wharf_fault::chain(&error),
+                "cannot remove an unfinished layer"
+            );
+        }
+    }
+}
+
+pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, ImageError> {
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| ImageError::io("open", path)(errno.into()))
+}
+
+/// Removes `name` and all below it without following symbolic links. `flat`, if given, is a directory
+/// on the same file system that takes what is too deep to hold a descriptor for each level.
+pub(crate) fn remove_tree(
+    flat: Option<&OwnedFd>,
+    parent: &OwnedFd,
+    name: &[u8],
+    depth: u32,
+) -> io::Result<()> {
+    const DEPTH_MAX: u32 = 64;
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+        // POSIX answers EPERM, Linux EISDIR.
+        Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    if depth == DEPTH_MAX
+        && let Some(flat) = flat
+    {
+        return Ok(rustix::fs::renameat(parent, name, flat, hex_id())?);
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let mut entries = Dir::read_from(dir.as_fd())?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let child = entry.file_name().to_bytes();
+        if child == b"." || child == b".." {
+            continue;
+        }
+        if entry.file_type() == FileType::Directory {
+            remove_tree(flat, &dir, child, depth + 1)?;
+        } else {
+            rustix::fs::unlinkat(&dir, child, AtFlags::empty())?;
+        }
+    }
+    drop(entries);
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Bytes on disk of everything below a directory; files with several links count once.
+pub(crate) fn disk_bytes(dir: &OwnedFd) -> io::Result<u64> {
+    let mut linked = std::collections::HashSet::new();
+    let mut bytes = 0;
+    // Directories are opened relative to their parent, one at a time: the list holds their
+    // descriptors only along one path.
+    let mut open = vec![Dir::read_from(dir)?];
+    loop {
+        let depth = open.len();
+        let Some(current) = open.last_mut() else {
+            break;
+        };
+        let Some(entry) = current.read() else {
+            open.pop();
+            continue;
+        };
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let fd = current.fd()?;
+        let stat = match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // A running container goes on changing its files.
+            Err(rustix::io::Errno::NOENT) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            bytes += 512 * u64::try_from(stat.st_blocks).unwrap_or(0);
+            if depth < 512 {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                match rustix::fs::openat(fd, name, flags, Mode::empty()) {
+                    Ok(child) => open.push(Dir::new(child)?),
+                    Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+        } else if stat.st_nlink == 1 || linked.insert((stat.st_dev, stat.st_ino)) {
+            bytes += 512 * u64::try_from(stat.st_blocks).unwrap_or(0);
+        }
+    }
+    Ok(bytes)
+}
