@@ -38,7 +38,7 @@ impl Watch {
         let mut space = [MaybeUninit::<u8>::uninit(); 4096];
         loop {
             match rustix::io::read(&self.fd, &mut space) {
-                Ok((bytes, _)) if bytes.is_empty() => return Ok(any),
+                Ok(([], _)) => return Ok(any),
                 Ok(_) => any = true,
                 Err(rustix::io::Errno::AGAIN) => return Ok(any),
                 Err(rustix::io::Errno::INTR) => {}

@@ -1,6 +1,12 @@
 //! What a container wrote comes back from its log, through rotation, compression, restarts and
 //! crashes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise and says why"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};

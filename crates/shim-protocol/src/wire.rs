@@ -80,8 +80,9 @@ impl Decoder {
         self.fds.push_back(fd);
     }
 
-    /// The next whole message and its descriptors; `None` when more bytes are needed. After an
+    /// Decodes the next whole message and its descriptors; `None` when more bytes are needed. After an
     /// error the connection is of no use any more.
+    #[allow(clippy::should_implement_trait, reason = "it is generic over the message")]
     pub fn next<F: Frame>(&mut self) -> io::Result<Option<(F, Vec<OwnedFd>)>> {
         let Some(prefix) = self.bytes.first_chunk::<4>() else {
             return Ok(None);

@@ -35,7 +35,7 @@ impl DetachKeys {
                 out.extend_from_slice(&self.keys[..given_up]);
                 self.matched -= given_up;
             }
-            if self.keys.first().is_some() && byte == self.keys[self.matched] {
+            if !self.keys.is_empty() && byte == self.keys[self.matched] {
                 self.matched += 1;
                 if self.matched == self.keys.len() {
                     self.matched = 0;

@@ -719,7 +719,8 @@ impl Container {
         }
         let drained = self.main.drain(buffer, Some(&mut self.log));
         let execs_are_over = self.execs.iter().all(|(_, exec)| exec.is_over());
-        if !(drained && execs_are_over) && !self.main.waited(DRAIN_MAX) {
+        let complete = drained && execs_are_over;
+        if !complete && !self.main.waited(DRAIN_MAX) {
             return false;
         }
         let finished_at_ns = now_ns();

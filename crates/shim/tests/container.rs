@@ -1,5 +1,11 @@
 //! The shim program with real containers, driven over its protocol as the daemon does it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise and says why"
+)]
+
 mod harness;
 
 use std::fs;

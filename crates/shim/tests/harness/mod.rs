@@ -25,7 +25,7 @@ use wharf_shim_protocol::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether this test can run; says why if not.
-pub fn can_run() -> bool {
+pub(crate) fn can_run() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("skipped: containers need root");
@@ -34,9 +34,9 @@ pub fn can_run() -> bool {
 }
 
 /// A running shim, and the test's connection to it.
-pub struct Daemon {
-    pub connection: Connection,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Daemon {
+    pub(crate) connection: Connection,
+    pub(crate) dir: tempfile::TempDir,
     shim: Pid,
     shim_fd: OwnedFd,
     container: Option<i32>,
@@ -46,7 +46,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(dir.path().join("run")).unwrap();
@@ -88,19 +88,19 @@ impl Daemon {
         }
     }
 
-    pub fn run_dir(&self) -> PathBuf {
+    pub(crate) fn run_dir(&self) -> PathBuf {
         self.dir.path().join("run")
     }
 
-    pub fn rootfs(&self) -> PathBuf {
+    pub(crate) fn rootfs(&self) -> PathBuf {
         self.dir.path().join("rootfs")
     }
 
-    pub fn shim_pid(&self) -> i32 {
+    pub(crate) fn shim_pid(&self) -> i32 {
         self.shim.as_raw_nonzero().get()
     }
 
-    pub fn log(&self) -> LogTarget {
+    pub(crate) fn log(&self) -> LogTarget {
         wharf_logs::options::resolve(
             "json-file",
             &Default::default(),
@@ -111,7 +111,7 @@ impl Daemon {
     }
 
     /// A start message for a program in the busybox root file system.
-    pub fn start_message(&self, arguments: &[&str]) -> Start {
+    pub(crate) fn start_message(&self, arguments: &[&str]) -> Start {
         Start {
             id: format!("{:0>64}", self.shim_pid()),
             spec: Box::new(spec(arguments, self.shim_pid())),
@@ -132,11 +132,11 @@ impl Daemon {
         }
     }
 
-    pub fn exit_path(&self) -> PathBuf {
+    pub(crate) fn exit_path(&self) -> PathBuf {
         self.dir.path().join("exit.json")
     }
 
-    pub fn start(&mut self, start: Start, fds: &[BorrowedFd<'_>]) -> Result<i32, Failure> {
+    pub(crate) fn start(&mut self, start: Start, fds: &[BorrowedFd<'_>]) -> Result<i32, Failure> {
         match self.call(Request::Start(Box::new(start)), fds)?.0 {
             Reply::Started { pid, .. } => {
                 self.container = Some(pid);
@@ -147,20 +147,20 @@ impl Daemon {
     }
 
     /// Starts a shell script.
-    pub fn sh(&mut self, script: &str) -> i32 {
+    pub(crate) fn sh(&mut self, script: &str) -> i32 {
         let start = self.start_message(&["sh", "-c", script]);
         self.start(start, &[]).unwrap()
     }
 
     /// Starts with one client attached; returns the client's socket.
-    pub fn start_attached(&mut self, mut start: Start, mode: AttachMode) -> UnixStream {
+    pub(crate) fn start_attached(&mut self, mut start: Start, mode: AttachMode) -> UnixStream {
         let (client, theirs) = client();
         start.fds.push(StartFd::Attach(mode));
         self.start(start, &[theirs.as_fd()]).unwrap();
         client
     }
 
-    pub fn exec(
+    pub(crate) fn exec(
         &mut self,
         id: &str,
         arguments: &[&str],
@@ -169,7 +169,7 @@ impl Daemon {
         self.exec_with(id, arguments, attach, |_| {})
     }
 
-    pub fn exec_with(
+    pub(crate) fn exec_with(
         &mut self,
         id: &str,
         arguments: &[&str],
@@ -196,7 +196,7 @@ impl Daemon {
         Ok(client)
     }
 
-    pub fn call(
+    pub(crate) fn call(
         &mut self,
         op: Request,
         fds: &[BorrowedFd<'_>],
@@ -233,7 +233,7 @@ impl Daemon {
     }
 
     /// The next event; `None` when the shim has closed the connection.
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
@@ -244,7 +244,7 @@ impl Daemon {
     }
 
     /// Waits until the container has ended.
-    pub fn exited(&mut self) -> ExitRecord {
+    pub(crate) fn exited(&mut self) -> ExitRecord {
         loop {
             if let Event::Exited(record) = self
                 .next_event()
@@ -257,7 +257,7 @@ impl Daemon {
     }
 
     /// Waits until the shim has ended.
-    pub fn shim_ended(&mut self) {
+    pub(crate) fn shim_ended(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while waitid(
             WaitId::PidFd(self.shim_fd.as_fd()),
@@ -273,14 +273,14 @@ impl Daemon {
     }
 
     /// Drops the connection, as a daemon that is killed does, and comes back as its successor.
-    pub fn die_and_come_back(&mut self) {
+    pub(crate) fn die_and_come_back(&mut self) {
         let socket = files::connect(&self.run_dir()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         self.connection = Connection::new(socket);
         self.events.clear();
     }
 
-    pub fn logged(&self) -> String {
+    pub(crate) fn logged(&self) -> String {
         let mut reader = LogReader::open(&self.log(), Query::default()).unwrap();
         let mut text = Vec::new();
         while reader
@@ -313,21 +313,21 @@ impl Drop for Daemon {
 }
 
 /// The two ends of an attached client's connection.
-pub fn client() -> (UnixStream, UnixStream) {
+pub(crate) fn client() -> (UnixStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
     (ours, theirs)
 }
 
 /// Everything a client still gets.
-pub fn rest(mut client: UnixStream) -> String {
+pub(crate) fn rest(mut client: UnixStream) -> String {
     let mut text = Vec::new();
     client.read_to_end(&mut text).unwrap();
     String::from_utf8(text).unwrap()
 }
 
 /// Reads until `text` has come.
-pub fn read_until(client: &mut UnixStream, text: &str) -> String {
+pub(crate) fn read_until(client: &mut UnixStream, text: &str) -> String {
     let mut got = String::new();
     let mut bytes = [0; 4096];
     while !got.contains(text) {
@@ -339,7 +339,7 @@ pub fn read_until(client: &mut UnixStream, text: &str) -> String {
 }
 
 /// All streams, for a client that types.
-pub fn interactive() -> AttachMode {
+pub(crate) fn interactive() -> AttachMode {
     AttachMode {
         stdin: true,
         stdout: true,
@@ -348,7 +348,7 @@ pub fn interactive() -> AttachMode {
     }
 }
 
-pub fn process(arguments: &[&str]) -> Process {
+pub(crate) fn process(arguments: &[&str]) -> Process {
     serde_json::from_value(json!({
         "args": arguments,
         "env": ["PATH=/bin", "TERM=xterm"],
