@@ -42,6 +42,11 @@ impl Compressing {
         })
     }
 
+    /// Gives up; the plain file stays.
+    pub(crate) fn abandon(self) {
+        let _ = fs::remove_file(suffixed(&self.plain, ".gz.tmp"));
+    }
+
     /// Compresses some more. Returns whether that was all.
     pub(crate) fn step(&mut self) -> io::Result<bool> {
         let mut chunk = [0; 32 * 1024];

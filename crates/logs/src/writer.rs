@@ -135,8 +135,10 @@ impl LogWriter {
         }
         self.flush();
         self.batch = Vec::new();
-        // The next writer of this log resumes what is left to compress.
-        self.compressing = None;
+        // The next writer of this log does it instead of us.
+        if let Some(compressing) = self.compressing.take() {
+            compressing.abandon();
+        }
         self.failure.take().map_or(Ok(()), Err)
     }
 

@@ -112,7 +112,8 @@ pub struct ExecStart {
 /// sees the end of the stream when every copy is closed: a daemon that keeps its own until it has
 /// dealt with [`Event::ExecExited`] or [`Event::Exited`] can be sure that whoever saw the end also
 /// finds the exit code. It must then only close its copy, not shut the socket down: the shim may
-/// still be sending. Who left with the detach keys is shut down by the shim.
+/// still be sending. Clients that leave earlier are shut down by the shim and told of with
+/// [`Event::Detached`] or [`Event::ClientGone`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttachMode {
     /// The client's bytes go to the process.
@@ -238,6 +239,14 @@ pub enum Event {
     },
     /// A client has left with the detach keys.
     Detached {
+        /// From which process.
+        target: Target,
+        /// The token of its [`AttachMode`].
+        token: u64,
+    },
+    /// A client has gone in any other way while its process runs: it vanished, or the end of its
+    /// input ended the attachment. The shim has shut its socket down.
+    ClientGone {
         /// From which process.
         target: Target,
         /// The token of its [`AttachMode`].

@@ -82,7 +82,10 @@ impl Decoder {
 
     /// Decodes the next whole message and its descriptors; `None` when more bytes are needed. After an
     /// error the connection is of no use any more.
-    #[allow(clippy::should_implement_trait, reason = "it is generic over the message")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it is generic over the message"
+    )]
     pub fn next<F: Frame>(&mut self) -> io::Result<Option<(F, Vec<OwnedFd>)>> {
         let Some(prefix) = self.bytes.first_chunk::<4>() else {
             return Ok(None);

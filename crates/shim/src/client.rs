@@ -34,6 +34,8 @@ pub(crate) struct Client {
     typing: bool,
     /// No output follows what is queued.
     ending: bool,
+    /// It leaves before its process ends.
+    leaving: bool,
 }
 
 /// What a client did.
@@ -66,6 +68,7 @@ impl Client {
             sent: 0,
             typing,
             ending: false,
+            leaving: false,
         }
     }
 
@@ -207,6 +210,17 @@ impl Client {
     /// Whether it was connected to the input and has not ended its side.
     pub(crate) fn may_type(&self) -> bool {
         self.typing
+    }
+
+    /// It leaves when it has got what is queued, though its process goes on.
+    pub(crate) fn leave(&mut self) {
+        self.ending = true;
+        self.leaving = true;
+    }
+
+    /// Whether it has got everything and leaves its process running.
+    pub(crate) fn has_left(&self) -> bool {
+        self.leaving && self.is_done()
     }
 
     /// Ends the connection for the other side too, however many copies of the socket there are.

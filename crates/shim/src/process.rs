@@ -56,10 +56,21 @@ pub(crate) struct Process {
     stdin_once: bool,
     clients: Vec<(u64, Client)>,
     next_client: u64,
+    /// Clients that have gone since the daemon was last told.
+    left: Vec<Left>,
     /// It has ended and its output is complete.
     over: bool,
     /// After this, output that someone else may still write is not waited for.
     drain_until: Option<Instant>,
+}
+
+/// A client that has gone while its process runs, by its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// With the detach keys.
+    Detached(u64),
+    /// In any other way.
+    Gone(u64),
 }
 
 /// How a process ended.
@@ -89,6 +100,7 @@ impl Process {
             stdin_once,
             clients: Vec::new(),
             next_client: 0,
+            left: Vec::new(),
             over: false,
             drain_until: None,
         }
@@ -217,8 +229,14 @@ impl Process {
     /// After the end: reads what is there, however slow the clients are. Returns whether nothing
     /// can follow.
     pub(crate) fn drain(&mut self, buffer: &mut Vec<u8>, mut log: Option<&mut LogWriter>) -> bool {
+        /// More than any pipe holds; who still writes that much is somebody else.
+        const READS_MAX: u32 = 256;
         for stream in [Stream::Stdout, Stream::Stderr] {
-            while self.read_output(stream, buffer, log.as_deref_mut()) == Got::Bytes {}
+            for _ in 0..READS_MAX {
+                if self.read_output(stream, buffer, log.as_deref_mut()) != Got::Bytes {
+                    break;
+                }
+            }
         }
         self.is_drained()
     }
@@ -256,24 +274,27 @@ impl Process {
         self.clients.is_empty()
     }
 
-    /// Deals with one part of it that is ready. Returns the token of a client that left with the
-    /// detach keys.
+    /// Deals with one part of it that is ready.
     pub(crate) fn serve(
         &mut self,
         part: Part,
         ready: PollFlags,
         buffer: &mut Vec<u8>,
         log: Option<&mut LogWriter>,
-    ) -> Option<u64> {
+    ) {
         match part {
             Part::End => self.reap(),
             Part::Input => self.write_input(),
             Part::Output(stream) => {
                 self.read_output(stream, buffer, log);
             }
-            Part::Client(id) => return self.serve_client(id, ready),
+            Part::Client(id) => self.serve_client(id, ready),
         }
-        None
+    }
+
+    /// Clients that have gone since this was last asked.
+    pub(crate) fn take_left(&mut self) -> Vec<Left> {
+        std::mem::take(&mut self.left)
     }
 
     /// Writes queued input to the process.
@@ -311,51 +332,55 @@ impl Process {
         self.write_input();
     }
 
-    /// Deals with what a client sent or can take. Returns the token of one that left with the
-    /// detach keys.
-    fn serve_client(&mut self, id: u64, ready: PollFlags) -> Option<u64> {
-        let index = self.clients.iter().position(|(known, _)| *known == id)?;
+    /// Deals with what a client sent or can take.
+    fn serve_client(&mut self, id: u64, ready: PollFlags) {
+        let Some(index) = self.clients.iter().position(|(known, _)| *known == id) else {
+            return;
+        };
         let client = &mut self.clients[index].1;
         if ready.contains(PollFlags::OUT) && !client.flush() {
-            self.clients.swap_remove(index);
-            return None;
+            return self.forget(index);
+        }
+        if client.has_left() {
+            return self.forget(index);
         }
         if client.is_done() {
             self.clients.swap_remove(index);
-            return None;
+            return;
         }
         if !ready.contains(PollFlags::IN) {
             if ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
                 self.forget(index);
             }
-            return None;
+            return;
         }
         match client.read(&mut self.input) {
             Heard::Input => {}
             Heard::Detached => {
-                let token = client.token();
+                self.left.push(Left::Detached(client.token()));
                 client.hang_up();
                 self.clients.swap_remove(index);
-                self.write_input();
-                return Some(token);
+            }
+            Heard::End if self.stdin_once && self.streams.terminal.is_none() => {
+                self.input_ends = true;
             }
             Heard::End => {
-                if self.stdin_once && !self.has_terminal() {
-                    self.input_ends = true;
-                } else if self.clients[index].1.end() {
-                    // Docker: without StdinOnce the end of the input ends the whole attachment.
-                    self.clients.swap_remove(index);
+                // Docker: without StdinOnce the end of the input ends the whole attachment.
+                client.leave();
+                if client.has_left() {
+                    self.forget(index);
                 }
             }
             Heard::Gone => self.forget(index),
         }
         self.write_input();
-        None
     }
 
-    /// Drops a client that has gone without a word.
+    /// Drops a client that leaves while the process goes on.
     fn forget(&mut self, index: usize) {
         let (_, client) = self.clients.swap_remove(index);
+        client.hang_up();
+        self.left.push(Left::Gone(client.token()));
         if client.may_type() && self.stdin_once && !self.has_terminal() {
             self.close_stdin();
         }

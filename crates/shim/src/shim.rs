@@ -29,7 +29,7 @@ use wharf_shim_protocol::{
 
 use crate::control::Control;
 use crate::launch;
-use crate::process::{Part, Process};
+use crate::process::{Left, Part, Process};
 
 /// How long buffers are kept when nothing flows any more.
 const BUFFERS_KEPT: Duration = Duration::from_millis(100);
@@ -212,26 +212,22 @@ impl Shim {
                 }
             }
             Source::Main(part) => {
-                let Some(container) = &mut self.container else {
-                    return;
-                };
-                let token =
+                if let Some(container) = &mut self.container {
                     container
                         .main
                         .serve(part, flags, &mut self.buffer, Some(&mut container.log));
-                self.tell_detached(Target::Main, token);
+                }
             }
             Source::Exec(key, part) => {
-                let Some(container) = &mut self.container else {
-                    return;
-                };
-                let Some((_, exec)) = container.execs.iter_mut().find(|(known, _)| *known == key)
-                else {
-                    return;
-                };
-                let token = exec.serve(part, flags, &mut self.buffer, None);
-                let target = exec.target.clone();
-                self.tell_detached(target, token);
+                let execs = self
+                    .container
+                    .as_mut()
+                    .map(|container| &mut container.execs);
+                if let Some((_, exec)) =
+                    execs.and_then(|execs| execs.iter_mut().find(|(known, _)| *known == key))
+                {
+                    exec.serve(part, flags, &mut self.buffer, None);
+                }
             }
         }
     }
@@ -321,12 +317,6 @@ impl Shim {
         let message = Message::Event(event.clone());
         self.controls
             .retain_mut(|control| control.send(&message, Vec::new()).is_ok());
-    }
-
-    fn tell_detached(&mut self, target: Target, token: Option<u64>) {
-        if let Some(token) = token {
-            self.tell(&Event::Detached { target, token });
-        }
     }
 
     // ---- requests ----
@@ -501,6 +491,18 @@ impl Shim {
             return;
         };
         let mut events = Vec::new();
+        for process in [&mut container.main]
+            .into_iter()
+            .chain(container.execs.iter_mut().map(|(_, exec)| exec))
+        {
+            for left in process.take_left() {
+                let target = process.target.clone();
+                events.push(match left {
+                    Left::Detached(token) => Event::Detached { target, token },
+                    Left::Gone(token) => Event::ClientGone { target, token },
+                });
+            }
+        }
         for (_, exec) in &mut container.execs {
             let Some(status) = exec.status.filter(|_| !exec.is_over()) else {
                 continue;

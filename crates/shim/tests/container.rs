@@ -554,6 +554,13 @@ fn a_client_that_vanishes_does_no_harm() {
     start.open_stdin = true;
     let client = daemon.start_attached(start, mode);
     drop(client);
+    assert_eq!(
+        daemon.next_event(),
+        Some(Event::ClientGone {
+            target: Target::Main,
+            token: 0
+        })
+    );
     let (mut other, theirs) = harness::client();
     daemon
         .call(
