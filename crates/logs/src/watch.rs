@@ -1,4 +1,7 @@
 //! Tells a follower that a log may have grown.
+//!
+//! The kernel does by inotify. It has few instances of that to give (128 for root by default, of
+//! which others may hold any number), so when it has none left a timer takes its place.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -8,9 +11,20 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
-/// An inotify descriptor on a log's directory, non-blocking: readable when a file in it was
-/// written, created or renamed. Under tokio it goes into an `AsyncFd`.
+/// How often a follower looks that could not get notifications.
+const LOOK_EVERY: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// A descriptor for one log's directory, non-blocking: readable when a file in it was written,
+/// created or renamed (or may have been). Under tokio it goes into an `AsyncFd`.
 #[derive(Debug)]
 pub struct Watch {
     fd: OwnedFd,
@@ -40,12 +54,35 @@ impl Watch {
             match rustix::io::read(&self.fd, &mut space) {
                 Ok(([], _)) => return Ok(any),
                 Ok(_) => any = true,
-                Err(rustix::io::Errno::AGAIN) => return Ok(any),
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(any),
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
+}
+
+fn notifications(dir: &Path) -> Result<OwnedFd, Errno> {
+    let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    inotify::add_watch(
+        &fd,
+        dir,
+        WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO,
+    )?;
+    Ok(fd)
+}
+
+fn timer() -> Result<OwnedFd, Errno> {
+    let fd = timerfd_create(
+        TimerfdClockId::Monotonic,
+        TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+    )?;
+    let every = Itimerspec {
+        it_interval: LOOK_EVERY,
+        it_value: LOOK_EVERY,
+    };
+    timerfd_settime(&fd, TimerfdTimerFlags::empty(), &every)?;
+    Ok(fd)
 }
 
 impl AsFd for Watch {
@@ -57,5 +94,25 @@ impl AsFd for Watch {
 impl AsRawFd for Watch {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timer_wakes_and_is_drained() {
+        let watch = Watch {
+            fd: timer().unwrap(),
+        };
+        assert!(!watch.drain().unwrap());
+        let mut fds = [rustix::event::PollFd::new(
+            &watch,
+            rustix::event::PollFlags::IN,
+        )];
+        rustix::event::poll(&mut fds, None).unwrap();
+        assert!(watch.drain().unwrap());
+        assert!(!watch.drain().unwrap());
     }
 }
