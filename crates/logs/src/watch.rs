@@ -36,13 +36,11 @@ impl Watch {
         let dir = path.parent().unwrap_or(Path::new("/"));
         // Docker's `local` driver has a directory of its own, made by the first writer.
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        inotify::add_watch(
-            &fd,
-            dir,
-            WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO,
-        )?;
-        Ok(Self { fd })
+        match notifications(dir) {
+            Ok(fd) => Ok(Self { fd }),
+            Err(Errno::MFILE | Errno::NOSPC) => Ok(Self { fd: timer()? }),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Takes all waiting notifications; returns whether there were any. To be called before

@@ -74,6 +74,8 @@ struct Container {
     oom: Option<OwnedFd>,
     oom_kills: u64,
     exit: Option<ExitRecord>,
+    /// What can wait until the daemon has its answer is done.
+    settled: bool,
 }
 
 /// What a ready descriptor belongs to.
@@ -173,7 +175,8 @@ impl Shim {
 
     fn timeout(&self) -> Option<Duration> {
         let container = self.container.as_ref()?;
-        if container.exit.is_none() && container.log.wants_to_compress() {
+        let has_work = !container.settled || container.log.wants_to_compress();
+        if has_work && container.exit.is_none() {
             return Some(Duration::ZERO);
         }
         let deadlines = [&container.main]
@@ -189,7 +192,10 @@ impl Shim {
         let Some(container) = &mut self.container else {
             return;
         };
-        if container.exit.is_none() && container.log.wants_to_compress() {
+        let is_running = container.exit.is_none();
+        if is_running && !container.settled {
+            container.settle();
+        } else if is_running && container.log.wants_to_compress() {
             container.log.compress_some();
         } else if !self.buffer.is_empty() {
             self.buffer = Vec::new();
@@ -584,7 +590,7 @@ impl Container {
         for (socket, mode) in clients {
             main.attach(socket, mode);
         }
-        let container = Self {
+        Ok(Self {
             id: start.id,
             run_dir: start.run_dir,
             exit_path: start.exit_path,
@@ -592,10 +598,7 @@ impl Container {
             shares_pids,
             started_at_ns: now_ns(),
             listener: Some(listener),
-            oom: running
-                .cgroup
-                .as_ref()
-                .and_then(|cgroup| cgroup.oom_notifier().ok()),
+            oom: None,
             oom_kills: 0,
             running,
             log,
@@ -604,17 +607,29 @@ impl Container {
             next_exec: 0,
             ended_execs: Vec::new(),
             exit: None,
-        };
+            settled: false,
+        })
+    }
+
+    /// Does what need not delay the start.
+    fn settle(&mut self) {
+        self.settled = true;
+        self.oom = self
+            .running
+            .cgroup
+            .as_ref()
+            .and_then(|cgroup| cgroup.oom_notifier().ok());
         let record = ShimRecord {
             version: VERSION,
-            id: container.id.clone(),
+            id: self.id.clone(),
             shim_pid: rustix::process::getpid().as_raw_nonzero().get(),
-            pid: container.main.pid.as_raw_nonzero().get(),
-            started_at_ns: container.started_at_ns,
+            pid: self.main.pid.as_raw_nonzero().get(),
+            started_at_ns: self.started_at_ns,
         };
         // Only for a daemon that finds us dead; without it the cgroup still tells the processes.
-        let _ = files::write_atomically(&files::record(&container.run_dir), &record, false);
-        Ok(container)
+        let _ = files::write_atomically(&files::record(&self.run_dir), &record, false);
+        // The start message was large.
+        wharf_sys::malloc::trim();
     }
 
     fn process(&mut self, target: &Target) -> Result<&mut Process, Failure> {
