@@ -4,6 +4,8 @@ mod describe;
 mod prune;
 mod request;
 
+pub(crate) use prune::until;
+
 use std::collections::BTreeMap;
 
 use wharf_api_types::Filters;

@@ -13,6 +13,8 @@
 mod connection;
 mod dispatch;
 mod hijack;
+#[cfg(test)]
+mod hijack_tests;
 mod listen;
 mod negotiate;
 mod reply;

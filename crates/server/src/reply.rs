@@ -75,11 +75,6 @@ impl BodySender {
         self.send(json_line(value)).await
     }
 
-    /// Breaks the connection off, so that the client does not take what it got for the whole.
-    pub(crate) async fn abort(&self, why: &str) {
-        drop(self.0.send(Err(io::Error::other(why.to_owned()))).await);
-    }
-
     /// Waits until the client has gone.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
@@ -100,6 +95,12 @@ pub(crate) struct BlockingWriter {
 
 impl BlockingWriter {
     const CHUNK: usize = 64 * 1024;
+
+    /// Breaks the connection off, so that the client does not take what it got for the whole.
+    pub(crate) fn abort(&mut self) {
+        self.buffer.clear();
+        drop(self.sender.blocking_send(Err(io::Error::other("the source of the stream failed"))));
+    }
 }
 
 impl io::Write for BlockingWriter {
