@@ -159,7 +159,8 @@ fn deleted(removed: Removed) -> ImageDeleted {
 
 /// The containers made from an image.
 fn container_use(engine: &Engine, id: &Digest) -> Vec<ContainerUse> {
-    engine.containers.using_image(id)
+    let users = engine.containers.using_image(id.as_str()).into_iter();
+    users.map(|(id, running)| ContainerUse { id: id.to_string(), running }).collect()
 }
 
 /// A reference from a name and, in its own parameter, a tag or digest.

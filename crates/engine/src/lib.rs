@@ -21,7 +21,7 @@ pub mod volumes;
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use wharf_fault::{Error, Result};
 use wharf_state::Store;
@@ -56,6 +56,8 @@ pub struct EngineConfig {
 pub struct Parts {
     /// How this instance was set up.
     pub config: EngineConfig,
+    /// The daemon's settings in force; the reloadable ones change on SIGHUP.
+    settings: RwLock<Arc<config::DaemonConfig>>,
     /// The metadata store.
     pub store: Store,
     /// Events of all objects.
@@ -97,10 +99,26 @@ impl Engine {
         let networks = networks::Networks::open(&config, &store).await?;
         let containers = container::Containers::open(&config, &store)?;
         let engine = Self {
-            parts: Arc::new(Parts { config, store, events, images, volumes, networks, containers }),
+            parts: Arc::new(Parts { settings: RwLock::new(Arc::new(config.daemon.clone())), config, store, events, images, volumes, networks, containers }),
         };
         container::reconcile::run(&engine).await?;
         Ok(engine)
+    }
+
+    /// The daemon's settings in force.
+    pub fn settings(&self) -> Arc<config::DaemonConfig> {
+        Arc::clone(&self.parts.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over what can change without a restart.
+    pub fn reload(&self, new: config::DaemonConfig) -> config::Reload {
+        let outcome = self.settings().reload(new);
+        *self.parts.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(outcome.config.clone());
+        if let Err(error) = self.images.reload(&outcome.config) {
+            tracing::error!(error = %wharf_fault::chain(&error), "the registry settings stay as they were");
+        }
+        self.announce_reload(&outcome);
+        outcome
     }
 
     /// Makes everything durable that is not yet. Containers go on.

@@ -12,6 +12,9 @@ use wharf_fault::{Error, Result};
 use wharf_ids::random_bytes;
 use wharf_state::{Batch, Store};
 
+use crate::Engine;
+use crate::config::Reload;
+
 pub use disk_usage::{DiskUsage, DiskUsageParts};
 
 /// The Docker release whose behaviour Wharf has; clients compare it.
@@ -38,6 +41,16 @@ pub fn engine_id(store: &Store) -> Result<String> {
     batch.put(TABLE, ID_KEY, &id);
     store.commit(batch).map_err(Error::from_fault)?;
     Ok(id)
+}
+
+impl Engine {
+    /// Announces that the daemon's settings changed.
+    pub(crate) fn announce_reload(&self, reload: &Reload) {
+        let mut attributes = BTreeMap::from([("name".to_owned(), host::name())]);
+        attributes.insert("changed".to_owned(), reload.changed.join(","));
+        let id = engine_id(&self.store).unwrap_or_default();
+        self.events.publish("daemon", "reload", &id, attributes);
+    }
 }
 
 /// Answer of `GET /version`.
