@@ -208,21 +208,20 @@ impl<R: BufRead> TarReader<R> {
             };
         }
         let header = tar::Header::from_byte_slice(&block);
-        let stored = header
-            .cksum()
-            .map_err(|_| ImageError::Archive(ArchiveProblem::Header))?;
+        let stored = parse_field(&header.as_old().cksum)
+            .ok_or(ImageError::Archive(ArchiveProblem::Header))?;
         // The checksum field itself counts as blanks. Some old programs summed signed bytes.
-        let (mut unsigned, mut signed) = (0_u32, 0_i32);
+        let (mut unsigned, mut signed) = (0_i64, 0_i64);
         for (index, byte) in block.iter().enumerate() {
             let byte = if (148..156).contains(&index) {
                 b' '
             } else {
                 *byte
             };
-            unsigned += u32::from(byte);
-            signed += i32::from(i8::from_ne_bytes([byte]));
+            unsigned += i64::from(byte);
+            signed += i64::from(i8::from_ne_bytes([byte]));
         }
-        if stored != unsigned && i64::from(stored) != i64::from(signed) {
+        if stored != unsigned && stored != signed {
             return Err(ImageError::Archive(ArchiveProblem::Header));
         }
         Ok(Some(block))
@@ -340,34 +339,38 @@ fn decode(
     if sparse {
         return Err(problem(EntryProblem::Type("sparse file".to_owned())));
     }
-    let owner = |pax: Option<Option<u64>>, header: io::Result<u64>, field| {
+    let old = header.as_old();
+    let owner = |pax: Option<Option<u64>>, header: &[u8], field| {
         let number = match pax {
-            Some(number) => number,
-            None => header.ok(),
+            Some(number) => number.and_then(|number| u32::try_from(number).ok()),
+            None => parse_field(header).and_then(|number| u32::try_from(number).ok()),
         };
         number
-            .and_then(|number| u32::try_from(number).ok())
             // The kernel reads the highest number as "leave as it is".
             .filter(|number| *number != u32::MAX)
             .ok_or_else(|| problem(EntryProblem::Number(field)))
     };
-    let uid = owner(uid, header.uid(), "user id")?;
-    let gid = owner(gid, header.gid(), "group id")?;
+    let uid = owner(uid, &old.uid, "user id")?;
+    let gid = owner(gid, &old.gid, "group id")?;
     let mtime = match mtime {
         Some(time) => time,
-        None => header_mtime(header),
+        None => parse_field(&old.mtime).map(|secs| Time { secs, nanos: 0 }),
     }
     .ok_or_else(|| problem(EntryProblem::Number("modification time")))?;
     let device = match kind {
         EntryKind::CharDevice | EntryKind::BlockDevice => {
-            let number = |field: io::Result<Option<u32>>| match field {
-                Ok(number) => Ok(number.unwrap_or(0)),
-                Err(_) => Err(problem(EntryProblem::Number("device number"))),
+            // Ustar and GNU headers have them in the same place, older ones not at all.
+            let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
+                (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
+                (None, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
+                (None, None) => return Err(problem(EntryProblem::Number("device number"))),
             };
-            (
-                number(header.device_major())?,
-                number(header.device_minor())?,
-            )
+            let number = |field: &[u8]| {
+                parse_field(field)
+                    .and_then(|number| u32::try_from(number).ok())
+                    .ok_or_else(|| problem(EntryProblem::Number("device number")))
+            };
+            (number(major)?, number(minor)?)
         }
         _ => (0, 0),
     };
@@ -456,15 +459,29 @@ fn parse_time(text: &[u8]) -> Option<Time> {
     })
 }
 
-/// The header's time; GNU's binary form may be negative.
-fn header_mtime(header: &tar::Header) -> Option<Time> {
-    let field = &header.as_old().mtime;
-    let secs = if field[0] & 0x80 == 0 {
-        i64::try_from(header.mtime().ok()?).ok()?
-    } else {
-        i64::from_be_bytes(field[4..12].try_into().ok()?)
-    };
-    Some(Time { secs, nanos: 0 })
+/// A number of a header: octal digits between blanks and NULs (none is 0), or GNU's binary form with
+/// the highest bit set, which may be negative.
+fn parse_field(field: &[u8]) -> Option<i64> {
+    if let [first, rest @ ..] = field
+        && first & 0x80 != 0
+    {
+        let negative = first & 0x40 != 0;
+        let mut number = i128::from(first & 0x3f) - if negative { 0x40 } else { 0 };
+        for byte in rest {
+            number = number.checked_mul(256)? + i128::from(*byte);
+        }
+        return i64::try_from(number).ok();
+    }
+    let is_blank = |byte: &u8| matches!(byte, b' ' | 0);
+    let start = field
+        .iter()
+        .position(|byte| !is_blank(byte))
+        .unwrap_or(field.len());
+    let digits = field[start..].split(is_blank).next().unwrap_or_default();
+    digits.iter().try_fold(0_i64, |number, digit| match digit {
+        b'0'..=b'7' => number.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -495,6 +512,27 @@ mod tests {
         for bad in [&b""[..], b"x", b"1.x", b"--1", b"99999999999999999999"] {
             assert_eq!(parse_time(bad), None);
         }
+    }
+
+    #[test]
+    fn header_numbers_in_all_their_forms() {
+        assert_eq!(parse_field(b"0000644\0"), Some(0o644));
+        assert_eq!(parse_field(b"   644 \0"), Some(0o644));
+        assert_eq!(parse_field(&[0; 8]), Some(0));
+        assert_eq!(parse_field(b"77777777777"), Some(0o77_777_777_777));
+        assert_eq!(
+            parse_field(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]),
+            Some(65_536)
+        );
+        assert_eq!(parse_field(&[0xff; 12]), Some(-1));
+        assert_eq!(
+            parse_field(&[
+                0xbf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff
+            ]),
+            None
+        );
+        assert_eq!(parse_field(b"12x4567\0"), None);
+        assert_eq!(parse_field(b"9\0"), None);
     }
 
     #[test]

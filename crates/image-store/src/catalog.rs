@@ -7,7 +7,7 @@ use wharf_ids::{Digest, ImageRef};
 
 use crate::error::ImageError;
 use crate::image::Image;
-use crate::record::{ContainerRecord, ContentRecord, ImageRecord, LayerRecord};
+use crate::record::{ContainerRecord, ContentRecord, ImageRecord, LayerRecord, given_name};
 
 /// All records, and the images parsed so far.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl Catalog {
                     return self
                         .with_target(digest)
                         .find(|(name, _)| {
-                            ImageRef::parse(name).is_ok_and(|named| named.name() == repository)
+                            given_name(name).is_some_and(|named| named.name() == repository)
                         })
                         .ok_or_else(|| query.not_found());
                 }

@@ -18,17 +18,21 @@
 //! leaves behind is removed by the next [`ImageStore::open`] or [`ImageStore::collect_garbage`].
 //!
 //! ```no_run
-//! # fn pull(store: &wharf_image_store::ImageStore, layer: &[u8]) -> Result<(), wharf_image_store::ImageError> {
-//! # let (name, manifest, layer_digest): (wharf_ids::ImageRef, wharf_oci::image::Descriptor, wharf_ids::Digest) = unimplemented!();
-//! let lease = store.lease();
-//! if let Some(mut blob) = lease.begin_blob(&layer_digest, Some(layer.len() as u64))? {
-//!     let offset = blob.offset() as usize; // what an earlier attempt already brought
-//!     blob.write(&layer[offset..])?;
-//!     blob.commit()?;
+//! use wharf_ids::{Digest, ImageRef};
+//! use wharf_image_store::{ImageError, ImageStore};
+//! use wharf_oci::image::Descriptor;
+//!
+//! fn pull(store: &ImageStore, name: &ImageRef, manifest: &Descriptor, layer: &[u8], digest: &Digest) -> Result<(), ImageError> {
+//!     let lease = store.lease();
+//!     // … the manifest's and the configuration's bytes with `lease.put_blob` …
+//!     if let Some(mut blob) = lease.begin_blob(digest, Some(layer.len() as u64))? {
+//!         let offset = blob.offset() as usize; // what an earlier attempt already brought
+//!         blob.write(&layer[offset..])?;
+//!         blob.commit()?;
+//!     }
+//!     lease.unpack(manifest, None, &|_| {})?;
+//!     store.set_image(name, manifest)
 //! }
-//! lease.unpack(&manifest.digest, &|_| {})?;
-//! store.set_image(&name, &manifest)?;
-//! # Ok(()) }
 //! ```
 
 mod apply;
@@ -68,5 +72,6 @@ pub use lease::Lease;
 pub use load::{LoadProgress, Loaded};
 pub use prune::{PruneFilters, Pruned};
 pub use remove::{ContainerUse, RemoveOptions, Removed};
+pub use save::Archive;
 pub use store::ImageStore;
 pub use unpack::UnpackProgress;

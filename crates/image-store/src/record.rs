@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wharf_ids::Digest;
+use wharf_ids::{Digest, ImageRef};
 use wharf_oci::image::Descriptor;
 
 pub(crate) const IMAGES: &str = "images";
@@ -65,4 +65,13 @@ pub(crate) fn dangling_name(id: &Digest) -> String {
 
 pub(crate) fn is_dangling(name: &str) -> bool {
     name.starts_with(DANGLING_PREFIX)
+}
+
+/// The name a user gave; `None` for the one an image without names is kept by.
+pub(crate) fn given_name(name: &str) -> Option<ImageRef> {
+    if is_dangling(name) {
+        None
+    } else {
+        ImageRef::parse(name).ok()
+    }
 }

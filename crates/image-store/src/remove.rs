@@ -9,7 +9,7 @@ use wharf_ids::{Digest, ImageRef};
 
 use crate::catalog::{Query, is_id_prefix};
 use crate::error::ImageError;
-use crate::record::{ImageRecord, dangling_name, is_dangling};
+use crate::record::{ImageRecord, dangling_name, given_name, is_dangling};
 use crate::store::ImageStore;
 
 /// A container made from an image.
@@ -164,7 +164,7 @@ impl ImageStore {
             }
             let repositories: std::collections::BTreeSet<String> = all
                 .iter()
-                .filter_map(|name| ImageRef::parse(name).ok())
+                .filter_map(|name| given_name(name))
                 .map(|name| name.name())
                 .collect();
             if repositories.len() > 1 {
@@ -191,8 +191,7 @@ impl ImageStore {
 fn untagged(names: &[String]) -> Vec<Removed> {
     names
         .iter()
-        .filter(|name| !is_dangling(name))
-        .filter_map(|name| ImageRef::parse(name).ok())
+        .filter_map(|name| given_name(name))
         .map(|name| Removed::Untagged(name.familiar()))
         .collect()
 }
@@ -202,7 +201,7 @@ fn untagged(names: &[String]) -> Vec<Removed> {
 fn same_references(named: &ImageRef, all: &[String]) -> Vec<String> {
     let parsed = || {
         all.iter()
-            .filter_map(|text| ImageRef::parse(text).ok().map(|name| (text, name)))
+            .filter_map(|text| given_name(text).map(|name| (text, name)))
     };
     let repository = named.name();
     let in_repository = |name: &ImageRef| name.name() == repository;
@@ -215,10 +214,10 @@ fn same_references(named: &ImageRef, all: &[String]) -> Vec<String> {
     let other_tag = parsed()
         .any(|(_, name)| in_repository(&name) && name.tag.is_some() && name.tag != named.tag);
     all.iter()
-        .filter(|text| match ImageRef::parse(text) {
-            Ok(name) if in_repository(&name) && name.tag.is_some() => name.tag == named.tag,
-            Ok(name) => in_repository(&name) && !other_tag,
-            Err(_) => is_dangling(text),
+        .filter(|text| match given_name(text) {
+            Some(name) if in_repository(&name) && name.tag.is_some() => name.tag == named.tag,
+            Some(name) => in_repository(&name) && !other_tag,
+            None => true,
         })
         .cloned()
         .collect()

@@ -20,6 +20,7 @@ use wharf_oci::platform::Platform;
 use crate::catalog::{Query, is_id_prefix};
 use crate::error::ImageError;
 use crate::lease::Lease;
+use crate::record::given_name;
 use crate::store::ImageStore;
 
 const BLOCK_BYTES: usize = 512;
@@ -182,7 +183,7 @@ impl ImageStore {
             let repository = name.name();
             let mut any = false;
             for (stored, record) in &catalog.images {
-                let Ok(stored) = ImageRef::parse(stored) else {
+                let Some(stored) = given_name(stored) else {
                     continue;
                 };
                 if stored.name() == repository && stored.tag.is_some() {

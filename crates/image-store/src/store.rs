@@ -268,7 +268,7 @@ impl ImageStore {
         let mut tagged = None;
         for (name, record) in catalog.with_target(&target.digest) {
             tagged = tagged.max(Some(record.updated));
-            let Ok(name) = ImageRef::parse(name) else {
+            let Some(name) = record::given_name(name) else {
                 continue;
             };
             digests.insert(name.with_digest(target.digest.clone()));
