@@ -2,10 +2,15 @@
 //! call of its own.
 //!
 //! ```text
-//! profile (JSON, with conditions) ─ Profile::resolve(caps, arch, kernel) ─▶ oci Seccomp
-//!                                                       ─ compile() ─▶ Program (classic BPF)
+//! profile (JSON, with conditions) ─ Profile::resolve(caps, machine) ─▶ oci Seccomp
+//!                                                     ─ compile() ─▶ Program (classic BPF)
 //! ```
 
+mod compile;
+mod profile;
 mod program;
+mod tables;
 
+pub use compile::{CompileError, compile};
+pub use profile::{Machine, NATIVE, Profile, ProfileError};
 pub use program::{Instruction, NotAProgram, Program};
