@@ -1,5 +1,4 @@
-//! Leaving HTTP, over a socket pair: exact bytes with and without `Upgrade`, early bytes, TLS-like
-//! streams, clients that leave.
+//! Leaving HTTP, over a socket pair: exact bytes with and without `Upgrade`, early bytes, TLS.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -11,12 +10,16 @@ use tokio::sync::watch;
 use wharf_engine::config::DaemonConfig;
 use wharf_engine::{Engine, EngineConfig, ShimProgram};
 
+#[path = "../tests/support/certificates.rs"]
+mod certificates;
+
 use crate::connection::{self, ClientStream};
 use crate::dispatch::Dispatch;
 use crate::reply;
 use crate::request::Request;
 use crate::router::{Route, Router, route};
 use crate::serve::Limits;
+use crate::tls::TlsFiles;
 
 /// Echoes what the client sends, early bytes first, through the raw descriptor.
 async fn echo(mut request: Request) -> reply::Reply {
@@ -46,6 +49,14 @@ fn routes() -> Vec<Route> {
 
 /// Runs `client` against a connection served with [`routes`].
 fn with_connection(client: impl FnOnce(UnixStream) + Send + 'static) {
+    with_stream(client, async |near| ClientStream::Unix(near));
+}
+
+/// The same over the stream that `wrap` makes of the server's end of a socket pair.
+fn with_stream<W>(client: impl FnOnce(UnixStream) + Send + 'static, wrap: W)
+where
+    W: AsyncFnOnce(tokio::net::UnixStream) -> ClientStream + Send + 'static,
+{
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().to_owned();
     let server = std::thread::spawn(move || {
@@ -75,7 +86,8 @@ fn with_connection(client: impl FnOnce(UnixStream) + Send + 'static) {
             let near = tokio::net::UnixStream::from_std(near).unwrap();
             let (_stop, stopping) = watch::channel(false);
             let client = tokio::task::spawn_blocking(move || client(far));
-            connection::serve(ClientStream::Unix(near), dispatch, Limits::default(), stopping).await;
+            let near = wrap(near).await;
+            connection::serve(near, dispatch, Limits::default(), stopping).await;
             client.await.unwrap();
             engine.shutdown().await;
         });
@@ -168,5 +180,37 @@ fn a_failure_before_the_stream_is_an_http_answer() {
         let head = read_until(&mut stream, "\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
         drop(stream);
+    });
+}
+
+#[test]
+fn over_tls_the_route_gets_a_socket_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = certificates::Certificates::make(folder.path());
+    let config = certificates.server(false).load().unwrap();
+    let client_config = certificates.client(None);
+    let client = move |stream: UnixStream| {
+        // The pair's far end stands for a TCP connection: bytes are carried between the two.
+        let connection = rustls::ClientConnection::new(client_config, "localhost".try_into().unwrap()).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, stream);
+        stream.write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly").unwrap();
+        stream.conn.send_close_notify();
+        let mut text = String::new();
+        // The server closes without a farewell of its own.
+        drop(stream.read_to_string(&mut text));
+        assert!(text.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{text}");
+        assert!(text.ends_with("body null\nearly<eof>"), "{text}");
+    };
+    with_stream(client, async move |near| {
+        let acceptor = tokio_rustls::TlsAcceptor::from(config);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut near = near;
+            let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+            drop(tokio::io::copy_bidirectional(&mut near, &mut tcp).await);
+        });
+        let (stream, _) = listener.accept().await.unwrap();
+        ClientStream::Tls(Box::new(acceptor.accept(stream).await.unwrap()))
     });
 }
