@@ -9,12 +9,27 @@
 //! namespace, an *endpoint* its place in one network.
 
 mod attach;
+mod bridge;
 mod config;
+mod dns;
 mod error;
+mod files;
+mod forwarding;
+mod instance;
+mod ipam;
 mod mac;
+mod netlink;
+mod netns;
 mod network;
 mod networks;
+mod nft;
+mod options;
+mod plan;
+mod ports;
+mod reconcile;
+mod sandbox;
 mod subnet;
+mod sysctl;
 
 pub use attach::{
     AttachRequest, Change, ContainerFiles, DnsSettings, Endpoint, EndpointRequest, LegacyLink,

@@ -1,0 +1,142 @@
+//! Ready-made things, kept filled by a thread off the path.
+//!
+//! A taker never waits: it gets what is ready or nothing, and makes its own then. Finding the
+//! pool empty doubles what is kept, up to a limit. What is unused vanishes with the daemon, since
+//! nothing outside holds it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// A pool of `T`; dropping it ends the thread and drops what is left.
+#[derive(Debug)]
+pub(crate) struct Pool<T> {
+    shared: Arc<Shared<T>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    wanted: Condvar,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    ready: VecDeque<T>,
+    target: usize,
+    max: usize,
+    /// The last attempt failed; the next taker starts another.
+    failed: bool,
+    closed: bool,
+}
+
+impl<T> Shared<T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Send + 'static> Pool<T> {
+    /// Keeps `target` things ready, up to `max` on demand; `make` runs on the pool's own thread.
+    pub(crate) fn start(
+        name: &str,
+        target: usize,
+        max: usize,
+        make: impl Fn() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<Self> {
+        let state = State { ready: VecDeque::new(), target: target.min(max), max, failed: false, closed: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), wanted: Condvar::new() });
+        let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(128 * 1024).spawn({
+            let shared = Arc::clone(&shared);
+            move || fill(&shared, &make)
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// The oldest ready thing.
+    pub(crate) fn take(&self) -> Option<T> {
+        let mut state = self.shared.state();
+        let taken = state.ready.pop_front();
+        if taken.is_none() {
+            state.target = (state.target * 2).clamp(1, state.max.max(1)).min(state.max);
+        }
+        state.failed = false;
+        drop(state);
+        self.shared.wanted.notify_one();
+        taken
+    }
+
+    /// Waits until the pool is full or making failed. For measurements.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        let mut state = self.shared.state();
+        while !state.failed && state.ready.len() < state.target {
+            state = self.shared.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn fill<T>(shared: &Shared<T>, make: &impl Fn() -> io::Result<T>) {
+    loop {
+        let mut state = shared.state();
+        while !state.closed && (state.failed || state.ready.len() >= state.target) {
+            state = shared.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            return;
+        }
+        drop(state);
+        let made = make();
+        let mut state = shared.state();
+        match made {
+            Ok(thing) => state.ready.push_back(thing),
+            Err(error) => {
+                state.failed = true;
+                tracing::warn!(error = %error, "cannot prepare a network namespace ahead");
+            }
+        }
+        drop(state);
+        shared.wanted.notify_all();
+    }
+}
+
+impl<T> Drop for Pool<T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.closed = true;
+        let left = std::mem::take(&mut state.ready);
+        drop(state);
+        self.shared.wanted.notify_all();
+        // The pool's own thread may be the last to hold its owner.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            drop(thread.join());
+        }
+        drop(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn things_come_in_the_order_they_were_made() {
+        let count = AtomicU32::new(0);
+        let pool = Pool::start("test", 2, 4, move || Ok(count.fetch_add(1, Ordering::Relaxed))).unwrap();
+        pool.settle();
+        assert_eq!((pool.take(), pool.take()), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn failure_does_not_spin() {
+        let pool = Pool::<()>::start("test", 1, 1, || Err(io::Error::other("no"))).unwrap();
+        pool.settle();
+        assert_eq!(pool.take(), None);
+    }
+}

@@ -1,0 +1,271 @@
+//! Namespaces and the veth pairs that lead out of them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use crate::dns;
+use crate::mac::MacAddr;
+use crate::netlink::{Requests, Socket, VethPair};
+use crate::netns::{self, Pool};
+use crate::networks::{Inner, lock};
+use crate::sysctl;
+
+/// The most ready namespaces kept of a kind.
+const POOL_MAX: usize = 16;
+
+/// A new namespace: loopback up, nothing else.
+#[derive(Debug)]
+pub(crate) struct Bare {
+    pub(crate) netns: OwnedFd,
+    /// rtnetlink inside.
+    pub(crate) route: Socket,
+    /// The embedded server's sockets, where the namespace was made for a user-defined network.
+    pub(crate) dns: Option<dns::Sockets>,
+}
+
+/// A namespace that is on the default bridge already.
+#[derive(Debug)]
+pub(crate) struct OnBridge {
+    pub(crate) bare: Bare,
+    pub(crate) plugged: Plugged,
+    pub(crate) ipv4: Ipv4Addr,
+    pub(crate) ipv6: Option<Ipv6Addr>,
+}
+
+/// A veth pair in place.
+#[derive(Debug)]
+pub(crate) struct Plugged {
+    pub(crate) host_ifname: String,
+    /// The inner end's index.
+    pub(crate) index: u32,
+    pub(crate) mac: MacAddr,
+}
+
+/// How an endpoint is to be plugged.
+#[derive(Debug)]
+pub(crate) struct Plug<'a> {
+    pub(crate) bridge: u32,
+    pub(crate) mtu: u32,
+    pub(crate) isolated: bool,
+    pub(crate) ifname: &'a str,
+    pub(crate) mac: MacAddr,
+    /// Addresses with prefix lengths.
+    pub(crate) addresses: Vec<(IpAddr, u8)>,
+}
+
+/// The Ethernet address of an endpoint: made of its IPv4 address, so that whoever knows the one
+/// from an earlier container is not misled about the other.
+pub(crate) fn mac_for(ipv4: Option<Ipv4Addr>) -> MacAddr {
+    ipv4.map_or_else(MacAddr::random, |ip| {
+        let [a, b, c, d] = ip.octets();
+        MacAddr([0x02, 0x42, a, b, c, d])
+    })
+}
+
+/// Makes a namespace. Runs inside it: on a thread that has just got a new one.
+pub(crate) fn furnish(with_dns: bool) -> io::Result<Bare> {
+    let netns = netns::current()?;
+    let mut route = Socket::route()?;
+    // Interfaces start without IPv6; those with an IPv6 address get it back. Loopback keeps it.
+    match sysctl::set("ipv6/conf/default/disable_ipv6", "1") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut requests = Requests::new();
+    requests.up("lo");
+    route.execute(requests)?;
+    let dns = if with_dns { Some(dns::Sockets::open()?) } else { None };
+    Ok(Bare { netns, route, dns })
+}
+
+/// Makes a veth pair and gives its inner end the addresses; the host's end is left to the caller
+/// to remove on a later failure.
+pub(crate) fn plug(inner: &Inner, netns: &OwnedFd, route: &mut Socket, plug: &Plug<'_>) -> io::Result<Plugged> {
+    let host_ifname = veth_name();
+    let mut requests = Requests::new();
+    requests.add_veth(&VethPair {
+        host_name: &host_ifname,
+        alias: &inner.instance.alias(),
+        peer_name: plug.ifname,
+        peer_mac: plug.mac,
+        mtu: plug.mtu,
+        bridge: plug.bridge,
+        netns: netns.as_fd(),
+        isolated: plug.isolated,
+    });
+    let made = lock(&inner.host).execute(requests);
+    let configured = made.map_err(io::Error::from).and_then(|()| configure(inner, netns, route, plug));
+    match configured {
+        Ok(index) => Ok(Plugged { host_ifname, index, mac: plug.mac }),
+        Err(error) => {
+            unplug(inner, &host_ifname);
+            Err(error)
+        }
+    }
+}
+
+fn configure(inner: &Inner, netns: &OwnedFd, route: &mut Socket, plug: &Plug<'_>) -> io::Result<u32> {
+    if plug.addresses.iter().any(|(address, _)| address.is_ipv6()) {
+        let path = format!("ipv6/conf/{}/disable_ipv6", plug.ifname);
+        inner.worker.inside(netns.as_fd(), move || sysctl::set(&path, "0"))?;
+    }
+    let link = route.link_named(plug.ifname)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let mut requests = Requests::new();
+    for (address, prefix) in &plug.addresses {
+        requests.add_address(link.index, *address, *prefix);
+    }
+    requests.up(plug.ifname);
+    route.execute(requests)?;
+    Ok(link.index)
+}
+
+/// Removes a veth pair by its host end; one that is gone does not matter.
+pub(crate) fn unplug(inner: &Inner, host_ifname: &str) {
+    if host_ifname.is_empty() {
+        return;
+    }
+    let mut requests = Requests::new();
+    requests.delete_link_named(host_ifname);
+    drop(lock(&inner.host).execute(requests));
+}
+
+/// `veth` and seven hex digits.
+fn veth_name() -> String {
+    let random = u32::from_ne_bytes(wharf_ids::random_bytes::<4>());
+    format!("veth{:07x}", random & 0x0fff_ffff)
+}
+
+/// Makes a namespace on the default bridge. Must run on a thread that may change namespaces.
+fn make_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
+    let (ipv4, ipv6, bridge, options, prefixes, gateways) = {
+        let mut state = inner.state();
+        let live = state
+            .networks
+            .values_mut()
+            .find(|live| live.record.is_default_bridge())
+            .ok_or_else(|| io::Error::other("there is no default bridge"))?;
+        let exhausted = |_| io::Error::other("the default bridge's addresses are all in use");
+        let Some(IpAddr::V4(ipv4)) =
+            live.addresses4.as_mut().map(crate::ipam::Addresses::allocate).transpose().map_err(exhausted)?
+        else {
+            return Err(io::Error::other("the default bridge has no IPv4 subnet"));
+        };
+        let ipv6 = match live.addresses6.as_mut().map(crate::ipam::Addresses::allocate).transpose() {
+            Ok(Some(IpAddr::V6(v6))) => Some(v6),
+            Ok(_) => None,
+            Err(refusal) => {
+                if let Some(addresses) = &mut live.addresses4 {
+                    addresses.release(IpAddr::V4(ipv4));
+                }
+                return Err(exhausted(refusal));
+            }
+        };
+        let prefix = |ipv4| live.record.subnet(ipv4).map_or(0, |config| config.subnet.prefix());
+        let gateways: Vec<IpAddr> = live.record.subnets.iter().map(|config| config.gateway).collect();
+        (ipv4, ipv6, live.bridge, Arc::clone(&live.options), [prefix(true), prefix(false)], gateways)
+    };
+    let gateways = with_default_gateway(inner, gateways);
+    let made = (|| {
+        let mut bare = inner.worker.in_new(|| furnish(false))?;
+        let mut addresses = vec![(IpAddr::V4(ipv4), prefixes[0])];
+        addresses.extend(ipv6.map(|v6| (IpAddr::V6(v6), prefixes[1])));
+        let ifname = format!("{}0", options.iface_prefix);
+        let plugged = plug(inner, &bare.netns, &mut bare.route, &Plug {
+            bridge,
+            mtu: options.mtu,
+            isolated: !options.icc,
+            ifname: &ifname,
+            mac: mac_for(Some(ipv4)),
+            addresses,
+        })?;
+        let mut requests = Requests::new();
+        for gateway in gateways {
+            requests.add_default_route(plugged.index, gateway);
+        }
+        if let Err(refused) = bare.route.execute(requests) {
+            unplug(inner, &plugged.host_ifname);
+            return Err(refused.into());
+        }
+        Ok(OnBridge { bare, plugged, ipv4, ipv6 })
+    })();
+    if made.is_err() {
+        give_back_on_bridge(inner, ipv4, ipv6);
+    }
+    made
+}
+
+/// The gateways with `--default-gateway` in place of the bridge's own.
+fn with_default_gateway(inner: &Inner, mut gateways: Vec<IpAddr>) -> Vec<IpAddr> {
+    if let Some(configured) = inner.config.default_gateway {
+        for gateway in gateways.iter_mut().filter(|gateway| gateway.is_ipv4()) {
+            *gateway = IpAddr::V4(configured);
+        }
+    }
+    gateways
+}
+
+/// Frees addresses of the default bridge.
+pub(crate) fn give_back_on_bridge(inner: &Inner, ipv4: Ipv4Addr, ipv6: Option<Ipv6Addr>) {
+    let mut state = inner.state();
+    if let Some(live) = state.networks.values_mut().find(|live| live.record.is_default_bridge()) {
+        if let Some(addresses) = &mut live.addresses4 {
+            addresses.release(IpAddr::V4(ipv4));
+        }
+        if let (Some(addresses), Some(ipv6)) = (&mut live.addresses6, ipv6) {
+            addresses.release(IpAddr::V6(ipv6));
+        }
+    }
+}
+
+/// A namespace on the default bridge, ready or made now.
+pub(crate) fn take_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
+    match inner.on_bridge.get().and_then(Pool::take) {
+        Some(ready) => Ok(ready),
+        None => make_on_bridge(inner),
+    }
+}
+
+/// An empty namespace, ready or made now.
+pub(crate) fn take_bare(inner: &Inner, with_dns: bool) -> io::Result<Bare> {
+    if with_dns && let Some(ready) = inner.bare.get().and_then(Pool::take) {
+        return Ok(ready);
+    }
+    inner.worker.in_new(move || furnish(with_dns))
+}
+
+/// Starts the pools; they end with `inner`.
+pub(crate) fn fill_pools(inner: &Arc<Inner>) {
+    let size = inner.config.pool_size;
+    if size == 0 {
+        return;
+    }
+    fn of(inner: &Weak<Inner>) -> io::Result<Arc<Inner>> {
+        inner.upgrade().ok_or_else(|| io::Error::other("the networks are closed"))
+    }
+    let weak = Arc::downgrade(inner);
+    let on_bridge = Pool::start("netns-bridge", size, POOL_MAX.max(size), move || make_on_bridge(&of(&weak)?));
+    let weak = Arc::downgrade(inner);
+    // Filled by the first container on a user-defined network.
+    let bare = Pool::start("netns-bare", 0, POOL_MAX.max(size), move || of(&weak)?.worker.in_new(|| furnish(true)));
+    for error in [on_bridge.map(|pool| drop(inner.on_bridge.set(pool))), bare.map(|pool| drop(inner.bare.set(pool)))]
+        .into_iter()
+        .filter_map(Result::err)
+    {
+        tracing::warn!(error = %error, "network namespaces are not prepared ahead");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_have_dockers_form() {
+        let name = veth_name();
+        assert_eq!(name.len(), 11);
+        assert!(name.starts_with("veth"));
+        assert_eq!(mac_for(Some([172, 17, 0, 2].into())).to_string(), "02:42:ac:11:00:02");
+    }
+}
