@@ -538,6 +538,10 @@ impl Shim {
         container.ended_execs.drain(..surplus);
         let recorded = container.exit.is_none() && container.record_end(&mut self.buffer);
         if recorded && let Some(record) = &container.exit {
+            if record.oom_killed && container.oom_kills == 0 {
+                // The end came before the notification.
+                events.push(Event::OomKilled);
+            }
             events.push(Event::Exited(record.clone()));
         }
         for event in &events {

@@ -428,9 +428,8 @@ fn a_container_goes_on_without_its_daemon() {
         (state.pid, state.exit.clone(), state.shim_pid),
         (Some(pid), None, daemon.shim_pid())
     );
-    let record: ShimRecord = files::read(&files::record(&daemon.run_dir()))
-        .unwrap()
-        .unwrap();
+    let record: ShimRecord =
+        harness::eventually(|| files::read(&files::record(&daemon.run_dir())).unwrap());
     assert_eq!(
         (record.pid, record.shim_pid, record.id),
         (pid, daemon.shim_pid(), state.id)
@@ -608,11 +607,5 @@ fn an_out_of_memory_kill_is_told() {
 }
 
 fn wait_for_log(daemon: &Daemon, text: &str) {
-    for _ in 0..2000 {
-        if daemon.logged().contains(text) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("{text:?} was never logged: {:?}", daemon.logged());
+    harness::eventually(|| daemon.logged().contains(text).then_some(()));
 }

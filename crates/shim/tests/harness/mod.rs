@@ -14,6 +14,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 use serde_json::json;
+use wharf_container_runtime::cgroup::Cgroup;
 use wharf_logs::{LogReader, LogTarget, Progress, Query};
 use wharf_oci::runtime::{Process, Spec};
 use wharf_shim_protocol::{
@@ -308,7 +309,31 @@ impl Drop for Daemon {
         if !self.reaped {
             let _ = pidfd_send_signal(&self.shim_fd, Signal::KILL);
             let _ = waitid(WaitId::PidFd(self.shim_fd.as_fd()), WaitIdOptions::EXITED);
+            if let Ok(cgroup) = Cgroup::at(&cgroup_path(self.shim_pid())) {
+                let _ = cgroup.signal_all(Signal::KILL);
+                for _ in 0..200 {
+                    if cgroup.remove().is_ok() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
         }
+    }
+}
+
+/// Asks again and again until there is an answer.
+pub(crate) fn eventually<T>(ask: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "what was waited for does not come"
+        );
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -375,13 +400,17 @@ fn spec(arguments: &[&str], number: i32) -> Spec {
              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
         ],
         "linux": {
-            "cgroupsPath": format!("/wharf-shim-test-{number}"),
+            "cgroupsPath": cgroup_path(number),
             "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}],
         },
     }))
     .unwrap();
     spec.process = Some(process(arguments));
     spec
+}
+
+fn cgroup_path(number: i32) -> String {
+    format!("/wharf-shim-test-{number}")
 }
 
 fn make_rootfs(rootfs: &Path) {
