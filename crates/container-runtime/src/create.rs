@@ -1,12 +1,25 @@
 //! The parent's side of starting a container.
+//!
+//! [`run`] and [`create`] differ only in whether the first process stops once before it becomes
+//! the user's program. While the child mounts, the parent makes the cgroups; on the unified
+//! hierarchy the child is born in its cgroup instead.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+};
+use wharf_oci::runtime::NamespaceKind;
+use wharf_sys::clone::clone_process;
 
 use crate::cgroup::Cgroup;
+use crate::channel::{self, ParentEnd, Report};
 use crate::config::{ContainerConfig, NamespaceFd, Stdio};
 use crate::error::{Stage, StartError};
+use crate::init::{self, Meeting};
+use crate::prepared::Prepared;
 
 /// A running container.
 #[derive(Debug)]
@@ -19,39 +32,239 @@ pub struct Running {
     pub terminal: Option<OwnedFd>,
     /// Its cgroup, if the document has a `cgroupsPath`.
     pub cgroup: Option<Cgroup>,
+    /// The namespaces it does not share with the caller.
+    pub namespaces: Namespaces,
 }
+
+/// Which namespaces a container does not share with its shim: the ones an exec has to join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespaces(pub(crate) ThreadNameSpaceType);
 
 /// A container that is complete but whose program has not been started.
 #[derive(Debug)]
 pub struct Created {
     /// What it is like.
     pub container: Running,
-    gate: OwnedFd,
+    channel: ParentEnd,
 }
 
 impl Created {
     /// Starts the user's program.
     pub fn start(self) -> Result<Running, StartError> {
-        drop(self.gate);
-        Err(StartError::refused(Stage::Config, "not linked yet"))
+        let Self { container, channel } = self;
+        let started = channel.go().and_then(|()| channel.report());
+        match started {
+            Ok(_) => Ok(container),
+            Err(error) => Err(bury(container, error)),
+        }
     }
 }
 
 /// Creates a container and starts its program, in one go.
+///
+/// `namespaces` are joined in place of what the document says about their kinds. Descriptors 0 to
+/// 2 of the caller must be open (on anything), and it must have one thread only.
 pub fn run(
     config: &ContainerConfig,
     namespaces: Vec<NamespaceFd>,
     stdio: Stdio,
 ) -> Result<Running, StartError> {
-    create(config, namespaces, stdio)?.start()
+    begin(config, namespaces, stdio, false).map(|created| created.container)
 }
 
-/// Creates a container whose program waits for [`Created::start`].
+/// Creates a container whose program waits for [`Created::start`]. As [`run`] otherwise.
 pub fn create(
     config: &ContainerConfig,
     namespaces: Vec<NamespaceFd>,
     stdio: Stdio,
 ) -> Result<Created, StartError> {
-    drop((config, namespaces, stdio));
-    Err(StartError::refused(Stage::Config, "not linked yet"))
+    begin(config, namespaces, stdio, true)
+}
+
+fn begin(
+    config: &ContainerConfig,
+    namespaces: Vec<NamespaceFd>,
+    stdio: Stdio,
+    gate: bool,
+) -> Result<Created, StartError> {
+    let prepared = Prepared::new(config, namespaces, &stdio)?;
+    let cgroup = match &prepared.cgroups_path {
+        Some(path) => {
+            Some(Cgroup::at(path).map_err(|error| crate::launch::io(Stage::Cgroup, &error, path))?)
+        }
+        None => None,
+    };
+    let born_in = match &cgroup {
+        Some(cgroup) if cgroup.is_unified() => {
+            cgroup
+                .create(&prepared.resources)
+                .inspect_err(|_| discard(cgroup))?;
+            cgroup.open_unified()?
+        }
+        _ => None,
+    };
+    let outside = if cgroup.is_none() {
+        crate::cgroup::Layout::find("/outside").ok()
+    } else {
+        None
+    };
+    let streams = match stdio {
+        Stdio::Streams(streams) => Some(streams),
+        Stdio::Terminal => None,
+    };
+    let (ours, theirs) = channel::pair()?;
+    let pending = cgroup.is_some() && born_in.is_none() || prepared.new_cgroup_namespace;
+    let meeting = Meeting {
+        channel: &theirs,
+        cgroups: cgroup.as_ref().map(Cgroup::layout).or(outside.as_ref()),
+        cgroups_pending: pending,
+        gate,
+    };
+    let born = in_pid_namespace(joined_pid_namespace(&prepared.joined), || {
+        clone_process(
+            prepared.new_namespaces,
+            born_in.as_ref().map(AsFd::as_fd),
+            || {
+                let Err(error) = init::first_process(&prepared, streams, &meeting);
+                theirs.send_error(&error);
+                1
+            },
+        )
+    });
+    let (pid, pidfd) = match born {
+        Ok(born) => born,
+        Err(error) => {
+            cgroup.as_ref().inspect(|cgroup| discard(cgroup));
+            return Err(error);
+        }
+    };
+    drop(theirs);
+    let namespaces = Namespaces(to_join(&prepared));
+    let container = Running {
+        pid,
+        pidfd,
+        terminal: None,
+        cgroup,
+        namespaces,
+    };
+    match accompany(
+        &prepared,
+        &ours,
+        container.cgroup.as_ref(),
+        pid,
+        born_in.is_some(),
+        pending,
+    ) {
+        Ok(terminal) => Ok(Created {
+            container: Running {
+                terminal,
+                ..container
+            },
+            channel: ours,
+        }),
+        Err(error) => Err(bury(container, error)),
+    }
+}
+
+/// The parent's part after the child's birth: cgroups, the word to go on, the child's reports.
+fn accompany(
+    prepared: &Prepared,
+    channel: &ParentEnd,
+    cgroup: Option<&Cgroup>,
+    pid: Pid,
+    born_in_cgroup: bool,
+    pending: bool,
+) -> Result<Option<OwnedFd>, StartError> {
+    if let Some(cgroup) = cgroup.filter(|_| !born_in_cgroup) {
+        cgroup.create(&prepared.resources)?;
+        cgroup.add(pid)?;
+    }
+    if let Some(adjustment) = prepared.launch.oom_score_adj {
+        set_oom_score(pid, adjustment)?;
+    }
+    if pending {
+        channel.go()?;
+    }
+    let mut terminal = None;
+    loop {
+        match channel.report()? {
+            Report::Terminal(master) => terminal = Some(master),
+            Report::Ready | Report::Closed => return Ok(terminal),
+        }
+    }
+}
+
+/// Sets how readily the kernel kills a process of ours for memory. Done by the parent, who has a
+/// `/proc` to trust.
+pub(crate) fn set_oom_score(pid: Pid, adjustment: i32) -> Result<(), StartError> {
+    let failed = |errno| StartError::new(Stage::OomScore, errno, "");
+    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+        // It has ended; its report says why.
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    match rustix::io::write(file, adjustment.to_string().as_bytes()) {
+        Ok(_) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+fn joined_pid_namespace(joined: &[NamespaceFd]) -> Option<BorrowedFd<'_>> {
+    joined
+        .iter()
+        .find(|namespace| namespace.kind == NamespaceKind::Pid)
+        .map(|namespace| namespace.fd.as_fd())
+}
+
+/// Runs `work`, whose child processes are born in `namespace` (a namespace file or a pidfd).
+pub(crate) fn in_pid_namespace<T>(
+    namespace: Option<BorrowedFd<'_>>,
+    work: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, StartError> {
+    let failed = |errno| StartError::new(Stage::Namespace, errno, "pid");
+    let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
+    let Some(namespace) = namespace else {
+        return work().map_err(clone_failed);
+    };
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let own =
+        rustix::fs::open(c"/proc/self/ns/pid", flags, rustix::fs::Mode::empty()).map_err(failed)?;
+    match move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID)) {
+        Err(Errno::INVAL) => {
+            move_into_thread_name_spaces(namespace, ThreadNameSpaceType::PROCESS_ID)
+                .map_err(failed)?;
+        }
+        other => other.map_err(failed)?,
+    }
+    let result = work().map_err(clone_failed);
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID)).map_err(failed)?;
+    result
+}
+
+fn to_join(prepared: &Prepared) -> ThreadNameSpaceType {
+    let mut namespaces = prepared.new_namespaces;
+    for namespace in &prepared.joined {
+        namespaces |= crate::prepared::flag(namespace.kind);
+    }
+    if prepared.new_cgroup_namespace {
+        namespaces |= ThreadNameSpaceType::CONTROL_GROUP;
+    }
+    namespaces
+}
+
+/// Ends a container that did not start and removes its traces.
+fn bury(container: Running, error: StartError) -> StartError {
+    let _ = pidfd_send_signal(&container.pidfd, Signal::KILL);
+    while let Err(Errno::INTR) = waitpid(Some(container.pid), WaitOptions::empty()) {}
+    if let Some(cgroup) = &container.cgroup {
+        discard(cgroup);
+    }
+    error
+}
+
+/// Removes a cgroup on the way out of a failure, which is what the caller wants to hear about.
+fn discard(cgroup: &Cgroup) {
+    let _ = cgroup.remove();
 }

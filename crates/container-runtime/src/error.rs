@@ -174,7 +174,7 @@ impl StartError {
     }
 
     /// The kernel's words for the error number, as Go prints them (lower case, no number).
-    fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         let text = std::io::Error::from_raw_os_error(self.errno).to_string();
         let text = text.split(" (os error").next().unwrap_or_default();
         let mut characters = text.chars();

@@ -1,12 +1,23 @@
 //! Another process in a running container.
 
-use std::os::fd::OwnedFd;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use rustix::process::Pid;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use wharf_sys::clone::clone_process;
+use wharf_sys::rootfs::Rootfs;
+use wharf_sys::terminal;
 
+use crate::channel::{self, ChildEnd, ParentEnd, Report};
 use crate::config::{ExecConfig, Stdio};
-use crate::create::Running;
+use crate::create::{Running, in_pid_namespace, set_oom_score};
 use crate::error::{Stage, StartError};
+use crate::init;
+use crate::launch::{Extras, Launch};
 
 /// A process started in a running container.
 #[derive(Debug)]
@@ -19,12 +30,146 @@ pub struct Executed {
     pub terminal: Option<OwnedFd>,
 }
 
-/// Starts a process in `container`: in all its namespaces, its root and its cgroup.
+/// Starts a process in `container`: in all its namespaces, its root and its cgroup. The caller
+/// must have one thread only.
 pub fn exec(
     container: &Running,
     config: &ExecConfig,
     stdio: Stdio,
 ) -> Result<Executed, StartError> {
-    drop((container, config, stdio));
-    Err(StartError::refused(Stage::Config, "not linked yet"))
+    let streams = match stdio {
+        Stdio::Streams(streams) => Some(streams),
+        Stdio::Terminal => None,
+    };
+    if config.process.terminal != streams.is_none() {
+        return Err(StartError::refused(
+            Stage::Config,
+            "`process.terminal` and the standard streams disagree",
+        ));
+    }
+    let launch = Launch::prepare(
+        &config.process,
+        &Extras {
+            user: config.user.as_deref(),
+            group_add: &config.group_add,
+            seccomp: config.seccomp.as_ref(),
+            document_seccomp: None,
+            reaper: false,
+        },
+    )?;
+    let born_in = match &container.cgroup {
+        Some(cgroup) => cgroup.open_unified()?,
+        None => None,
+    };
+    let pending = container.cgroup.is_some() && born_in.is_none();
+    let (ours, theirs) = channel::pair()?;
+    let namespaces = container.namespaces.0;
+    let pid_namespace = namespaces
+        .contains(ThreadNameSpaceType::PROCESS_ID)
+        .then_some(container.pidfd.as_fd());
+    let born = in_pid_namespace(pid_namespace, || {
+        clone_process(
+            ThreadNameSpaceType::empty(),
+            born_in.as_ref().map(AsFd::as_fd),
+            || {
+                let Err(error) = joining_process(container, &launch, streams, &theirs, pending);
+                theirs.send_error(&error);
+                1
+            },
+        )
+    });
+    drop(theirs);
+    let (pid, pidfd) = born.map_err(not_running)?;
+    match accompany(container, &launch, &ours, pid, pending) {
+        Ok(terminal) => Ok(Executed {
+            pid,
+            pidfd,
+            terminal,
+        }),
+        Err(error) => {
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+            Err(not_running(error))
+        }
+    }
+}
+
+fn accompany(
+    container: &Running,
+    launch: &Launch,
+    channel: &ParentEnd,
+    pid: Pid,
+    pending: bool,
+) -> Result<Option<OwnedFd>, StartError> {
+    if let Some(cgroup) = container.cgroup.as_ref().filter(|_| pending) {
+        cgroup.add(pid)?;
+    }
+    if let Some(adjustment) = launch.oom_score_adj {
+        set_oom_score(pid, adjustment)?;
+    }
+    if pending {
+        channel.go()?;
+    }
+    let mut terminal = None;
+    loop {
+        match channel.report()? {
+            Report::Terminal(master) => terminal = Some(master),
+            Report::Ready | Report::Closed => return Ok(terminal),
+        }
+    }
+}
+
+/// The child: joins the container and becomes the program.
+fn joining_process(
+    container: &Running,
+    launch: &Launch,
+    streams: Option<[OwnedFd; 3]>,
+    channel: &ChildEnd,
+    pending: bool,
+) -> Result<Infallible, StartError> {
+    let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
+    // Before the container can see this process: it still has the host's descriptors open.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(clone_failed)?;
+    rustix::process::setsid().map_err(clone_failed)?;
+    wharf_sys::process::join_new_session_keyring().map_err(clone_failed)?;
+    if pending {
+        channel.wait()?;
+    }
+    let mut namespaces = container.namespaces.0;
+    namespaces.remove(ThreadNameSpaceType::PROCESS_ID);
+    if !namespaces.is_empty() {
+        // With the mount namespace come its root and working directory.
+        move_into_thread_name_spaces(container.pidfd.as_fd(), namespaces)
+            .map_err(|errno| StartError::new(Stage::Namespace, errno, ""))?;
+    }
+    rustix::process::umask(Mode::empty());
+    let has_terminal = streams.is_none();
+    let streams = match streams {
+        Some(streams) => streams,
+        None => open_terminal(launch, channel)?,
+    };
+    launch.program(streams, has_terminal, || Ok(()))
+}
+
+fn open_terminal(launch: &Launch, channel: &ChildEnd) -> Result<[OwnedFd; 3], StartError> {
+    let failed = |errno| StartError::new(Stage::Terminal, errno, "");
+    let root = Rootfs::at(Path::new("/"))
+        .map_err(|error| crate::launch::io(Stage::Terminal, &error, "/"))?;
+    let pair = init::open_terminal(&root)?;
+    if let Some((columns, rows)) = launch.terminal_size {
+        terminal::resize(&pair.master, columns, rows).map_err(failed)?;
+    }
+    channel.send_terminal(&pair.master)?;
+    init::three_times(pair.slave).map_err(failed)
+}
+
+/// What it means when namespaces are gone: their container has ended meanwhile.
+fn not_running(error: StartError) -> StartError {
+    let gone = [Errno::SRCH, Errno::NOMEM, Errno::NODEV].map(Errno::raw_os_error);
+    match error.stage {
+        Stage::Namespace | Stage::Clone | Stage::Cgroup if gone.contains(&error.errno) => {
+            StartError::refused(Stage::NotRunning, "")
+        }
+        _ => error,
+    }
 }

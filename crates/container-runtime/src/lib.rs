@@ -29,9 +29,24 @@ pub mod exec;
 pub mod kill;
 pub mod reaper;
 
+mod channel;
+mod devices;
+mod init;
+mod label;
+mod launch;
+mod mount_plan;
+mod mounts;
+mod prepared;
+mod protect;
+mod rlimit;
+mod scheduler;
+mod sysctl;
+mod user;
+
+pub use cgroup::Cgroup;
 pub use config::{ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Stdio};
 pub use create::{Created, Running, create, run};
 pub use error::{Stage, StartError};
-pub use exec::exec;
+pub use exec::{Executed, exec};
 pub use kill::kill;
 pub use reaper::{INIT_ARGV0, init_reaper};

@@ -63,7 +63,9 @@ impl SignalSet {
 pub fn by_number(number: i32) -> Option<Signal> {
     // SAFETY: the number is one of a signal that can be sent. Those the C library keeps for its
     // threads (32 and 33) are only ever sent to other programs, for which they have no meaning.
-    (1..=64).contains(&number).then(|| unsafe { Signal::from_raw_unchecked(number) })
+    (1..=64)
+        .contains(&number)
+        .then(|| unsafe { Signal::from_raw_unchecked(number) })
 }
 
 /// Replaces the calling thread's signal mask and returns the old one.
@@ -80,21 +82,39 @@ pub fn set_mask(mask: SignalSet) -> Result<SignalSet, Errno> {
 }
 
 /// Gives every signal its default disposition and unblocks all: what a program expects when it is
-/// started. (The Rust runtime ignores `SIGPIPE`, which exec would keep.)
+/// started. Handlers are reset by exec anyway, but what is ignored (`SIGPIPE` by the Rust runtime,
+/// anything by whoever started us) would stay so.
 pub fn reset_all() -> Result<(), Errno> {
+    /// The kernel's `struct sigaction`, big enough for every architecture; all zero is `SIG_DFL`.
+    const DEFAULT: [u64; 4] = [0; 4];
+    /// Bytes of the kernel's signal set.
+    const SET_SIZE: usize = 8;
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no handler; signals that cannot be changed answer EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the action is a valid, zeroed structure and installs no handler. The raw call
+        // also reaches the two signals glibc keeps for itself, which it uses with threads only.
+        // SIGKILL and SIGSTOP answer EINVAL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                ptr::null_mut::<u64>(),
+                SET_SIZE,
+            )
+        };
     }
     set_mask(SignalSet::empty()).map(drop)
 }
 
-/// Gives the ignored `SIGPIPE` its default disposition, which is what programs expect and the
-/// only one the Rust runtime changes, and unblocks all signals.
-pub fn reset_for_exec() -> Result<(), Errno> {
-    // SAFETY: SIG_DFL installs no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    set_mask(SignalSet::empty()).map(drop)
+/// Waits for one of `signals`, which must be blocked, and takes it: its number.
+pub fn wait_for(signals: SignalSet) -> Result<i32, Errno> {
+    // SAFETY: the set is initialised; a null pointer asks for no details.
+    let signal = unsafe { libc::sigwaitinfo(&raw const signals.0, ptr::null_mut()) };
+    if signal < 0 {
+        Err(last_error())
+    } else {
+        Ok(signal)
+    }
 }
 
 /// A signal received by descriptor.

@@ -1,0 +1,293 @@
+//! A container's cgroup: one directory on the unified hierarchy (v2), one per hierarchy where
+//! they are split (v1, and "hybrid", whose unified part has no controllers worth having).
+//!
+//! - [`layout`]: where the directories are
+//! - [`plan`]: resources → the files to write, pure
+//! - [`devices`]: device rules for either version, pure
+//! - [`stats`]: usage figures
+//! - [`freeze`]: pausing, signalling everything
+//! - [`oom`]: memory exhaustion
+
+mod devices;
+mod freeze;
+mod layout;
+mod oom;
+mod plan;
+mod stats;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use wharf_oci::runtime::Resources;
+
+use crate::error::{Stage, StartError};
+
+pub use layout::{Hierarchy, Layout};
+pub use plan::Write;
+pub use stats::{BlockIoStat, CpuStats, MemoryStats, PidsStats, Pressure, Stats};
+
+/// A container's cgroup.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: String,
+    layout: Layout,
+}
+
+/// How long removal waits for processes that are still on their way out.
+const REMOVAL_TRIES: u32 = 50;
+
+impl Cgroup {
+    /// The cgroup at `path` (absolute from the hierarchy's root), which need not exist. Needs no
+    /// running container: the daemon reads statistics through it.
+    pub fn at(path: &str) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            layout: Layout::find(path)?,
+        })
+    }
+
+    /// Its path from the hierarchy's root.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether it is on the unified hierarchy (v2).
+    pub fn is_unified(&self) -> bool {
+        matches!(self.layout, Layout::Unified { .. })
+    }
+
+    /// Where its directories are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Makes it and applies `resources`.
+    pub(crate) fn create(&self, resources: &Resources) -> Result<(), StartError> {
+        match &self.layout {
+            Layout::Unified { directory } => {
+                let failed = |error: io::Error| cgroup_error(directory, &error);
+                layout::create_unified(directory, &plan::unified_controllers(resources))
+                    .map_err(failed)?;
+                self.apply(resources)?;
+                devices::attach_filter(directory, &resources.devices)
+            }
+            Layout::Split(hierarchies) => {
+                for hierarchy in hierarchies {
+                    layout::create_split(hierarchy)
+                        .map_err(|error| cgroup_error(&hierarchy.directory, &error))?;
+                }
+                self.apply(resources)?;
+                match self.hierarchy("devices") {
+                    Some(directory) => devices::write_rules(directory, &resources.devices),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Puts a process into it.
+    pub(crate) fn add(&self, pid: Pid) -> Result<(), StartError> {
+        let text = pid.as_raw_nonzero().to_string();
+        for directory in self.directories() {
+            let file = directory.join("cgroup.procs");
+            match write(&file, &text) {
+                // It has died: there is somebody else to say so.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(errno) => {
+                    return Err(StartError::new(
+                        Stage::Cgroup,
+                        errno,
+                        file.display().to_string(),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Its directory on the unified hierarchy, to be born into.
+    pub(crate) fn open_unified(&self) -> Result<Option<OwnedFd>, StartError> {
+        let Layout::Unified { directory } = &self.layout else {
+            return Ok(None);
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(directory, flags, Mode::empty())
+            .map(Some)
+            .map_err(|errno| StartError::new(Stage::Cgroup, errno, directory.display().to_string()))
+    }
+
+    /// Changes the limits of the existing cgroup (`docker update`). Device rules stay.
+    pub fn update(&self, resources: &Resources) -> Result<(), StartError> {
+        self.apply(resources)
+    }
+
+    fn apply(&self, resources: &Resources) -> Result<(), StartError> {
+        let refused = |what: String| StartError::refused(Stage::Config, what);
+        match &self.layout {
+            Layout::Unified { directory } => {
+                for write in plan::unified(resources).map_err(refused)? {
+                    self.carry_out(directory, &write)?;
+                }
+            }
+            Layout::Split(_) => {
+                let mut writes = plan::split(resources).map_err(refused)?;
+                plan::order_memory(&mut writes, || {
+                    let current = self.hierarchy("memory")?.join("memory.limit_in_bytes");
+                    std::fs::read_to_string(current).ok()?.trim().parse().ok()
+                });
+                for write in writes {
+                    let Some(directory) = self.hierarchy(write.controller) else {
+                        if write.optional {
+                            continue;
+                        }
+                        let message =
+                            format!("the kernel has no {} cgroup controller", write.controller);
+                        return Err(StartError::refused(Stage::Config, message));
+                    };
+                    self.carry_out(directory, &write)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, directory: &Path, planned: &Write) -> Result<(), StartError> {
+        let file = directory.join(&planned.file);
+        match write(&file, &planned.value) {
+            Ok(()) => Ok(()),
+            Err(Errno::NOENT | Errno::OPNOTSUPP) if planned.optional => Ok(()),
+            Err(errno) => Err(StartError::new(
+                Stage::Cgroup,
+                errno,
+                format!("{} = {:?}", file.display(), planned.value),
+            )),
+        }
+    }
+
+    /// The directory in the hierarchy that has `controller`.
+    pub(crate) fn hierarchy(&self, controller: &str) -> Option<&Path> {
+        match &self.layout {
+            Layout::Unified { directory } => Some(directory),
+            Layout::Split(hierarchies) => hierarchies
+                .iter()
+                .find(|hierarchy| hierarchy.has(controller))
+                .map(|hierarchy| hierarchy.directory.as_path()),
+        }
+    }
+
+    fn directories(&self) -> Vec<&Path> {
+        match &self.layout {
+            Layout::Unified { directory } => vec![directory],
+            Layout::Split(hierarchies) => hierarchies
+                .iter()
+                .map(|hierarchy| hierarchy.directory.as_path())
+                .collect(),
+        }
+    }
+
+    /// The processes in it and in its children.
+    pub fn processes(&self) -> io::Result<Vec<i32>> {
+        let directories = self.directories();
+        let Some(directory) = self.hierarchy("pids").or(directories.first().copied()) else {
+            return Ok(Vec::new());
+        };
+        let mut processes = Vec::new();
+        collect_processes(directory, 0, &mut processes)?;
+        Ok(processes)
+    }
+
+    /// Removes it and the children that were made in it. Its processes must have ended or be
+    /// ending: for those it waits a little.
+    pub fn remove(&self) -> io::Result<()> {
+        let mut result = Ok(());
+        for directory in self.directories() {
+            let mut tries = 0;
+            let outcome = loop {
+                match remove_tree(directory, 0) {
+                    Err(error)
+                        if error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
+                            && tries < REMOVAL_TRIES =>
+                    {
+                        tries += 1;
+                        std::thread::sleep(Duration::from_millis(u64::from(tries.min(20))));
+                    }
+                    other => break other,
+                }
+            };
+            // The others go all the same.
+            result = result.and(outcome);
+        }
+        result
+    }
+}
+
+/// How deep cgroups made inside a container are followed.
+const DEPTH_MAX: usize = 64;
+
+fn collect_processes(directory: &Path, depth: usize, processes: &mut Vec<i32>) -> io::Result<()> {
+    let text = match std::fs::read_to_string(directory.join("cgroup.procs")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A threaded cgroup's processes are listed by its parent.
+        Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
+            String::new()
+        }
+        other => other?,
+    };
+    processes.extend(
+        text.lines()
+            .filter_map(|line| line.parse::<i32>().ok())
+            .filter(|pid| *pid > 0),
+    );
+    if depth < DEPTH_MAX {
+        for child in children(directory)? {
+            collect_processes(&child, depth + 1, processes)?;
+        }
+    }
+    Ok(())
+}
+
+fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            children.push(entry.path());
+        }
+    }
+    Ok(children)
+}
+
+fn remove_tree(directory: &Path, depth: usize) -> io::Result<()> {
+    match rustix::fs::rmdir(directory) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::BUSY | Errno::NOTEMPTY) if depth < DEPTH_MAX => {
+            let children = match children(directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                other => other?,
+            };
+            for child in children {
+                remove_tree(&child, depth + 1)?;
+            }
+            match rustix::fs::rmdir(directory) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(errno) => Err(errno.into()),
+            }
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Writes a control file in one write, as cgroup files want it.
+fn write(file: &Path, value: &str) -> Result<(), Errno> {
+    let fd = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(fd, value.as_bytes()).map(drop)
+}
+
+fn cgroup_error(path: &Path, error: &io::Error) -> StartError {
+    crate::launch::io(Stage::Cgroup, error, &path.display().to_string())
+}

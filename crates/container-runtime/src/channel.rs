@@ -1,0 +1,117 @@
+//! What parent and child tell each other while a process starts: one packet per message over a
+//! socket pair that exec closes.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use wharf_sys::scm;
+
+use crate::error::{Stage, StartError};
+
+/// First bytes of the packets.
+const TERMINAL: u8 = b'T';
+const READY: u8 = b'R';
+const FAILED: u8 = b'E';
+const GO: u8 = b'G';
+
+/// Room for the longest packet: an error with its subject.
+const PACKET_MAX: usize = 8192;
+
+/// The parent's end.
+#[derive(Debug)]
+pub(crate) struct ParentEnd(OwnedFd);
+
+/// The child's end.
+#[derive(Debug)]
+pub(crate) struct ChildEnd(OwnedFd);
+
+/// Both ends of a new channel.
+pub(crate) fn pair() -> Result<(ParentEnd, ChildEnd), StartError> {
+    let (parent, child) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|errno| StartError::new(Stage::Clone, errno, "socket pair"))?;
+    Ok((ParentEnd(parent), ChildEnd(child)))
+}
+
+/// What the child said.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The master of its terminal.
+    Terminal(OwnedFd),
+    /// Everything is done and the user's program waits for the word.
+    Ready,
+    /// The user's program runs (or the child is dead).
+    Closed,
+}
+
+impl ParentEnd {
+    /// Lets the child go on.
+    pub(crate) fn go(&self) -> Result<(), StartError> {
+        match rustix::net::send(&self.0, &[GO], rustix::net::SendFlags::NOSIGNAL) {
+            // The child is dead or has failed: its report says so.
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(errno) => Err(StartError::new(Stage::Clone, errno, "")),
+        }
+    }
+
+    /// Waits for the child's next word; its failure is ours.
+    pub(crate) fn report(&self) -> Result<Report, StartError> {
+        let mut packet = [0; PACKET_MAX];
+        let (count, mut fds) = loop {
+            match scm::receive(&self.0, &mut packet) {
+                Err(Errno::INTR) => {}
+                // The child ended with a word of ours unread.
+                Err(Errno::CONNRESET) => break (0, Vec::new()),
+                other => break other.map_err(|errno| StartError::new(Stage::Clone, errno, ""))?,
+            }
+        };
+        let died = || StartError::refused(Stage::Died, "");
+        match packet.get(..count) {
+            Some([]) => Ok(Report::Closed),
+            Some([TERMINAL, ..]) => Ok(Report::Terminal(fds.pop().ok_or_else(died)?)),
+            Some([READY, ..]) => Ok(Report::Ready),
+            Some([FAILED, error @ ..]) => Err(StartError::decode(error).unwrap_or_else(died)),
+            _ => Err(died()),
+        }
+    }
+}
+
+impl ChildEnd {
+    /// Waits for the parent's word. If the parent is gone, so is the reason to live.
+    pub(crate) fn wait(&self) -> Result<(), StartError> {
+        let mut word = [0];
+        loop {
+            match rustix::io::read(&self.0, &mut word) {
+                Ok(1) if word[0] == GO => return Ok(()),
+                Err(Errno::INTR) => {}
+                _ => return Err(StartError::refused(Stage::Died, "")),
+            }
+        }
+    }
+
+    /// Hands over the terminal's master.
+    pub(crate) fn send_terminal(&self, master: impl AsFd) -> Result<(), StartError> {
+        scm::send(&self.0, &[TERMINAL], &[master.as_fd()])
+            .map(drop)
+            .map_err(|errno| StartError::new(Stage::Terminal, errno, ""))
+    }
+
+    /// Says that only the user's program is missing.
+    pub(crate) fn send_ready(&self) -> Result<(), StartError> {
+        scm::send(&self.0, &[READY], &[])
+            .map(drop)
+            .map_err(|errno| StartError::new(Stage::Clone, errno, ""))
+    }
+
+    /// Says what failed. Nothing can be done if that fails too.
+    pub(crate) fn send_error(&self, error: &StartError) {
+        let mut packet = vec![FAILED];
+        packet.extend(error.encode());
+        let _ = scm::send(&self.0, &packet, &[]);
+    }
+}

@@ -1,0 +1,356 @@
+//! The container's first process, from its birth to its program.
+//!
+//! This runs in the child of `clone3`, in the namespaces made for the container, still with the
+//! host's files in view. Nothing here is undone on failure: the process reports and exits, and
+//! with its namespaces everything it made is gone.
+//!
+//! ```text
+//! host's tree        sources of binds copied, "/" cut off from the host's propagation
+//! container's root   mounted, put over "/"
+//! inside that root   mounts, devices, terminal, sysctls, masked and read-only paths
+//! pivot_root         the host's tree is gone
+//! launch             user, directory, capabilities, filter, program
+//! ```
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, UnmountFlags};
+use rustix::process::DumpableBehavior;
+use rustix::thread::{
+    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
+};
+use wharf_sys::mount::{
+    AttributeChange, Attributes, Propagation, attach, attach_at, change_attributes, clone_tree,
+    new_filesystem,
+};
+use wharf_sys::overlay::Overlay;
+use wharf_sys::rootfs::Rootfs;
+use wharf_sys::terminal;
+
+use crate::cgroup::Layout;
+use crate::channel::ChildEnd;
+use crate::config::{NamespaceFd, RootFilesystem};
+use crate::error::{Stage, StartError};
+use crate::mounts::{self, Made};
+use crate::prepared::{Prepared, c_path, flag};
+use crate::{devices, protect, sysctl};
+
+/// How the first process meets its parent.
+pub(crate) struct Meeting<'a> {
+    pub(crate) channel: &'a ChildEnd,
+    /// Where the container's cgroups are, if it has any.
+    pub(crate) cgroups: Option<&'a Layout>,
+    /// Whether the parent still has to put us into them.
+    pub(crate) cgroups_pending: bool,
+    /// Whether the program waits for a word of its own.
+    pub(crate) gate: bool,
+}
+
+/// Becomes the container's program. `streams` are its standard streams unless it has a terminal.
+pub(crate) fn first_process(
+    prepared: &Prepared,
+    streams: Option<[OwnedFd; 3]>,
+    meeting: &Meeting<'_>,
+) -> Result<Infallible, StartError> {
+    rustix::process::umask(Mode::empty());
+    let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
+    rustix::process::setsid().map_err(clone_failed)?;
+    wharf_sys::process::join_new_session_keyring().map_err(clone_failed)?;
+    // Processes already in a joined PID namespace could otherwise look into this one, which has
+    // the host's descriptors open (CVE-2016-9962).
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(clone_failed)?;
+    for namespace in &prepared.joined {
+        join(namespace)?;
+    }
+    let mut parent = Parent {
+        meeting,
+        waited: !meeting.cgroups_pending,
+    };
+
+    let sources = mounts::open_sources(&prepared.mounts)?;
+    let null = protect::host_null_device()?;
+    let root = enter_root(prepared)?;
+    let mut made = Made::default();
+    make_mounts(prepared, &root, sources, &mut parent, &mut made)?;
+    let terminal = make_devices(prepared, &root, &made, streams.is_none())?;
+    set_sysctls(prepared, &made)?;
+    protect::make_readonly(&root, &prepared.readonly_paths)?;
+    protect::mask(&root, &prepared.masked_paths, &null)?;
+    leave_host(prepared, &root)?;
+
+    let hostname_failed = |errno| StartError::new(Stage::Hostname, errno, "");
+    if let Some(hostname) = &prepared.hostname {
+        rustix::system::sethostname(hostname.as_bytes()).map_err(hostname_failed)?;
+    }
+    if let Some(domainname) = &prepared.domainname {
+        rustix::system::setdomainname(domainname.as_bytes()).map_err(hostname_failed)?;
+    }
+    if let Some(persona) = prepared.personality {
+        wharf_sys::process::set_personality(persona).map_err(|errno| {
+            StartError::refused(Stage::Config, format!("cannot set personality: {errno}"))
+        })?;
+    }
+    parent.wait_for_cgroups(prepared)?;
+    drop((root, made, null));
+
+    let has_terminal = terminal.is_some();
+    let streams = match (streams, terminal) {
+        (Some(streams), _) => streams,
+        (None, Some(terminal)) => {
+            meeting.channel.send_terminal(&terminal.master)?;
+            three_times(terminal.slave)
+                .map_err(|errno| StartError::new(Stage::Terminal, errno, ""))?
+        }
+        (None, None) => return Err(StartError::refused(Stage::Terminal, "no streams")),
+    };
+    prepared.launch.program(streams, has_terminal, || {
+        if meeting.gate {
+            meeting.channel.send_ready()?;
+            meeting.channel.wait()?;
+        }
+        Ok(())
+    })
+}
+
+/// The parent's part of the work, waited for as late as possible.
+struct Parent<'a> {
+    meeting: &'a Meeting<'a>,
+    waited: bool,
+}
+
+impl Parent<'_> {
+    fn wait_for_cgroups(&mut self, prepared: &Prepared) -> Result<(), StartError> {
+        if self.waited {
+            return Ok(());
+        }
+        self.waited = true;
+        self.meeting.channel.wait()?;
+        if prepared.new_cgroup_namespace {
+            // Only now: the namespace's root is the cgroup its maker is in.
+            wharf_sys::namespace::unshare(UnshareFlags::NEWCGROUP)
+                .map_err(|errno| StartError::new(Stage::Namespace, errno, "cgroup"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Joins a namespace given as a namespace file or as a pidfd.
+pub(crate) fn join(namespace: &NamespaceFd) -> Result<(), StartError> {
+    use wharf_oci::runtime::NamespaceKind;
+    let kind = namespace.kind;
+    if kind == NamespaceKind::Pid {
+        // The parent was in it when it made this process.
+        return Ok(());
+    }
+    let failed =
+        |errno| StartError::new(Stage::Namespace, errno, format!("{kind:?}").to_lowercase());
+    let link = match kind {
+        NamespaceKind::Mount => LinkNameSpaceType::Mount,
+        NamespaceKind::Pid => LinkNameSpaceType::ProcessID,
+        NamespaceKind::Network => LinkNameSpaceType::Network,
+        NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+        NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
+        NamespaceKind::User => LinkNameSpaceType::User,
+        NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
+        NamespaceKind::Time => LinkNameSpaceType::Time,
+    };
+    match move_into_link_name_space(namespace.fd.as_fd(), Some(link)) {
+        Err(Errno::INVAL) => {
+            move_into_thread_name_spaces(namespace.fd.as_fd(), flag(kind)).map_err(failed)
+        }
+        other => other.map_err(failed),
+    }
+}
+
+/// Mounts the container's root, cuts the host's tree off from propagation, and puts the root over
+/// it. The process's working directory is the root afterwards.
+fn enter_root(prepared: &Prepared) -> Result<Rootfs, StartError> {
+    let failed = |errno| StartError::new(Stage::Rootfs, errno, "");
+    let bound = match &prepared.rootfs {
+        RootFilesystem::Path(path) => Some(
+            c_path(path)
+                .and_then(|path| clone_tree(CWD, &path, true))
+                .map_err(|errno| {
+                    StartError::new(Stage::Rootfs, errno, path.display().to_string())
+                })?,
+        ),
+        RootFilesystem::Overlay { .. } => None,
+    };
+    // Copies that stay shared with the host have been taken; from here on nothing may travel.
+    let private = AttributeChange {
+        propagation: Some(Propagation::Private),
+        ..AttributeChange::default()
+    };
+    change_attributes(CWD, c"/", true, private).map_err(failed)?;
+    let tree = match (&prepared.rootfs, bound) {
+        (_, Some(tree)) => {
+            change_attributes(&tree, c"", true, private).map_err(failed)?;
+            tree
+        }
+        (
+            RootFilesystem::Overlay {
+                lower,
+                upper,
+                work,
+                options,
+            },
+            None,
+        ) => {
+            let overlay = Overlay {
+                lower,
+                writable: Some((upper, work)),
+                options,
+            };
+            overlay
+                .mount(MountAttrFlags::empty())
+                .map_err(|errno| StartError::new(Stage::Rootfs, errno, "overlay"))?
+        }
+        (RootFilesystem::Path(_), None) => return Err(failed(Errno::NOENT)),
+    };
+    attach_at(&tree, c"/").map_err(failed)?;
+    rustix::process::fchdir(&tree).map_err(failed)?;
+    Ok(Rootfs::new(tree))
+}
+
+fn make_mounts(
+    prepared: &Prepared,
+    root: &Rootfs,
+    sources: Vec<Option<OwnedFd>>,
+    parent: &mut Parent<'_>,
+    made: &mut Made,
+) -> Result<(), StartError> {
+    use crate::mount_plan::Kind;
+    let cgroups = parent.meeting.cgroups;
+    let mut deferred = None;
+    for (index, (mount, source)) in prepared.mounts.iter().zip(sources).enumerate() {
+        if mount.kind == Kind::Cgroup {
+            let later = &prepared.mounts[index + 1..];
+            if deferred.is_none()
+                && !later
+                    .iter()
+                    .any(|other| other.destination.starts_with(&mount.destination))
+            {
+                // The parent is still making the cgroups: no need to wait before the rest.
+                deferred = Some(mount);
+                continue;
+            }
+            parent.wait_for_cgroups(prepared)?;
+        }
+        mounts::make(root, mount, source, cgroups, made)?;
+    }
+    if let Some(mount) = deferred {
+        parent.wait_for_cgroups(prepared)?;
+        mounts::make(root, mount, None, cgroups, made)?;
+    }
+    Ok(())
+}
+
+/// Makes the device nodes and, if asked for, the terminal.
+fn make_devices(
+    prepared: &Prepared,
+    root: &Rootfs,
+    made: &Made,
+    wants_terminal: bool,
+) -> Result<Option<terminal::Terminal>, StartError> {
+    let found;
+    let dev = match &made.dev {
+        Some(dev) => dev,
+        None => {
+            found = root
+                .create_dir_all(Path::new("/dev"), Mode::from_raw_mode(0o755))
+                .map_err(|errno| StartError::new(Stage::Device, errno, "/dev"))?;
+            &found
+        }
+    };
+    if !made.dev_is_bound {
+        devices::create_defaults(dev)?;
+        devices::create_planned(root, &prepared.devices)?;
+    }
+    if !wants_terminal {
+        return Ok(None);
+    }
+    let failed = |errno| StartError::new(Stage::Terminal, errno, "");
+    let terminal = match &made.pts {
+        Some(pts) => terminal::open(pts, c"ptmx").map_err(failed)?,
+        None => open_terminal(root)?,
+    };
+    if let Some((columns, rows)) = prepared.launch.terminal_size {
+        terminal::resize(&terminal.master, columns, rows).map_err(failed)?;
+    }
+    // The container's console is its terminal.
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match rustix::fs::openat(
+        dev,
+        c"console",
+        flags | OFlags::EXCL | OFlags::CLOEXEC,
+        Mode::from_raw_mode(0o600),
+    ) {
+        Ok(_) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let console = rustix::fs::openat(dev, c"console", flags, Mode::empty()).map_err(failed)?;
+    let slave = clone_tree(&terminal.slave, c"", false).map_err(failed)?;
+    attach(slave, console).map_err(failed)?;
+    Ok(Some(terminal))
+}
+
+/// Opens a terminal of whatever devpts is at `/dev/pts` of `root`, if it is one.
+pub(crate) fn open_terminal(root: &Rootfs) -> Result<terminal::Terminal, StartError> {
+    const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
+    let failed = |errno| StartError::new(Stage::Terminal, errno, "/dev/pts");
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let pts = root
+        .open_without_links(Path::new("/dev/pts"), flags)
+        .map_err(failed)?;
+    // A terminal of anything else could be watched, or be no terminal at all (CVE-2025-52565).
+    if rustix::fs::fstatfs(&pts).map_err(failed)?.f_type != DEVPTS_SUPER_MAGIC {
+        return Err(failed(Errno::NODEV));
+    }
+    terminal::open(pts, c"ptmx").map_err(failed)
+}
+
+fn set_sysctls(prepared: &Prepared, made: &Made) -> Result<(), StartError> {
+    if prepared.sysctls.is_empty() {
+        return Ok(());
+    }
+    let failed = |errno| StartError::new(Stage::Sysctl, errno, "");
+    let proc = match &made.proc {
+        Some(proc) => rustix::io::fcntl_dupfd_cloexec(proc, 3).map_err(failed)?,
+        None => new_filesystem("proc", &[], MountAttrFlags::empty()).map_err(failed)?,
+    };
+    sysctl::apply(&Rootfs::new(proc), &prepared.sysctls)
+}
+
+/// Makes the container's root the only tree there is.
+fn leave_host(prepared: &Prepared, root: &Rootfs) -> Result<(), StartError> {
+    let failed = |errno| StartError::new(Stage::Rootfs, errno, "pivot_root");
+    rustix::process::pivot_root(c".", c".").map_err(failed)?;
+    // The host's tree now lies over the new root at ".".
+    rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(failed)?;
+    rustix::process::chdir(c"/").map_err(failed)?;
+    let mut change = AttributeChange::default();
+    if prepared.root_readonly {
+        change.set = Attributes::READ_ONLY;
+    }
+    let mut recursive = false;
+    if let Some((propagation, everywhere)) = prepared.root_propagation {
+        change.propagation = Some(propagation);
+        recursive = everywhere && !prepared.root_readonly;
+    }
+    if !change.set.is_empty() || change.propagation.is_some() {
+        change_attributes(root, c"", recursive, change).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// One terminal as all three streams.
+pub(crate) fn three_times(slave: OwnedFd) -> Result<[OwnedFd; 3], Errno> {
+    let copy = || rustix::io::fcntl_dupfd_cloexec(&slave, 3);
+    Ok([copy()?, copy()?, slave])
+}

@@ -1,0 +1,288 @@
+//! Making the container's mounts, inside its mount namespace, before `pivot_root`.
+//!
+//! A source is always opened before anything of the container's is looked at, and a destination
+//! is always a descriptor found under the container's root: nothing the container has put there
+//! (symbolic links, other mounts) can turn a mount into one on the host.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC};
+use rustix::io::Errno;
+use wharf_sys::mount::{
+    AttributeChange, Attributes, Propagation, attach, change_attributes, clone_tree, new_filesystem,
+};
+use wharf_sys::rootfs::Rootfs;
+
+use crate::cgroup::Layout;
+use crate::error::{Stage, StartError};
+use crate::mount_plan::{Kind, PlannedMount};
+
+/// Mode of directories made as mount points.
+const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
+
+/// Mounts of ours that later steps use through their descriptors.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// The procfs at `/proc`.
+    pub(crate) proc: Option<OwnedFd>,
+    /// The tmpfs at `/dev`.
+    pub(crate) dev: Option<OwnedFd>,
+    /// The devpts at `/dev/pts`.
+    pub(crate) pts: Option<OwnedFd>,
+    /// Whether `/dev` is a directory of the host: its nodes are not ours to make.
+    pub(crate) dev_is_bound: bool,
+}
+
+/// Copies of the host's trees that will be bind-mounted, one per mount that is a bind.
+pub(crate) fn open_sources(mounts: &[PlannedMount]) -> Result<Vec<Option<OwnedFd>>, StartError> {
+    mounts
+        .iter()
+        .map(|mount| match &mount.kind {
+            Kind::Bind { source, recursive } => clone_tree(CWD, source, *recursive)
+                .map(Some)
+                .map_err(|errno| mount.error(errno)),
+            Kind::New { .. } | Kind::Cgroup => Ok(None),
+        })
+        .collect()
+}
+
+/// Makes one mount. `tree` is its source if it is a bind.
+pub(crate) fn make(
+    root: &Rootfs,
+    mount: &PlannedMount,
+    tree: Option<OwnedFd>,
+    cgroups: Option<&Layout>,
+    made: &mut Made,
+) -> Result<(), StartError> {
+    match (&mount.kind, tree) {
+        (
+            Kind::New {
+                filesystem,
+                parameters,
+            },
+            _,
+        ) => {
+            make_new(root, mount, filesystem, parameters, made).map_err(|errno| mount.error(errno))
+        }
+        (Kind::Bind { .. }, Some(tree)) => {
+            if mount.destination == Path::new("/dev") {
+                made.dev_is_bound = true;
+            }
+            bind(root, mount, &tree)
+        }
+        (Kind::Bind { .. }, None) => Err(mount.error(Errno::NOENT)),
+        (Kind::Cgroup, _) => match cgroups {
+            Some(layout) => make_cgroups(root, mount, layout).map_err(|errno| mount.error(errno)),
+            // A host without cgroups has nothing to show.
+            None => Ok(()),
+        },
+    }
+}
+
+fn make_new(
+    root: &Rootfs,
+    mount: &PlannedMount,
+    filesystem: &str,
+    parameters: &[(String, Option<String>)],
+    made: &mut Made,
+) -> Result<(), Errno> {
+    let destination = mount.destination.as_path();
+    // Others go by what is mounted here; a link would lead them elsewhere (CVE-2019-19921).
+    let target = if matches!(filesystem, "proc" | "sysfs") {
+        directory_without_links(root, destination)?
+    } else {
+        match root.open(destination, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => root.create_dir_all(destination, DIRECTORY)?,
+            other => other?,
+        }
+    };
+    let mut list: Vec<(&str, Option<&str>)> = parameters
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_deref()))
+        .collect();
+    let mode;
+    if filesystem == "tmpfs"
+        && destination != Path::new("/dev")
+        && !list.iter().any(|(key, _)| *key == "mode")
+    {
+        // A tmpfs without a mode takes that of the directory it covers.
+        mode = format!("{:o}", rustix::fs::fstat(&target)?.st_mode & 0o7777);
+        list.push(("mode", Some(&mode)));
+    }
+    let attributes = mount.set.union(mount.set_recursively).for_new_mount();
+    let new = new_filesystem(filesystem, &list, attributes)?;
+    attach(&new, &target)?;
+    if let Some((propagation, _)) = mount
+        .propagation
+        .filter(|(propagation, _)| *propagation != Propagation::Private)
+    {
+        change_attributes(
+            &new,
+            c"",
+            false,
+            AttributeChange {
+                propagation: Some(propagation),
+                ..Default::default()
+            },
+        )?;
+    }
+    let slot = match (filesystem, destination.to_str()) {
+        ("proc", Some("/proc")) => &mut made.proc,
+        ("tmpfs", Some("/dev")) => &mut made.dev,
+        ("devpts", Some("/dev/pts")) => &mut made.pts,
+        _ => return Ok(()),
+    };
+    *slot = Some(new);
+    Ok(())
+}
+
+fn directory_without_links(root: &Rootfs, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    match root.open_without_links(path, flags) {
+        Err(Errno::NOENT) => {
+            root.create_dir_all(path, DIRECTORY)?;
+            root.open_without_links(path, flags)
+        }
+        other => other,
+    }
+}
+
+fn bind(root: &Rootfs, mount: &PlannedMount, tree: &OwnedFd) -> Result<(), StartError> {
+    let failed = |errno| mount.error(errno);
+    shape_bind(mount, tree).map_err(failed)?;
+    let status = rustix::fs::fstat(tree).map_err(failed)?;
+    let destination = mount.destination.as_path();
+    let target = if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+        root.create_dir_all(destination, DIRECTORY)
+    } else {
+        root.create_file(destination, Mode::from_raw_mode(0o644))
+    };
+    let target = target.map_err(failed)?;
+    if rustix::fs::fstatfs(&target).map_err(failed)?.f_type == PROC_SUPER_MAGIC
+        && !may_cover_proc(mount, tree)
+    {
+        return Err(StartError::refused(
+            Stage::Config,
+            format!(
+                "{:?} cannot be mounted because it is inside /proc",
+                mount.destination
+            ),
+        ));
+    }
+    attach(tree, target).map_err(failed)
+}
+
+/// Files of procfs that may be replaced (by LXCFS and its like); everything else there is what
+/// other protections rely on.
+const REPLACEABLE: [&str; 12] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/fs/binfmt_misc",
+];
+
+fn may_cover_proc(mount: &PlannedMount, tree: &OwnedFd) -> bool {
+    REPLACEABLE
+        .iter()
+        .any(|path| mount.destination == Path::new(path))
+        || (mount.destination == Path::new("/proc")
+            && rustix::fs::fstatfs(tree).is_ok_and(|status| status.f_type == PROC_SUPER_MAGIC))
+}
+
+/// Gives the copied tree the attributes and the propagation asked for.
+fn shape_bind(mount: &PlannedMount, tree: &OwnedFd) -> Result<(), Errno> {
+    let (propagation, recursive) = match mount.propagation {
+        Some((propagation, true)) => (Some(propagation), true),
+        // Shared with the host as far as the host shares it: the copy is so already.
+        Some((Propagation::Shared, false)) => (Some(Propagation::Shared), false),
+        Some((propagation, false)) => {
+            // Only the topmost mount is as asked; the ones below must not leak to the host.
+            let slaves = AttributeChange {
+                propagation: Some(Propagation::Slave),
+                ..Default::default()
+            };
+            change_attributes(tree, c"", true, slaves)?;
+            (Some(propagation), false)
+        }
+        None => (Some(Propagation::Slave), true),
+    };
+    let recursive_change = AttributeChange {
+        set: mount.set_recursively,
+        clear: access_time_cleared(mount.set_recursively, mount.clear_recursively),
+        propagation: if recursive { propagation } else { None },
+        ..Default::default()
+    };
+    let top_change = AttributeChange {
+        set: mount.set,
+        clear: access_time_cleared(mount.set, mount.clear),
+        propagation: if recursive { None } else { propagation },
+        ..Default::default()
+    };
+    for (change, recursive) in [(recursive_change, true), (top_change, false)] {
+        if !change.set.is_empty() || !change.clear.is_empty() || change.propagation.is_some() {
+            change_attributes(tree, c"", recursive, change)?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel wants all access time bits cleared when one is set.
+fn access_time_cleared(set: Attributes, clear: Attributes) -> Attributes {
+    if set.0 & Attributes::ACCESS_TIME.0 != 0 {
+        clear.union(Attributes::ACCESS_TIME)
+    } else {
+        clear
+    }
+}
+
+/// Shows the container its cgroups: on v2 the hierarchy itself, on v1 a tmpfs with the
+/// container's own directory of each hierarchy.
+fn make_cgroups(root: &Rootfs, mount: &PlannedMount, layout: &Layout) -> Result<(), Errno> {
+    let target = directory_without_links(root, &mount.destination)?;
+    let set = mount.set.union(mount.set_recursively);
+    match layout {
+        Layout::Unified { .. } => attach(
+            new_filesystem(
+                "cgroup2",
+                &[("source", Some("cgroup"))],
+                set.for_new_mount(),
+            )?,
+            target,
+        ),
+        Layout::Split(hierarchies) => {
+            let parameters = [("source", Some("tmpfs")), ("mode", Some("755"))];
+            let top = new_filesystem("tmpfs", &parameters, rustix::mount::MountAttrFlags::empty())?;
+            attach(&top, target)?;
+            for hierarchy in hierarchies {
+                let tree = clone_tree(CWD, &crate::prepared::c_path(&hierarchy.directory)?, false)?;
+                rustix::fs::mkdirat(&top, hierarchy.name.as_str(), DIRECTORY)?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                attach(
+                    tree,
+                    rustix::fs::openat(&top, hierarchy.name.as_str(), flags, Mode::empty())?,
+                )?;
+                // `cpu,cpuacct` is also to be found as `cpu` and as `cpuacct`.
+                if hierarchy.name.contains(',') {
+                    for controller in hierarchy.name.split(',') {
+                        rustix::fs::symlinkat(hierarchy.name.as_str(), &top, controller)?;
+                    }
+                }
+            }
+            let change = AttributeChange {
+                set,
+                propagation: Some(Propagation::Private),
+                ..AttributeChange::default()
+            };
+            change_attributes(top.as_fd(), c"", true, change)
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A container's document, understood: everything that can be checked before a process exists.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::thread::ThreadNameSpaceType;
+use wharf_oci::runtime::{Linux, NamespaceKind, Process, Resources, Spec};
+use wharf_sys::mount::Propagation;
+
+use crate::config::{ContainerConfig, NamespaceFd, RootFilesystem, Stdio};
+use crate::devices::{self, PlannedDevice};
+use crate::error::{Stage, StartError};
+use crate::launch::{Extras, Launch};
+use crate::mount_plan::{self, PlannedMount, normalise};
+use crate::sysctl::{self, PlannedSysctl};
+
+/// What create and init work from.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) launch: Launch,
+    /// Namespaces the first process is born into.
+    pub(crate) new_namespaces: ThreadNameSpaceType,
+    /// A cgroup namespace is made later, once the process is in its cgroup.
+    pub(crate) new_cgroup_namespace: bool,
+    /// Namespaces it joins.
+    pub(crate) joined: Vec<NamespaceFd>,
+    pub(crate) rootfs: RootFilesystem,
+    pub(crate) root_readonly: bool,
+    pub(crate) root_propagation: Option<(Propagation, bool)>,
+    pub(crate) mounts: Vec<PlannedMount>,
+    pub(crate) devices: Vec<PlannedDevice>,
+    pub(crate) masked_paths: Vec<PathBuf>,
+    pub(crate) readonly_paths: Vec<PathBuf>,
+    pub(crate) sysctls: Vec<PlannedSysctl>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) personality: Option<u32>,
+    pub(crate) cgroups_path: Option<String>,
+    pub(crate) resources: Resources,
+}
+
+impl Prepared {
+    /// Understands `config`, or says what about it cannot be honoured.
+    pub(crate) fn new(
+        config: &ContainerConfig,
+        handed_over: Vec<NamespaceFd>,
+        stdio: &Stdio,
+    ) -> Result<Self, StartError> {
+        let spec = &config.spec;
+        let linux = spec.linux.clone().unwrap_or_default();
+        let none = Process::default();
+        let process = spec.process.as_ref().unwrap_or(&none);
+        refuse_unsupported(spec, &linux)?;
+        if process.terminal != matches!(stdio, Stdio::Terminal) {
+            return Err(refused(
+                "`process.terminal` and the standard streams disagree",
+            ));
+        }
+        let launch = Launch::prepare(
+            process,
+            &Extras {
+                user: config.user.as_deref(),
+                group_add: &config.group_add,
+                seccomp: config.seccomp.as_ref(),
+                document_seccomp: linux.seccomp.as_ref(),
+                reaper: config.init,
+            },
+        )?;
+        let namespaces = Namespaces::plan(&linux, handed_over)?;
+        let sysctls = sysctl::plan(&linux.sysctl, &namespaces.own)?;
+        Ok(Self {
+            launch,
+            new_namespaces: namespaces.new,
+            new_cgroup_namespace: namespaces.new_cgroup,
+            hostname: only_if(
+                namespaces.own.contains(&NamespaceKind::Uts),
+                spec.hostname.as_deref(),
+                "hostname",
+            )?,
+            domainname: only_if(
+                namespaces.own.contains(&NamespaceKind::Uts),
+                spec.domainname.as_deref(),
+                "domainname",
+            )?,
+            joined: namespaces.joined,
+            rootfs: config.rootfs.clone(),
+            root_readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
+            root_propagation: linux.rootfs_propagation.as_deref().and_then(propagation),
+            mounts: spec
+                .mounts
+                .iter()
+                .map(mount_plan::plan)
+                .collect::<Result<_, _>>()?,
+            devices: devices::plan(&linux.devices)?,
+            masked_paths: paths(&linux.masked_paths)?,
+            readonly_paths: paths(&linux.readonly_paths)?,
+            sysctls,
+            personality: linux
+                .personality
+                .as_ref()
+                .map(|persona| personality(&persona.domain))
+                .transpose()?,
+            cgroups_path: linux.cgroups_path.clone().filter(|path| !path.is_empty()),
+            resources: linux.resources.unwrap_or_default(),
+        })
+    }
+}
+
+fn refused(what: impl Into<String>) -> StartError {
+    StartError::refused(Stage::Config, what)
+}
+
+fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), StartError> {
+    let not_yet = |there: bool, what: &str| {
+        if there {
+            Err(refused(format!("{what} not supported yet")))
+        } else {
+            Ok(())
+        }
+    };
+    not_yet(
+        spec.hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()),
+        "hooks are",
+    )?;
+    not_yet(
+        !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty(),
+        "user namespaces are",
+    )?;
+    not_yet(!linux.net_devices.is_empty(), "`linux.netDevices` is")?;
+    not_yet(!linux.time_offsets.is_empty(), "`linux.timeOffsets` is")?;
+    not_yet(linux.intel_rdt.is_some(), "`linux.intelRdt` is")?;
+    not_yet(linux.memory_policy.is_some(), "`linux.memoryPolicy` is")?;
+    not_yet(
+        linux
+            .mount_label
+            .as_deref()
+            .is_some_and(|label| !label.is_empty()),
+        "`linux.mountLabel` is",
+    )?;
+    Ok(())
+}
+
+/// Which namespaces are made and which joined.
+struct Namespaces {
+    new: ThreadNameSpaceType,
+    new_cgroup: bool,
+    joined: Vec<NamespaceFd>,
+    /// Kinds the container does not share with the host, as far as is known.
+    own: Vec<NamespaceKind>,
+}
+
+impl Namespaces {
+    fn plan(linux: &Linux, handed_over: Vec<NamespaceFd>) -> Result<Self, StartError> {
+        let mut plan = Self {
+            new: ThreadNameSpaceType::empty(),
+            new_cgroup: false,
+            joined: handed_over,
+            own: Vec::new(),
+        };
+        plan.own
+            .extend(plan.joined.iter().map(|namespace| namespace.kind));
+        let mut seen = Vec::new();
+        for namespace in &linux.namespaces {
+            let kind = namespace.kind;
+            if seen.contains(&kind) {
+                return Err(refused(format!("namespace {kind:?} is given twice")));
+            }
+            seen.push(kind);
+            if plan.own.contains(&kind) {
+                continue;
+            }
+            plan.own.push(kind);
+            if let Some(path) = namespace.path.as_deref().filter(|path| !path.is_empty()) {
+                let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+                let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+                    .map_err(|errno| StartError::new(Stage::Namespace, errno, path))?;
+                plan.joined.push(NamespaceFd { kind, fd });
+            } else if kind == NamespaceKind::Cgroup {
+                plan.new_cgroup = true;
+            } else {
+                plan.new |= flag(kind);
+            }
+        }
+        if plan.own.contains(&NamespaceKind::User) {
+            return Err(refused("user namespaces are not supported yet"));
+        }
+        if !plan.new.contains(ThreadNameSpaceType::MOUNT) {
+            return Err(refused("a container needs a mount namespace of its own"));
+        }
+        if plan.new.contains(ThreadNameSpaceType::TIME) && !kernel_has_time_namespaces() {
+            plan.new.remove(ThreadNameSpaceType::TIME);
+        }
+        Ok(plan)
+    }
+}
+
+/// The kernel's flag for a kind of namespace.
+pub(crate) fn flag(kind: NamespaceKind) -> ThreadNameSpaceType {
+    match kind {
+        NamespaceKind::Mount => ThreadNameSpaceType::MOUNT,
+        NamespaceKind::Pid => ThreadNameSpaceType::PROCESS_ID,
+        NamespaceKind::Network => ThreadNameSpaceType::NETWORK,
+        NamespaceKind::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+        NamespaceKind::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+        NamespaceKind::User => ThreadNameSpaceType::USER,
+        NamespaceKind::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+        NamespaceKind::Time => ThreadNameSpaceType::TIME,
+    }
+}
+
+fn kernel_has_time_namespaces() -> bool {
+    rustix::fs::access(c"/proc/self/ns/time", rustix::fs::Access::EXISTS) != Err(Errno::NOENT)
+}
+
+/// `value`, unless there is one that would be set on the host.
+fn only_if(own: bool, value: Option<&str>, what: &str) -> Result<Option<String>, StartError> {
+    match value.filter(|value| !value.is_empty()) {
+        Some(value) if own => Ok(Some(value.to_owned())),
+        Some(_) => Err(refused(format!(
+            "{what} cannot be set without a UTS namespace"
+        ))),
+        None => Ok(None),
+    }
+}
+
+fn paths(paths: &[String]) -> Result<Vec<PathBuf>, StartError> {
+    paths
+        .iter()
+        .map(|path| {
+            normalise(path).ok_or_else(|| refused(format!("path {path:?} is not absolute")))
+        })
+        .collect()
+}
+
+fn propagation(name: &str) -> Option<(Propagation, bool)> {
+    let (name, recursive) = name
+        .strip_prefix('r')
+        .map_or((name, false), |name| (name, true));
+    let propagation = match name {
+        "private" => Propagation::Private,
+        "shared" => Propagation::Shared,
+        "slave" => Propagation::Slave,
+        "unbindable" => Propagation::Unbindable,
+        _ => return None,
+    };
+    Some((propagation, recursive))
+}
+
+fn personality(domain: &str) -> Result<u32, StartError> {
+    match domain {
+        "LINUX" => Ok(0),
+        "LINUX32" => Ok(8),
+        other => Err(refused(format!(
+            "personality domain {other:?} is not known"
+        ))),
+    }
+}
+
+/// A path as the kernel takes it.
+pub(crate) fn c_path(path: &std::path::Path) -> Result<CString, Errno> {
+    use std::os::unix::ffi::OsStrExt as _;
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)
+}

@@ -1,0 +1,326 @@
+//! Who the program runs as: Docker's `user[:group]` looked up in the container's own passwd and
+//! group files. Pure, but for [`Files::read`].
+
+use std::path::Path;
+
+use rustix::io::Errno;
+use wharf_sys::rootfs::Rootfs;
+
+use crate::error::{Stage, StartError};
+
+/// The identity of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Supplementary groups, without doubles.
+    pub(crate) groups: Vec<u32>,
+    /// The home directory of the user with this uid, if there is one.
+    pub(crate) home: Option<String>,
+}
+
+/// The container's account files; empty where missing.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) passwd: String,
+    pub(crate) group: String,
+}
+
+/// The most read of an account file, in bytes.
+const FILE_MAX: usize = 8 << 20;
+
+/// The highest ID (as Docker: the IDs are 31-bit there).
+const ID_MAX: u32 = i32::MAX as u32;
+
+impl Files {
+    /// Reads them from `root`.
+    pub(crate) fn read(root: &Rootfs, group_too: bool) -> Result<Self, StartError> {
+        let read = |path: &str| match root.read_file(Path::new(path), FILE_MAX) {
+            Ok(content) => Ok(String::from_utf8_lossy(&content).into_owned()),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                // No account file is an empty one; so is one that is not a file.
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::LOOP | Errno::NXIO) => {
+                    Ok(String::new())
+                }
+                errno => Err(StartError::new(
+                    Stage::Identity,
+                    errno.unwrap_or(Errno::IO),
+                    path,
+                )),
+            },
+        };
+        Ok(Self {
+            passwd: read("/etc/passwd")?,
+            group: if group_too {
+                read("/etc/group")?
+            } else {
+                String::new()
+            },
+        })
+    }
+
+    fn users(&self) -> impl Iterator<Item = User<'_>> {
+        self.passwd.lines().filter_map(User::parse)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+        self.group.lines().filter_map(Group::parse)
+    }
+
+    /// The home directory of the first user with `uid`.
+    pub(crate) fn home_of(&self, uid: u32) -> Option<String> {
+        self.users()
+            .find(|user| user.uid == uid)
+            .map(|user| user.home.to_owned())
+            .filter(|home| !home.is_empty())
+    }
+
+    /// Resolves Docker's `user[:group]`. An unknown number is a user of its own with group 0.
+    pub(crate) fn resolve(
+        &self,
+        wanted: &str,
+        additional: &[String],
+    ) -> Result<Identity, StartError> {
+        let (user, group) = match wanted.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (wanted, None),
+        };
+        let number = number(user);
+        let account = if user.is_empty() {
+            self.users().find(|account| account.uid == 0)
+        } else {
+            self.users()
+                .find(|account| account.name == user || Some(account.uid) == number)
+        };
+        let mut identity = match (&account, number) {
+            (Some(account), _) => Identity {
+                uid: account.uid,
+                gid: account.gid,
+                groups: Vec::new(),
+                home: Some(account.home.to_owned()).filter(|home| !home.is_empty()),
+            },
+            (None, Some(uid)) => Identity {
+                uid: in_range(uid)?,
+                gid: 0,
+                groups: Vec::new(),
+                home: None,
+            },
+            (None, None) if user.is_empty() => Identity {
+                uid: 0,
+                gid: 0,
+                groups: Vec::new(),
+                home: None,
+            },
+            (None, None) => {
+                let sentence =
+                    format!("unable to find user {user}: no matching entries in passwd file");
+                return Err(StartError::refused(Stage::User, sentence));
+            }
+        };
+        match group.filter(|group| !group.is_empty()) {
+            Some(group) => identity.gid = self.group_id(group)?,
+            // Only a user named without a group is a member of further ones.
+            None => {
+                if let Some(account) = account {
+                    identity.groups = self
+                        .groups()
+                        .filter(|group| {
+                            group
+                                .members
+                                .split(',')
+                                .any(|member| member == account.name)
+                        })
+                        .map(|group| group.gid)
+                        .collect();
+                }
+            }
+        }
+        self.add_groups(&mut identity, additional)?;
+        Ok(identity)
+    }
+
+    /// Adds supplementary groups by name or number.
+    pub(crate) fn add_groups(
+        &self,
+        identity: &mut Identity,
+        additional: &[String],
+    ) -> Result<(), StartError> {
+        for group in additional {
+            identity.groups.push(self.group_id(group)?);
+        }
+        let mut seen = Vec::with_capacity(identity.groups.len());
+        identity.groups.retain(|gid| {
+            let new = !seen.contains(gid);
+            seen.push(*gid);
+            new
+        });
+        Ok(())
+    }
+
+    fn group_id(&self, wanted: &str) -> Result<u32, StartError> {
+        let number = number(wanted);
+        match self
+            .groups()
+            .find(|group| group.name == wanted || Some(group.gid) == number)
+        {
+            Some(group) => Ok(group.gid),
+            None => match number {
+                Some(gid) => in_range(gid),
+                None => {
+                    let sentence =
+                        format!("unable to find group {wanted}: no matching entries in group file");
+                    Err(StartError::refused(Stage::User, sentence))
+                }
+            },
+        }
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    // Digits only: `+5` is a name to Docker.
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+fn in_range(id: u32) -> Result<u32, StartError> {
+    if id > ID_MAX {
+        return Err(StartError::refused(
+            Stage::User,
+            format!("uids and gids must be in range 0-{ID_MAX}"),
+        ));
+    }
+    Ok(id)
+}
+
+/// A line of `/etc/passwd`.
+struct User<'a> {
+    name: &'a str,
+    uid: u32,
+    gid: u32,
+    home: &'a str,
+}
+
+impl<'a> User<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.trim().split(':');
+        let (name, uid, gid) = (fields.next()?, fields.nth(1)?, fields.next()?);
+        Some(Self {
+            name,
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            home: fields.nth(1).unwrap_or(""),
+        })
+    }
+}
+
+/// A line of `/etc/group`.
+struct Group<'a> {
+    name: &'a str,
+    gid: u32,
+    members: &'a str,
+}
+
+impl<'a> Group<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.trim().split(':');
+        let (name, gid) = (fields.next()?, fields.nth(1)?);
+        Some(Self {
+            name,
+            gid: gid.parse().ok()?,
+            members: fields.next().unwrap_or(""),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn files() -> Files {
+        Files {
+            passwd: "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:33::/var/www:/bin/false\n42:x:7:7:::\n".into(),
+            group: "root:x:0:\nwww:x:33:\nadm:x:4:web,other\ndisk:x:6:web\n".into(),
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_are_found() {
+        let files = files();
+        let resolve = |user: &str| files.resolve(user, &[]).unwrap();
+        let web = Identity {
+            uid: 33,
+            gid: 33,
+            groups: vec![4, 6],
+            home: Some("/var/www".into()),
+        };
+        assert_eq!(resolve("web"), web);
+        assert_eq!(resolve("33"), web);
+        assert_eq!(
+            resolve("web:adm"),
+            Identity {
+                gid: 4,
+                groups: vec![],
+                ..web.clone()
+            }
+        );
+        assert_eq!(
+            resolve("web:77"),
+            Identity {
+                gid: 77,
+                groups: vec![],
+                ..web
+            }
+        );
+        assert_eq!(
+            resolve("1000"),
+            Identity {
+                uid: 1000,
+                gid: 0,
+                groups: vec![],
+                home: None
+            }
+        );
+        assert_eq!(resolve("").uid, 0);
+        assert_eq!(resolve(":adm").gid, 4);
+        // A user whose name is a number is found by its name first.
+        assert_eq!(resolve("42").uid, 7);
+    }
+
+    #[test]
+    fn unknown_names_are_dockers_errors() {
+        let files = files();
+        let error =
+            |user: &str, groups: &[String]| files.resolve(user, groups).unwrap_err().to_string();
+        assert_eq!(
+            error("nobody", &[]),
+            "unable to find user nobody: no matching entries in passwd file"
+        );
+        assert_eq!(
+            error("web:nogroup", &[]),
+            "unable to find group nogroup: no matching entries in group file"
+        );
+        assert_eq!(
+            error("web", &["x".into()]),
+            "unable to find group x: no matching entries in group file"
+        );
+        assert!(error("4294967295", &[]).contains("must be in range"));
+    }
+
+    #[test]
+    fn additional_groups_come_once() {
+        let identity = files()
+            .resolve("web", &["adm".into(), "6".into(), "99".into()])
+            .unwrap();
+        assert_eq!(identity.groups, [4, 6, 99]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_files_and_users_are_survived(passwd in ".*", group in ".*", user in ".*") {
+            let _ = Files { passwd, group }.resolve(&user, &["a".to_owned()]);
+        }
+    }
+}
