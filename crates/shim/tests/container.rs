@@ -15,7 +15,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use harness::{Daemon, can_run, client, interactive, read_until, rest};
-use wharf_oci::runtime::{Memory, Resources};
+use wharf_container_runtime::cgroup::Cgroup;
+use wharf_oci::runtime::{Memory, NamespaceKind, Resources};
 use wharf_shim_protocol::{
     AttachMode, Event, ExitRecord, FailureKind, Reply, Request, ShimRecord, StartFd, Target, files,
 };
@@ -604,6 +605,48 @@ fn an_out_of_memory_kill_is_told() {
         (record.exit_code, record.oom_killed, told),
         (137, true, true)
     );
+}
+
+#[test]
+fn an_init_reaps_and_passes_signals_on() {
+    if !can_run() {
+        return;
+    }
+    let mut daemon = Daemon::new();
+    let script = "trap 'exit 6' TERM; echo pid $$; while :; do sleep 0.05; done";
+    let mut start = daemon.start_message(&["sh", "-c", script]);
+    start.init = true;
+    daemon.start(start, &[]).unwrap();
+    wait_for_log(&daemon, "pid ");
+    assert_ne!(daemon.logged(), "pid 1\n");
+    let term = Request::Signal {
+        target: Target::Main,
+        signal: 15,
+        all: false,
+    };
+    daemon.call(term, &[]).unwrap();
+    assert_eq!(daemon.exited().exit_code, 6);
+}
+
+#[test]
+fn what_is_left_in_a_shared_pid_namespace_ends_with_the_container() {
+    if !can_run() {
+        return;
+    }
+    let mut daemon = Daemon::new();
+    let mut start =
+        daemon.start_message(&["sh", "-c", "(echo left; sleep 1000) & sleep 0.1; exit 8"]);
+    let linux = start.spec.linux.as_mut().unwrap();
+    linux
+        .namespaces
+        .retain(|namespace| namespace.kind != NamespaceKind::Pid);
+    let cgroup = Cgroup::at(linux.cgroups_path.as_deref().unwrap()).unwrap();
+    daemon.start(start, &[]).unwrap();
+    assert_eq!(daemon.exited().exit_code, 8);
+    assert_eq!(daemon.logged(), "left\n");
+    assert_eq!(daemon.next_event(), None);
+    assert!(cgroup.processes().unwrap_or_default().is_empty());
+    daemon.shim_ended();
 }
 
 fn wait_for_log(daemon: &Daemon, text: &str) {
