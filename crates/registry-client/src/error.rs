@@ -8,11 +8,19 @@ use crate::sink::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The registry has no such manifest. `reference` as the user wrote it (`busybox:nope`).
-    #[error("manifest for {reference} not found: manifest unknown: {detail}")]
+    #[error("manifest for {reference} not found: {detail}")]
     ManifestUnknown {
         /// `repository:tag` in familiar form.
         reference: String,
-        /// The registry's own message.
+        /// `manifest unknown: manifest unknown` or the registry's own text.
+        detail: String,
+    },
+    /// The registry has no such repository, and says so.
+    #[error("repository {repository} not found: {detail}")]
+    RepositoryUnknown {
+        /// The repository in familiar form.
+        repository: String,
+        /// `name unknown: repository name not known to registry` or the registry's own text.
         detail: String,
     },
     /// Not there, or not for us.
@@ -61,9 +69,17 @@ pub enum Error {
         /// `linux/arm64/v8`.
         platform: String,
     },
-    /// A document type nobody can run.
-    #[error("unsupported manifest media type: {0}")]
-    UnsupportedMediaType(String),
+    /// A manifest or index that is none, or of a type nobody can run.
+    #[error("invalid manifest")]
+    Document(#[source] wharf_oci::image::DocumentError),
+    /// Something that is no image: a chart, a signature, an attestation.
+    #[error("{reference} is not an image: its configuration has media type {media_type}")]
+    NotAnImage {
+        /// `repository:tag` in familiar form.
+        reference: String,
+        /// Type of its configuration.
+        media_type: String,
+    },
     /// The bytes are not those the digest names.
     #[error("filesystem layer verification failed for digest {0}")]
     DigestMismatch(wharf_ids::Digest),
@@ -78,16 +94,18 @@ pub enum Error {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::ManifestUnknown { .. } | Self::PullDenied { .. } | Self::NoPlatform { .. } => {
-                Kind::NotFound
-            }
+            Self::ManifestUnknown { .. }
+            | Self::RepositoryUnknown { .. }
+            | Self::PullDenied { .. }
+            | Self::NoPlatform { .. } => Kind::NotFound,
             Self::PushDenied { .. } => Kind::Forbidden,
             Self::Unauthorized(_) => Kind::Unauthorized,
             Self::Invalid(_) => Kind::InvalidParameter,
-            Self::UnsupportedMediaType(_) => Kind::NotImplemented,
+            Self::NotAnImage { .. } => Kind::NotImplemented,
             Self::Registry { .. }
             | Self::Transport { .. }
             | Self::Protocol(_)
+            | Self::Document(_)
             | Self::DigestMismatch(_)
             | Self::Store(_) => Kind::System,
         }

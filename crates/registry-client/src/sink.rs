@@ -47,11 +47,12 @@ pub trait BlobSink: Send + Sync {
     /// Whether the whole blob is there already.
     fn has(&self, blob: &BlobInfo) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Opens a blob for writing, going on after the bytes an earlier, cut pull left.
+    /// Opens a blob for writing, going on after the bytes an earlier, cut pull left. `None` when
+    /// the whole blob is there by now.
     fn begin(
         &self,
         blob: &BlobInfo,
-    ) -> impl Future<Output = Result<Self::Writer, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Self::Writer>, StoreError>> + Send;
 }
 
 /// Takes one blob. Dropping it keeps the bytes for a later resumption.
