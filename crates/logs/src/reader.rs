@@ -38,7 +38,8 @@ pub struct Query {
     pub stderr: bool,
     /// Not older than this, in nanoseconds since the epoch.
     pub since_ns: Option<i64>,
-    /// Not younger than this; reading ends there.
+    /// Not younger than this; reading ends with the first younger one. A follower that is to end
+    /// when the time has come, though nothing is written then, is ended by its owner.
     pub until_ns: Option<i64>,
     /// Only the last so many of both streams, counted before the other conditions apply (as
     /// Docker does).

@@ -353,6 +353,22 @@ fn hostile_files_are_survived() {
 }
 
 #[test]
+fn a_full_disk_loses_entries_but_nothing_else() {
+    for driver in [Driver::JsonFile, Driver::Local] {
+        let dir = tempfile::tempdir().unwrap();
+        let target = target(driver, dir.path());
+        fs::create_dir_all(target.path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &target.path).unwrap();
+        let mut writer = LogWriter::open(&target).unwrap();
+        let error = writer.write(Stream::Stdout, b"lost\nbegun", 1).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        assert!(writer.dropped_bytes() > 0);
+        assert!(writer.write(Stream::Stdout, b" and lost\n", 2).is_err());
+        writer.finish(3).unwrap();
+    }
+}
+
+#[test]
 fn stream_frames_hold_the_text() {
     let dir = tempfile::tempdir().unwrap();
     let target = target(Driver::JsonFile, dir.path());

@@ -38,6 +38,8 @@ pub fn main() -> ExitCode {
         // Run by hand: there is nobody to talk to.
         return ExitCode::from(64);
     };
+    // Nothing the daemon was started in must stay busy because of us.
+    let _ = std::env::set_current_dir("/");
     match Shim::new(UnixStream::from(control)).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
