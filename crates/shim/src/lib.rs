@@ -8,13 +8,15 @@
 //! so there is no registration to keep in step. Memory is taken while bytes flow and given back
 //! when they stop.
 //!
-//! - [`shim`]: the loop, requests, the container's life from start to exit record.
+//! - [`shim`]: the loop and the daemon's requests.
+//! - [`container`]: the container's life from its start to its exit record.
 //! - [`launch`]: a start or exec message to the runtime library.
 //! - [`process`]: a process's standard streams, and who is connected to them.
 //! - [`client`]: one connected client.
 //! - [`control`]: one connection of the daemon.
 
 mod client;
+mod container;
 mod control;
 mod detach;
 mod launch;

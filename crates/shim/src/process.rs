@@ -44,7 +44,7 @@ pub(crate) struct Streams {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) target: Target,
-    pub(crate) pid: Pid,
+    pid: Pid,
     /// Until it has ended.
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) status: Option<Status>,
@@ -124,8 +124,14 @@ impl Process {
         self.next_client += 1;
     }
 
-    pub(crate) fn attached(&self) -> usize {
-        self.clients.len()
+    /// How many clients are connected.
+    pub(crate) fn attached(&self) -> u32 {
+        u32::try_from(self.clients.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Its process id on the host.
+    pub(crate) fn number(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
     }
 
     /// What to wait for on this process's behalf.

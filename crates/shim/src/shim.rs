@@ -1,44 +1,32 @@
-//! The loop: requests from the daemon, output from processes, and the container's life from its
-//! start to its exit record.
+//! The loop: waits, serves the daemon's requests, passes on what is ready.
 //!
 //! ```text
-//! waiting ──Start──▶ running ──first process ends──▶ draining ──outputs closed──▶ recorded
-//!    │ daemon gone       │ daemon gone: goes on                                       │
-//!    ▼                   ▼                                                            ▼
-//!   exit             listens for the next one                    clients flushed, exit
+//! waiting ──Start──▶ running ──▶ recorded ──clients flushed──▶ exit
+//!    │ daemon gone       │ daemon gone: goes on, listens for the next one
+//!    ▼
+//!   exit
 //! ```
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::Signal;
-use wharf_container_runtime::{NamespaceFd, Running};
+use wharf_container_runtime::NamespaceFd;
 use wharf_logs::timestamp::now_ns;
-use wharf_logs::{LogTarget, LogWriter};
-use wharf_oci::runtime::NamespaceKind;
-use wharf_shim_protocol::message::ExecState;
 use wharf_shim_protocol::{
-    AttachMode, Event, ExecStart, ExitRecord, Failure, FailureKind, Message, Reply, Request,
-    RequestFrame, ShimRecord, ShimState, Start, StartFd, Target, VERSION, files,
+    Event, ExitRecord, Failure, FailureKind, Message, Reply, Request, RequestFrame, ShimState,
+    Start, StartFd, VERSION, files,
 };
 
+use crate::container::{Container, missing_fd, own_pid};
 use crate::control::Control;
-use crate::launch;
-use crate::process::{Left, Part, Process};
+use crate::process::{Part, Process};
 
 /// How long buffers are kept when nothing flows any more.
 const BUFFERS_KEPT: Duration = Duration::from_millis(100);
-
-/// How long output is waited for that processes outliving the container's first may still write.
-const DRAIN_MAX: Duration = Duration::from_secs(1);
-
-/// Ended execs a daemon can still ask about.
-const ENDED_EXECS_KEPT: usize = 64;
 
 /// Held descriptors: a few sockets per container.
 const HELD_MAX: usize = 64;
@@ -52,30 +40,6 @@ pub(crate) struct Shim {
     held: Vec<(String, OwnedFd)>,
     /// For output on its way; empty when nothing flows.
     buffer: Vec<u8>,
-}
-
-/// The container, once it is started.
-#[derive(Debug)]
-struct Container {
-    id: String,
-    run_dir: PathBuf,
-    exit_path: PathBuf,
-    durable_exit: bool,
-    /// Its processes are not all gone when the first one is.
-    shares_pids: bool,
-    started_at_ns: i64,
-    listener: Option<UnixListener>,
-    running: Running,
-    log: LogWriter,
-    main: Process,
-    execs: Vec<(u32, Process)>,
-    next_exec: u32,
-    ended_execs: Vec<ExecState>,
-    oom: Option<OwnedFd>,
-    oom_kills: u64,
-    exit: Option<ExitRecord>,
-    /// What can wait until the daemon has its answer is done.
-    settled: bool,
 }
 
 /// What a ready descriptor belongs to.
@@ -434,7 +398,7 @@ impl Shim {
         match Container::start(start, namespaces, clients) {
             Ok(container) => {
                 let reply = Reply::Started {
-                    pid: container.main.pid.as_raw_nonzero().get(),
+                    pid: container.main.number(),
                     started_at_ns: container.started_at_ns,
                 };
                 self.container = Some(container);
@@ -460,360 +424,42 @@ impl Shim {
 
     fn state(&self) -> ShimState {
         let container = self.container.as_ref();
-        let running = container
-            .map_or(&[][..], |container| &container.execs)
-            .iter()
-            .map(|(_, exec)| ExecState {
-                exec_id: exec_id(&exec.target),
-                pid: exec.pid.as_raw_nonzero().get(),
-                exit_code: exec.status.map(|status| status.code),
-            });
         ShimState {
             version: VERSION,
-            id: container
-                .map(|container| container.id.clone())
-                .unwrap_or_default(),
-            shim_pid: rustix::process::getpid().as_raw_nonzero().get(),
-            pid: container.map(|container| container.main.pid.as_raw_nonzero().get()),
+            id: container.map_or_else(String::new, |container| container.id.clone()),
+            shim_pid: own_pid(),
+            pid: container.map(|container| container.main.number()),
             started_at_ns: container.map_or(0, |container| container.started_at_ns),
             exit: container.and_then(|container| container.exit.clone()),
-            execs: container
-                .map_or(&[][..], |container| &container.ended_execs)
-                .iter()
-                .cloned()
-                .chain(running)
-                .collect(),
-            attached: container.map_or(0, |container| {
-                u32::try_from(container.main.attached()).unwrap_or(u32::MAX)
-            }),
+            execs: container.map_or_else(Vec::new, Container::exec_states),
+            attached: container.map_or(0, |container| container.main.attached()),
         }
     }
 
     // ---- ends ----
 
-    /// Looks after processes that have ended: drains them, tells of them, lets them go.
+    /// Looks after processes that have ended: tells of them, then lets their clients go.
     fn finish_what_ended(&mut self) {
         let Some(container) = &mut self.container else {
             return;
         };
-        let mut events = Vec::new();
-        for process in [&mut container.main]
-            .into_iter()
-            .chain(container.execs.iter_mut().map(|(_, exec)| exec))
-        {
-            for left in process.take_left() {
-                let target = process.target.clone();
-                events.push(match left {
-                    Left::Detached(token) => Event::Detached { target, token },
-                    Left::Gone(token) => Event::ClientGone { target, token },
-                });
-            }
-        }
-        for (_, exec) in &mut container.execs {
-            let Some(status) = exec.status.filter(|_| !exec.is_over()) else {
-                continue;
-            };
-            let drained = exec.drain(&mut self.buffer, None);
-            // What its children write later is nobody's; a terminal delivers late what was written.
-            let patience = if exec.has_terminal() {
-                DRAIN_MAX
-            } else {
-                Duration::ZERO
-            };
-            if drained || exec.waited(patience) {
-                exec.close_outputs();
-                let ended = ExecState {
-                    exec_id: exec_id(&exec.target),
-                    pid: exec.pid.as_raw_nonzero().get(),
-                    exit_code: Some(status.code),
-                };
-                events.push(Event::ExecExited {
-                    exec_id: ended.exec_id.clone(),
-                    exit_code: status.code,
-                });
-                container.ended_execs.push(ended);
-            }
-        }
-        let surplus = container.ended_execs.len().saturating_sub(ENDED_EXECS_KEPT);
-        container.ended_execs.drain(..surplus);
-        let recorded = container.exit.is_none() && container.record_end(&mut self.buffer);
-        if recorded && let Some(record) = &container.exit {
-            if record.oom_killed && container.oom_kills == 0 {
-                // The end came before the notification.
-                events.push(Event::OomKilled);
-            }
-            events.push(Event::Exited(record.clone()));
-        }
+        let mut events = container.clients_that_left();
+        container.finish_execs(&mut self.buffer, &mut events);
+        let ended = container.finish_main(&mut self.buffer, &mut events);
         for event in &events {
             self.tell(event);
         }
-        // Clients are let go only now: who sees the end of the output finds the exit code.
         let Some(container) = &mut self.container else {
             return;
         };
-        container
-            .execs
-            .retain_mut(|(_, exec)| !exec.is_over() || !exec.let_clients_go());
-        if recorded {
-            container.main.let_clients_go();
+        // Only now: who sees the end of the output finds the exit code.
+        container.let_clients_go();
+        if ended {
             container.clean_up();
             self.held.clear();
-            self.controls.retain(Control::has_queued);
         }
         if container.exit.is_some() {
             self.controls.retain(Control::has_queued);
         }
     }
-}
-
-impl Container {
-    fn start(
-        mut start: Start,
-        namespaces: Vec<NamespaceFd>,
-        clients: Vec<(OwnedFd, AttachMode)>,
-    ) -> Result<Self, Failure> {
-        let system = |what: &str, error: &io::Error| {
-            Failure::new(FailureKind::System, format!("{what}: {error}"))
-        };
-        // Before the container runs: a daemon that comes back must find us.
-        let listener = files::listen(&start.run_dir)
-            .map_err(|error| system("cannot listen for the daemon", &error))?;
-        listener
-            .set_nonblocking(true)
-            .map_err(|error| system("cannot listen for the daemon", &error))?;
-        let log = open_log(&start.log)?;
-        let shares_pids = !has_own_pids(&start, &namespaces);
-        let started = launch::container(&mut start, namespaces);
-        let (running, mut main) = match started {
-            Ok(started) => started,
-            Err(failure) => {
-                let _ = std::fs::remove_file(files::socket(&start.run_dir));
-                return Err(failure);
-            }
-        };
-        for (socket, mode) in clients {
-            main.attach(socket, mode);
-        }
-        Ok(Self {
-            id: start.id,
-            run_dir: start.run_dir,
-            exit_path: start.exit_path,
-            durable_exit: start.durable_exit,
-            shares_pids,
-            started_at_ns: now_ns(),
-            listener: Some(listener),
-            oom: None,
-            oom_kills: 0,
-            running,
-            log,
-            main,
-            execs: Vec::new(),
-            next_exec: 0,
-            ended_execs: Vec::new(),
-            exit: None,
-            settled: false,
-        })
-    }
-
-    /// Does what need not delay the start.
-    fn settle(&mut self) {
-        self.settled = true;
-        self.oom = self
-            .running
-            .cgroup
-            .as_ref()
-            .and_then(|cgroup| cgroup.oom_notifier().ok());
-        let record = ShimRecord {
-            version: VERSION,
-            id: self.id.clone(),
-            shim_pid: rustix::process::getpid().as_raw_nonzero().get(),
-            pid: self.main.pid.as_raw_nonzero().get(),
-            started_at_ns: self.started_at_ns,
-        };
-        // Only for a daemon that finds us dead; without it the cgroup still tells the processes.
-        let _ = files::write_atomically(&files::record(&self.run_dir), &record, false);
-        // The start message was large.
-        wharf_sys::malloc::trim();
-    }
-
-    fn process(&mut self, target: &Target) -> Result<&mut Process, Failure> {
-        match target {
-            Target::Main => Ok(&mut self.main),
-            Target::Exec(id) => {
-                let exec = self
-                    .execs
-                    .iter_mut()
-                    .find(|(_, exec)| exec.target == *target && exec.status.is_none());
-                exec.map(|(_, exec)| exec).ok_or_else(|| {
-                    Failure::new(FailureKind::NotRunning, format!("exec {id} is not running"))
-                })
-            }
-        }
-    }
-
-    fn exec(&mut self, exec: ExecStart, client: Option<OwnedFd>) -> Result<Reply, Failure> {
-        let target = Target::Exec(exec.exec_id.clone());
-        if self.execs.iter().any(|(_, known)| known.target == target) {
-            return Err(Failure::new(
-                FailureKind::Conflict,
-                format!("exec {} is running already", exec.exec_id),
-            ));
-        }
-        let client = match (exec.attach.clone(), client) {
-            (Some(mode), Some(socket)) => Some((socket, mode)),
-            (None, _) => None,
-            (Some(_), None) => return Err(missing_fd("exec")),
-        };
-        let attached = client.is_some();
-        let mut process = launch::exec(&self.running, exec)?;
-        if let Some((socket, mode)) = client {
-            process.attach(socket, mode);
-        }
-        if !attached {
-            process.close_stdin();
-        }
-        let pid = process.pid.as_raw_nonzero().get();
-        self.execs.push((self.next_exec, process));
-        self.next_exec += 1;
-        Ok(Reply::ExecStarted { pid })
-    }
-
-    fn signal(&mut self, target: &Target, number: i32, all: bool) -> Result<(), Failure> {
-        let signal = wharf_sys::signal::by_number(number);
-        let signal = signal.ok_or_else(|| {
-            Failure::new(
-                FailureKind::InvalidParameter,
-                format!("invalid signal: {number}"),
-            )
-        })?;
-        let failed = |error: io::Error| match error.raw_os_error() {
-            Some(errno) if errno == Errno::SRCH.raw_os_error() => {
-                Failure::new(FailureKind::NotRunning, "the process is not running")
-            }
-            _ => Failure::new(
-                FailureKind::System,
-                format!("cannot signal process: {error}"),
-            ),
-        };
-        if all && let Some(cgroup) = &self.running.cgroup {
-            return cgroup.signal_all(signal).map_err(failed);
-        }
-        let process = self.process(target)?;
-        let Some(pidfd) = &process.pidfd else {
-            return Err(Failure::new(
-                FailureKind::NotRunning,
-                "the process is not running",
-            ));
-        };
-        rustix::process::pidfd_send_signal(pidfd, signal).map_err(|errno| failed(errno.into()))
-    }
-
-    /// Whether the kernel has killed a process for want of memory since we last looked.
-    fn was_oom_killed(&mut self) -> bool {
-        if let Some(oom) = &self.oom {
-            // v1 counts in an eventfd; v2 has a file that needs no reading.
-            let _ = rustix::io::read(oom, &mut [0_u8; 8]);
-        }
-        let kills = self
-            .running
-            .cgroup
-            .as_ref()
-            .and_then(|cgroup| cgroup.oom_kills().ok())
-            .unwrap_or(0);
-        let more = kills > self.oom_kills;
-        self.oom_kills = kills;
-        more
-    }
-
-    /// Once the first process has ended and its output is complete: writes the exit record.
-    /// Returns whether that was now.
-    fn record_end(&mut self, buffer: &mut Vec<u8>) -> bool {
-        let Some(status) = self.main.status else {
-            return false;
-        };
-        if self.shares_pids
-            && self.main.drain_until().is_none()
-            && let Some(cgroup) = &self.running.cgroup
-        {
-            // What the first process left behind would go on without a container.
-            let _ = cgroup.signal_all(Signal::KILL);
-        }
-        let drained = self.main.drain(buffer, Some(&mut self.log));
-        let execs_are_over = self.execs.iter().all(|(_, exec)| exec.is_over());
-        let complete = drained && execs_are_over;
-        if !complete && !self.main.waited(DRAIN_MAX) {
-            return false;
-        }
-        let finished_at_ns = now_ns();
-        let _ = self.log.finish(finished_at_ns);
-        let oom_kills = self
-            .running
-            .cgroup
-            .as_ref()
-            .and_then(|cgroup| cgroup.oom_kills().ok())
-            .unwrap_or(0);
-        let record = ExitRecord {
-            exit_code: status.code,
-            signal: status.signal,
-            oom_killed: oom_kills > 0,
-            pid: self.main.pid.as_raw_nonzero().get(),
-            started_at_ns: self.started_at_ns,
-            finished_at_ns,
-            start_failure: None,
-        };
-        // If it can not be written the daemon, if there is one, is told all the same.
-        let _ = files::write_atomically(&self.exit_path, &record, self.durable_exit);
-        self.main.close_outputs();
-        self.exit = Some(record);
-        true
-    }
-
-    /// Removes what only a running container needs.
-    fn clean_up(&mut self) {
-        self.listener = None;
-        self.oom = None;
-        let _ = std::fs::remove_file(files::socket(&self.run_dir));
-        let _ = std::fs::remove_file(files::record(&self.run_dir));
-        if let Some(cgroup) = self.running.cgroup.take() {
-            let _ = cgroup.remove();
-        }
-    }
-}
-
-fn open_log(target: &LogTarget) -> Result<LogWriter, Failure> {
-    LogWriter::open(target).map_err(|error| {
-        let path = target.path.display();
-        Failure::new(
-            FailureKind::System,
-            format!("failed to initialize logging driver: open {path}: {error}"),
-        )
-    })
-}
-
-/// Whether every process of the container dies with its first.
-fn has_own_pids(start: &Start, namespaces: &[NamespaceFd]) -> bool {
-    let linux = start.spec.linux.as_ref();
-    let made = linux.is_some_and(|linux| {
-        linux
-            .namespaces
-            .iter()
-            .any(|namespace| namespace.kind == NamespaceKind::Pid && namespace.path.is_none())
-    });
-    made && !namespaces
-        .iter()
-        .any(|namespace| namespace.kind == NamespaceKind::Pid)
-}
-
-fn exec_id(target: &Target) -> String {
-    match target {
-        Target::Exec(id) => id.clone(),
-        Target::Main => String::new(),
-    }
-}
-
-fn missing_fd(request: &str) -> Failure {
-    Failure::new(
-        FailureKind::InvalidParameter,
-        format!("the {request} request needs its descriptors"),
-    )
 }

@@ -1,0 +1,395 @@
+//! A container's life from its start to its exit record: its first process, its execs, its log.
+//!
+//! ```text
+//! running ──first process ends──▶ draining ──outputs closed, execs over──▶ recorded
+//! ```
+//!
+//! The end of a process is told before its clients are let go, and the end of the container after
+//! that of its execs.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use wharf_container_runtime::{NamespaceFd, Running};
+use wharf_logs::timestamp::now_ns;
+use wharf_logs::{LogTarget, LogWriter};
+use wharf_oci::runtime::NamespaceKind;
+use wharf_shim_protocol::message::ExecState;
+use wharf_shim_protocol::{
+    AttachMode, Event, ExecStart, ExitRecord, Failure, FailureKind, Reply, ShimRecord, Start,
+    Target, VERSION, files,
+};
+
+use crate::launch;
+use crate::process::{Left, Process};
+
+/// How long output is waited for that processes outliving the container's first may still write.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Ended execs a daemon can still ask about.
+const ENDED_EXECS_KEPT: usize = 64;
+
+/// The container, once it is started.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    run_dir: PathBuf,
+    exit_path: PathBuf,
+    durable_exit: bool,
+    /// Its processes are not all gone when the first one is.
+    shares_pids: bool,
+    pub(crate) started_at_ns: i64,
+    pub(crate) listener: Option<UnixListener>,
+    running: Running,
+    pub(crate) log: LogWriter,
+    pub(crate) main: Process,
+    pub(crate) execs: Vec<(u32, Process)>,
+    next_exec: u32,
+    ended_execs: Vec<ExecState>,
+    pub(crate) oom: Option<OwnedFd>,
+    oom_kills: u64,
+    pub(crate) exit: Option<ExitRecord>,
+    /// What can wait until the daemon has its answer is done.
+    pub(crate) settled: bool,
+}
+
+impl Container {
+    pub(crate) fn start(
+        mut start: Start,
+        namespaces: Vec<NamespaceFd>,
+        clients: Vec<(OwnedFd, AttachMode)>,
+    ) -> Result<Self, Failure> {
+        let system = |what: &str, error: &io::Error| {
+            Failure::new(FailureKind::System, format!("{what}: {error}"))
+        };
+        let log = open_log(&start.log)?;
+        // Before the container runs: a daemon that comes back must find us.
+        let listener = files::listen(&start.run_dir)
+            .map_err(|error| system("cannot listen for the daemon", &error))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(|error| system("cannot listen for the daemon", &error))?;
+        let shares_pids = !has_own_pids(&start, &namespaces);
+        let started = launch::container(&mut start, namespaces);
+        let (running, mut main) = match started {
+            Ok(started) => started,
+            Err(failure) => {
+                let _ = std::fs::remove_file(files::socket(&start.run_dir));
+                return Err(failure);
+            }
+        };
+        for (socket, mode) in clients {
+            main.attach(socket, mode);
+        }
+        Ok(Self {
+            id: start.id,
+            run_dir: start.run_dir,
+            exit_path: start.exit_path,
+            durable_exit: start.durable_exit,
+            shares_pids,
+            started_at_ns: now_ns(),
+            listener: Some(listener),
+            oom: None,
+            oom_kills: 0,
+            running,
+            log,
+            main,
+            execs: Vec::new(),
+            next_exec: 0,
+            ended_execs: Vec::new(),
+            exit: None,
+            settled: false,
+        })
+    }
+
+    /// Does what need not delay the start.
+    pub(crate) fn settle(&mut self) {
+        self.settled = true;
+        self.oom = self
+            .running
+            .cgroup
+            .as_ref()
+            .and_then(|cgroup| cgroup.oom_notifier().ok());
+        let record = ShimRecord {
+            version: VERSION,
+            id: self.id.clone(),
+            shim_pid: own_pid(),
+            pid: self.main.number(),
+            started_at_ns: self.started_at_ns,
+        };
+        // Only for a daemon that finds us dead; without it the cgroup still tells the processes.
+        let _ = files::write_atomically(&files::record(&self.run_dir), &record, false);
+        // The start message was large.
+        wharf_sys::malloc::trim();
+    }
+
+    pub(crate) fn process(&mut self, target: &Target) -> Result<&mut Process, Failure> {
+        match target {
+            Target::Main => Ok(&mut self.main),
+            Target::Exec(id) => {
+                let exec = self
+                    .execs
+                    .iter_mut()
+                    .find(|(_, exec)| exec.target == *target && exec.status.is_none());
+                exec.map(|(_, exec)| exec).ok_or_else(|| {
+                    Failure::new(FailureKind::NotRunning, format!("exec {id} is not running"))
+                })
+            }
+        }
+    }
+
+    pub(crate) fn exec(
+        &mut self,
+        exec: ExecStart,
+        client: Option<OwnedFd>,
+    ) -> Result<Reply, Failure> {
+        let target = Target::Exec(exec.exec_id.clone());
+        if self.execs.iter().any(|(_, known)| known.target == target) {
+            return Err(Failure::new(
+                FailureKind::Conflict,
+                format!("exec {} is running already", exec.exec_id),
+            ));
+        }
+        let client = match (exec.attach.clone(), client) {
+            (Some(mode), Some(socket)) => Some((socket, mode)),
+            (None, _) => None,
+            (Some(_), None) => return Err(missing_fd("exec")),
+        };
+        let attached = client.is_some();
+        let mut process = launch::exec(&self.running, exec)?;
+        if let Some((socket, mode)) = client {
+            process.attach(socket, mode);
+        }
+        if !attached {
+            process.close_stdin();
+        }
+        let pid = process.number();
+        self.execs.push((self.next_exec, process));
+        self.next_exec += 1;
+        Ok(Reply::ExecStarted { pid })
+    }
+
+    pub(crate) fn signal(
+        &mut self,
+        target: &Target,
+        number: i32,
+        all: bool,
+    ) -> Result<(), Failure> {
+        let signal = wharf_sys::signal::by_number(number);
+        let signal = signal.ok_or_else(|| {
+            Failure::new(
+                FailureKind::InvalidParameter,
+                format!("invalid signal: {number}"),
+            )
+        })?;
+        let failed = |error: io::Error| match error.raw_os_error() {
+            Some(errno) if errno == Errno::SRCH.raw_os_error() => {
+                Failure::new(FailureKind::NotRunning, "the process is not running")
+            }
+            _ => Failure::new(
+                FailureKind::System,
+                format!("cannot signal process: {error}"),
+            ),
+        };
+        if all && let Some(cgroup) = &self.running.cgroup {
+            return cgroup.signal_all(signal).map_err(failed);
+        }
+        let process = self.process(target)?;
+        let Some(pidfd) = &process.pidfd else {
+            return Err(Failure::new(
+                FailureKind::NotRunning,
+                "the process is not running",
+            ));
+        };
+        rustix::process::pidfd_send_signal(pidfd, signal).map_err(|errno| failed(errno.into()))
+    }
+
+    /// Whether the kernel has killed a process for want of memory since we last looked.
+    pub(crate) fn was_oom_killed(&mut self) -> bool {
+        if let Some(oom) = &self.oom {
+            // v1 counts in an eventfd; v2 has a file that is quiet once it was read from its start.
+            let _ = rustix::fs::seek(oom, SeekFrom::Start(0));
+            let _ = rustix::io::read(oom, &mut [0_u8; 256]);
+        }
+        let kills = self.count_oom_kills();
+        let more = kills > self.oom_kills;
+        self.oom_kills = kills;
+        more
+    }
+
+    /// What to tell of clients that left while their process runs.
+    pub(crate) fn clients_that_left(&mut self) -> Vec<Event> {
+        let execs = self.execs.iter_mut().map(|(_, exec)| exec);
+        let mut events = Vec::new();
+        for process in [&mut self.main].into_iter().chain(execs) {
+            for left in process.take_left() {
+                let target = process.target.clone();
+                events.push(match left {
+                    Left::Detached(token) => Event::Detached { target, token },
+                    Left::Gone(token) => Event::ClientGone { target, token },
+                });
+            }
+        }
+        events
+    }
+
+    /// Drains execs that have ended and says so when they are complete.
+    pub(crate) fn finish_execs(&mut self, buffer: &mut Vec<u8>, events: &mut Vec<Event>) {
+        for (_, exec) in &mut self.execs {
+            let Some(status) = exec.status.filter(|_| !exec.is_over()) else {
+                continue;
+            };
+            let drained = exec.drain(buffer, None);
+            // What its children write later is nobody's; a terminal delivers late what was written.
+            let patience = if exec.has_terminal() {
+                DRAIN_MAX
+            } else {
+                Duration::ZERO
+            };
+            if drained || exec.waited(patience) {
+                exec.close_outputs();
+                let state = exec_state(exec);
+                events.push(Event::ExecExited {
+                    exec_id: state.exec_id.clone(),
+                    exit_code: status.code,
+                });
+                self.ended_execs.push(state);
+            }
+        }
+        let surplus = self.ended_execs.len().saturating_sub(ENDED_EXECS_KEPT);
+        self.ended_execs.drain(..surplus);
+    }
+
+    /// Once the first process has ended and its output is complete: writes the exit record and
+    /// tells of it. Returns whether that was now.
+    pub(crate) fn finish_main(&mut self, buffer: &mut Vec<u8>, events: &mut Vec<Event>) -> bool {
+        let Some(status) = self.main.status.filter(|_| self.exit.is_none()) else {
+            return false;
+        };
+        if self.shares_pids
+            && self.main.drain_until().is_none()
+            && let Some(cgroup) = &self.running.cgroup
+        {
+            // What the first process left behind would go on without a container.
+            let _ = cgroup.signal_all(Signal::KILL);
+        }
+        let drained = self.main.drain(buffer, Some(&mut self.log));
+        let complete = drained && self.execs.iter().all(|(_, exec)| exec.is_over());
+        if !complete && !self.main.waited(DRAIN_MAX) {
+            return false;
+        }
+        let finished_at_ns = now_ns();
+        let _ = self.log.finish(finished_at_ns);
+        let oom_kills = self.count_oom_kills();
+        if oom_kills > self.oom_kills {
+            // The end came before the notification.
+            events.push(Event::OomKilled);
+        }
+        let record = ExitRecord {
+            exit_code: status.code,
+            signal: status.signal,
+            oom_killed: oom_kills > 0,
+            pid: self.main.number(),
+            started_at_ns: self.started_at_ns,
+            finished_at_ns,
+            start_failure: None,
+        };
+        // If it can not be written the daemon, if there is one, is told all the same.
+        let _ = files::write_atomically(&self.exit_path, &record, self.durable_exit);
+        self.main.close_outputs();
+        events.push(Event::Exited(record.clone()));
+        self.exit = Some(record);
+        true
+    }
+
+    /// Lets go of clients whose process is over, as soon as they have got everything.
+    pub(crate) fn let_clients_go(&mut self) {
+        self.execs
+            .retain_mut(|(_, exec)| !exec.is_over() || !exec.let_clients_go());
+        if self.main.is_over() {
+            self.main.let_clients_go();
+        }
+    }
+
+    /// Execs that run, and those that ended lately.
+    pub(crate) fn exec_states(&self) -> Vec<ExecState> {
+        let running = self.execs.iter().filter(|(_, exec)| !exec.is_over());
+        self.ended_execs
+            .iter()
+            .cloned()
+            .chain(running.map(|(_, exec)| exec_state(exec)))
+            .collect()
+    }
+
+    fn count_oom_kills(&self) -> u64 {
+        self.running
+            .cgroup
+            .as_ref()
+            .and_then(|cgroup| cgroup.oom_kills().ok())
+            .unwrap_or(0)
+    }
+
+    /// Removes what only a running container needs.
+    pub(crate) fn clean_up(&mut self) {
+        self.listener = None;
+        self.oom = None;
+        let _ = std::fs::remove_file(files::socket(&self.run_dir));
+        let _ = std::fs::remove_file(files::record(&self.run_dir));
+        if let Some(cgroup) = self.running.cgroup.take() {
+            let _ = cgroup.remove();
+        }
+    }
+}
+
+fn open_log(target: &LogTarget) -> Result<LogWriter, Failure> {
+    LogWriter::open(target).map_err(|error| {
+        let path = target.path.display();
+        Failure::new(
+            FailureKind::System,
+            format!("failed to initialize logging driver: open {path}: {error}"),
+        )
+    })
+}
+
+/// Whether every process of the container dies with its first.
+fn has_own_pids(start: &Start, namespaces: &[NamespaceFd]) -> bool {
+    let linux = start.spec.linux.as_ref();
+    let made = linux.is_some_and(|linux| {
+        linux
+            .namespaces
+            .iter()
+            .any(|namespace| namespace.kind == NamespaceKind::Pid && namespace.path.is_none())
+    });
+    made && !namespaces
+        .iter()
+        .any(|namespace| namespace.kind == NamespaceKind::Pid)
+}
+
+fn exec_state(exec: &Process) -> ExecState {
+    let exec_id = match &exec.target {
+        Target::Exec(id) => id.clone(),
+        Target::Main => String::new(),
+    };
+    ExecState {
+        exec_id,
+        pid: exec.number(),
+        exit_code: exec.status.map(|status| status.code),
+    }
+}
+
+pub(crate) fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+pub(crate) fn missing_fd(request: &str) -> Failure {
+    Failure::new(
+        FailureKind::InvalidParameter,
+        format!("the {request} request needs its descriptors"),
+    )
+}
