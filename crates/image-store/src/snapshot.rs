@@ -7,10 +7,10 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags};
 use wharf_ids::{Digest, hex_id};
 
 use crate::content::read_dir;
@@ -23,7 +23,6 @@ pub(crate) struct Snapshots {
     containers: PathBuf,
     unpacking: PathBuf,
     trash: PathBuf,
-    next: AtomicU64,
     /// Something was written that no flush covers yet.
     dirty: AtomicBool,
     /// Held while the trash is emptied: two who delete the same tree only disturb each other.
@@ -37,7 +36,6 @@ impl Snapshots {
             containers: data_root.join("containers-rw"),
             unpacking: data_root.join("unpacking"),
             trash: data_root.join("trash"),
-            next: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             emptying: Mutex::new(()),
         };
@@ -53,6 +51,7 @@ impl Snapshots {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
             std::fs::set_permissions(dir, mode).map_err(ImageError::io("set the mode of", dir))?;
         }
+        spread_over_disk(&snapshots.unpacking);
         for name in read_dir(&snapshots.unpacking)? {
             snapshots.discard(&snapshots.unpacking.join(name))?;
         }
@@ -61,9 +60,7 @@ impl Snapshots {
 
     /// A new directory to unpack a layer into; its `fs` is what becomes the layer.
     pub(crate) fn begin_layer(self: &Arc<Self>) -> Result<Staging, ImageError> {
-        let path = self
-            .unpacking
-            .join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let path = self.unpacking.join(hex_id());
         let fs = path.join("fs");
         std::fs::create_dir_all(&fs).map_err(ImageError::io("create", &fs))?;
         let root = rustix::fs::open(
@@ -187,6 +184,21 @@ impl Drop for Staging {
                 "cannot remove an unfinished layer"
             );
         }
+    }
+}
+
+/// Asks ext4 to put each new directory in here into a part of the disk of its own.
+///
+/// Otherwise a layer's inodes land where those of an image just removed were, and ext4 skips every
+/// inode deleted within the last minute one by one: unpacking after a removal takes five times as
+/// long. Other file systems do not know the flag and need no help.
+fn spread_over_disk(dir: &Path) {
+    let spread = open_dir(dir).ok().and_then(|fd| {
+        let flags = rustix::fs::ioctl_getflags(&fd).ok()?;
+        rustix::fs::ioctl_setflags(&fd, flags | IFlags::TOPDIR).ok()
+    });
+    if spread.is_none() {
+        tracing::debug!(dir = %dir.display(), "the file system has no flag to spread directories");
     }
 }
 
