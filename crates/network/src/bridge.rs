@@ -12,22 +12,36 @@ use crate::sysctl;
 
 /// Makes the network's bridge, or brings the one that is there into the right form. Returns its
 /// index and whether it was made.
-pub(crate) fn ensure(host: &mut Socket, network: &Network, options: &BridgeOptions, alias: &str) -> Result<(u32, bool)> {
+pub(crate) fn ensure(
+    host: &mut Socket,
+    network: &Network,
+    options: &BridgeOptions,
+    alias: &str,
+) -> Result<(u32, bool)> {
     let name = network.bridge.as_str();
-    let failed = |action: &str, source: io::Error| NetworkError::kernel(format!("{action} bridge {name}"), source);
-    let existing = host.link_named(name).map_err(|source| failed("look up", source))?;
+    let failed = |action: &str, source: io::Error| {
+        NetworkError::kernel(format!("{action} bridge {name}"), source)
+    };
+    let existing = host
+        .link_named(name)
+        .map_err(|source| failed("look up", source))?;
     let made = existing.is_none();
     if let Some(link) = &existing {
         if link.kind != "bridge" {
-            return Err(NetworkError::Conflict(format!("interface {name} exists and is not a bridge")));
+            return Err(NetworkError::Conflict(format!(
+                "interface {name} exists and is not a bridge"
+            )));
         }
         if link.alias != alias {
-            return Err(NetworkError::Conflict(format!("bridge {name} already exists and belongs to somebody else")));
+            return Err(NetworkError::Conflict(format!(
+                "bridge {name} already exists and belongs to somebody else"
+            )));
         }
     } else {
         let mut requests = Requests::new();
         requests.add_bridge(name, MacAddr::random(), options.mtu);
-        host.execute(requests).map_err(|refused| failed("create", refused.into()))?;
+        host.execute(requests)
+            .map_err(|refused| failed("create", refused.into()))?;
     }
     let configured = configure(host, network, options, alias);
     match configured {
@@ -43,9 +57,16 @@ pub(crate) fn ensure(host: &mut Socket, network: &Network, options: &BridgeOptio
     }
 }
 
-fn configure(host: &mut Socket, network: &Network, options: &BridgeOptions, alias: &str) -> io::Result<u32> {
+fn configure(
+    host: &mut Socket,
+    network: &Network,
+    options: &BridgeOptions,
+    alias: &str,
+) -> io::Result<u32> {
     let name = network.bridge.as_str();
-    let link = host.link_named(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let link = host
+        .link_named(name)?
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     // Before it goes up: with IPv6 off the kernel must not give it a link-local address.
     let no_ipv6 = if network.ipv6 { "0" } else { "1" };
     match sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), no_ipv6) {
@@ -58,7 +79,9 @@ fn configure(host: &mut Socket, network: &Network, options: &BridgeOptions, alia
     let wanted: Vec<_> = network
         .subnets
         .iter()
-        .filter(|config| config.subnet.is_ipv4() && !options.inhibit_ipv4 || !config.subnet.is_ipv4())
+        .filter(|config| {
+            config.subnet.is_ipv4() && !options.inhibit_ipv4 || !config.subnet.is_ipv4()
+        })
         .map(|config| (config.gateway, config.subnet.prefix()))
         .collect();
     let mut requests = Requests::new();

@@ -33,7 +33,11 @@ pub(crate) struct Guard {
 impl Guard {
     /// The firewall's options that follow.
     pub(crate) fn options(self, config: &Config) -> Options {
-        Options { direct_routing: config.allow_direct_routing, guard4: self.ipv4, guard6: self.ipv6 }
+        Options {
+            direct_routing: config.allow_direct_routing,
+            guard4: self.ipv4,
+            guard6: self.ipv6,
+        }
     }
 }
 
@@ -42,20 +46,31 @@ pub(crate) fn enable(store: &Store, config: &Config, state: &State) -> Result<Gu
     let needed = |ipv6: bool| {
         config.ip_forward
             && state.networks.values().any(|live| {
-                live.record.driver == Driver::Bridge && !live.record.internal && (!ipv6 || live.record.ipv6)
+                live.record.driver == Driver::Bridge
+                    && !live.record.internal
+                    && (!ipv6 || live.record.ipv6)
             })
     };
     Ok(Guard {
         ipv4: family(store, "forwarding4", &["ipv4/ip_forward"], needed(false))?,
-        ipv6: family(store, "forwarding6", &["ipv6/conf/default/forwarding", "ipv6/conf/all/forwarding"], needed(true))?,
+        ipv6: family(
+            store,
+            "forwarding6",
+            &["ipv6/conf/default/forwarding", "ipv6/conf/all/forwarding"],
+            needed(true),
+        )?,
     })
 }
 
 /// Switches one family on where needed; whether it was us, now or earlier.
 fn family(store: &Store, key: &str, paths: &[&str], needed: bool) -> Result<bool> {
     let failed = |source| store_error("forwarding state", source);
-    let here = here().map_err(|source| NetworkError::kernel("identify the network namespace", source))?;
-    let earlier = store.get::<Switched>(META, key).map_err(failed)?.is_some_and(|switched| switched == here);
+    let here =
+        here().map_err(|source| NetworkError::kernel("identify the network namespace", source))?;
+    let earlier = store
+        .get::<Switched>(META, key)
+        .map_err(failed)?
+        .is_some_and(|switched| switched == here);
     let mut switched = false;
     for path in paths.iter().filter(|_| needed) {
         let refused = |source| NetworkError::kernel(format!("switch net/{path} on"), source);
@@ -73,7 +88,9 @@ fn family(store: &Store, key: &str, paths: &[&str], needed: bool) -> Result<bool
 }
 
 fn here() -> std::io::Result<Switched> {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned();
     let netns = rustix::fs::fstat(crate::netns::current()?)?.st_ino;
     Ok(Switched { boot_id, netns })
 }

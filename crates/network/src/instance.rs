@@ -13,19 +13,25 @@ impl Instance {
     pub(crate) fn new(suffix: Option<&str>) -> Result<Self> {
         if let Some(suffix) = suffix {
             let valid = (1..=8).contains(&suffix.len())
-                && suffix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+                && suffix
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
             if !valid {
                 return Err(NetworkError::invalid(format!(
                     "invalid instance suffix `{suffix}`: one to eight of [a-z0-9] expected"
                 )));
             }
         }
-        Ok(Self { suffix: suffix.map(str::to_owned) })
+        Ok(Self {
+            suffix: suffix.map(str::to_owned),
+        })
     }
 
     /// The nftables table.
     pub(crate) fn table(&self) -> String {
-        self.suffix.as_ref().map_or_else(|| "wharf".to_owned(), |suffix| format!("wharf-{suffix}"))
+        self.suffix
+            .as_ref()
+            .map_or_else(|| "wharf".to_owned(), |suffix| format!("wharf-{suffix}"))
     }
 
     /// The alias of every bridge and veth of ours.
@@ -49,7 +55,10 @@ mod tests {
     #[test]
     fn instances_have_names_of_their_own() {
         let default = Instance::new(None).unwrap();
-        assert_eq!((default.table().as_str(), default.alias().as_str()), ("wharf", "wharf/default"));
+        assert_eq!(
+            (default.table().as_str(), default.alias().as_str()),
+            ("wharf", "wharf/default")
+        );
         let other = Instance::new(Some("ab12cd34")).unwrap();
         assert_eq!(other.table(), "wharf-ab12cd34");
         assert!(other.bridge_names()[0].len() < 16);

@@ -94,7 +94,11 @@ impl Live {
     }
 
     pub(crate) fn addresses(&mut self, ipv4: bool) -> Option<&mut Addresses> {
-        if ipv4 { self.addresses4.as_mut() } else { self.addresses6.as_mut() }
+        if ipv4 {
+            self.addresses4.as_mut()
+        } else {
+            self.addresses6.as_mut()
+        }
     }
 }
 
@@ -111,11 +115,19 @@ impl State {
         }
         let named = |name: &str| self.networks.values().find(|live| live.record.name == name);
         // `default` is how clients spell the default bridge in a container's network mode.
-        if let Some(live) = named(reference).or_else(|| (reference == "default").then(|| named("bridge")).flatten()) {
+        if let Some(live) =
+            named(reference).or_else(|| (reference == "default").then(|| named("bridge")).flatten())
+        {
             return Ok(live);
         }
-        let mut matches = self.networks.values().filter(|live| live.record.id.starts_with(reference));
-        match (matches.next().filter(|_| !reference.is_empty()), matches.count()) {
+        let mut matches = self
+            .networks
+            .values()
+            .filter(|live| live.record.id.starts_with(reference));
+        match (
+            matches.next().filter(|_| !reference.is_empty()),
+            matches.count(),
+        ) {
             (None, _) => Err(NetworkError::NotFound(reference.to_owned())),
             (Some(live), 0) => Ok(live),
             (Some(_), others) => Err(NetworkError::Ambiguous {
@@ -134,11 +146,14 @@ impl Networks {
     /// [`Networks::reconcile`], which must be called once, before the first `prepare`.
     pub fn open(store: Store, config: Config, runtime: Handle) -> Result<Self> {
         let instance = Instance::new(config.instance.as_deref())?;
-        let mut host =
-            Socket::route().map_err(|source| NetworkError::kernel("open a netlink socket", source))?;
+        let mut host = Socket::route()
+            .map_err(|source| NetworkError::kernel("open a netlink socket", source))?;
         let ula = ula_pool(&store)?;
         let mut records = Vec::new();
-        for (_, record) in store.list::<Network>(TABLE).map_err(|source| store_error("list", source))? {
+        for (_, record) in store
+            .list::<Network>(TABLE)
+            .map_err(|source| store_error("list", source))?
+        {
             records.push(record);
         }
         let predefined = predefined_records(&mut host, &config, &instance, &records, ula)?;
@@ -146,7 +161,9 @@ impl Networks {
         for record in &predefined {
             batch.put(TABLE, record.id.clone(), record);
         }
-        store.commit(batch).map_err(|source| store_error("bridge", source))?;
+        store
+            .commit(batch)
+            .map_err(|source| store_error("bridge", source))?;
         records.retain(|record| !record.predefined);
         records.splice(0..0, predefined);
 
@@ -167,15 +184,19 @@ impl Networks {
                 }
                 elements.extend(bridge::elements(&record, &options));
             }
-            state.networks.insert(record.id.clone(), Live::new(record, options, index));
+            state
+                .networks
+                .insert(record.id.clone(), Live::new(record, options, index));
         }
         let guard = forwarding::enable(&store, &config, &state)?;
         let rules = guard.options(&config);
         let firewall = Firewall::open(&instance.table(), rules, elements)
             .map_err(|source| NetworkError::kernel("set up the nftables table", source))?;
-        firewall.watch(&runtime).map_err(|source| NetworkError::kernel("watch the nftables ruleset", source))?;
-        let worker =
-            Worker::start().map_err(|source| NetworkError::kernel("start the network namespace thread", source))?;
+        firewall
+            .watch(&runtime)
+            .map_err(|source| NetworkError::kernel("watch the nftables ruleset", source))?;
+        let worker = Worker::start()
+            .map_err(|source| NetworkError::kernel("start the network namespace thread", source))?;
         let dns = dns::Directory::new();
         let inner = Inner {
             ports: PortTable::new(runtime.clone(), config.userland_proxy),
@@ -193,7 +214,9 @@ impl Networks {
             bare: OnceLock::new(),
             ula,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Takes over the containers that outlived the last daemon (their addresses, host ports, nft
@@ -214,35 +237,64 @@ impl Networks {
         let _changing = lock(&inner.changing);
         let ours: Vec<Subnet> = {
             let state = inner.state();
-            if state.networks.values().any(|live| live.record.name == spec.name)
+            if state
+                .networks
+                .values()
+                .any(|live| live.record.name == spec.name)
                 && !PREDEFINED.contains(&spec.name.as_str())
             {
                 return Err(NetworkError::NameTaken(spec.name));
             }
-            state.networks.values().flat_map(|live| live.record.subnets.iter().map(|config| config.subnet)).collect()
+            state
+                .networks
+                .values()
+                .flat_map(|live| live.record.subnets.iter().map(|config| config.subnet))
+                .collect()
         };
         let mut taken = taken_subnets(&mut lock(&inner.host), 0)?;
         taken.extend(&ours);
-        let surroundings = Surroundings { config: &inner.config, taken: &taken, ours: &ours, ula: inner.ula };
+        let surroundings = Surroundings {
+            config: &inner.config,
+            taken: &taken,
+            ours: &ours,
+            ula: inner.ula,
+        };
         let record = plan::user_network(spec, &surroundings)?;
         let options = BridgeOptions::parse(&record.options, inner.config.mtu)?;
-        if inner.state().networks.values().any(|live| live.record.bridge == record.bridge) {
+        if inner
+            .state()
+            .networks
+            .values()
+            .any(|live| live.record.bridge == record.bridge)
+        {
             return Err(NetworkError::Conflict(format!(
                 "cannot create network {} ({}): bridge name {} is in use by another network",
                 record.id, record.name, record.bridge
             )));
         }
-        let (index, made) =
-            bridge::ensure(&mut lock(&inner.host), &record, &options, &inner.instance.alias())?;
+        let (index, made) = bridge::ensure(
+            &mut lock(&inner.host),
+            &record,
+            &options,
+            &inner.instance.alias(),
+        )?;
         let elements = bridge::elements(&record, &options);
         let done = inner
             .firewall
             .add(&elements)
-            .map_err(|source| NetworkError::kernel(format!("add network {} to the firewall", record.name), source))
+            .map_err(|source| {
+                NetworkError::kernel(
+                    format!("add network {} to the firewall", record.name),
+                    source,
+                )
+            })
             .and_then(|()| {
                 let mut batch = Batch::new();
                 batch.put(TABLE, record.id.clone(), &record);
-                inner.store.commit(batch).map_err(|source| store_error(&record.name, source))
+                inner
+                    .store
+                    .commit(batch)
+                    .map_err(|source| store_error(&record.name, source))
             });
         if let Err(error) = done {
             drop(inner.firewall.remove(&elements));
@@ -252,7 +304,9 @@ impl Networks {
             return Err(error);
         }
         let mut state = inner.state();
-        state.networks.insert(record.id.clone(), Live::new(record.clone(), options, index));
+        state
+            .networks
+            .insert(record.id.clone(), Live::new(record.clone(), options, index));
         let guard = forwarding::enable(&inner.store, &inner.config, &state)?;
         drop(state);
         inner
@@ -277,7 +331,13 @@ impl Networks {
                 let endpoints: Vec<String> = live
                     .endpoints
                     .values()
-                    .map(|endpoint| format!("name:{:?} id:{:?}", endpoint.container_name, short(&endpoint.endpoint_id)))
+                    .map(|endpoint| {
+                        format!(
+                            "name:{:?} id:{:?}",
+                            endpoint.container_name,
+                            short(&endpoint.endpoint_id)
+                        )
+                    })
                     .collect();
                 return Err(NetworkError::ActiveEndpoints {
                     name: record.name.clone(),
@@ -286,7 +346,10 @@ impl Networks {
                 });
             }
             // Out of sight first: no container can join what is being taken down.
-            let live = state.networks.remove(&record.id).ok_or_else(|| NetworkError::NotFound(reference.to_owned()))?;
+            let live = state
+                .networks
+                .remove(&record.id)
+                .ok_or_else(|| NetworkError::NotFound(reference.to_owned()))?;
             (record, live.options, live.bridge)
         };
         let mut batch = Batch::new();
@@ -339,7 +402,12 @@ impl Networks {
     }
 
     /// Adds a network to a running container; `pid` is one of its processes.
-    pub fn connect(&self, container_id: &str, pid: u32, request: &EndpointRequest) -> Result<Change> {
+    pub fn connect(
+        &self,
+        container_id: &str,
+        pid: u32,
+        request: &EndpointRequest,
+    ) -> Result<Change> {
         sandbox::connect(&self.inner, container_id, pid, request)
     }
 
@@ -364,11 +432,16 @@ impl Networks {
     pub fn tear_down(&self) -> Result<()> {
         let inner = &*self.inner;
         let _changing = lock(&inner.changing);
-        let bridges: Vec<u32> = inner.state().networks.values().map(|live| live.bridge).collect();
-        for index in bridges.into_iter().filter(|index| *index != 0) {
-            inner.delete_link(index).map_err(|source| NetworkError::kernel("remove a bridge", source))?;
+        let failed = |source| NetworkError::kernel("remove network interfaces", source);
+        let links = lock(&inner.host).links().map_err(failed)?;
+        let alias = inner.instance.alias();
+        for link in links.iter().filter(|link| link.alias == alias) {
+            inner.delete_link(link.index).map_err(failed)?;
         }
-        inner.firewall.delete().map_err(|source| NetworkError::kernel("remove the nftables table", source))
+        inner
+            .firewall
+            .delete()
+            .map_err(|source| NetworkError::kernel("remove the nftables table", source))
     }
 }
 
@@ -384,7 +457,10 @@ impl Inner {
         let mut requests = Requests::new();
         requests.delete_link(index);
         match lock(&self.host).execute(requests) {
-            Err(refused) if refused.error.raw_os_error() != Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+            Err(refused)
+                if refused.error.raw_os_error()
+                    != Some(rustix::io::Errno::NODEV.raw_os_error()) =>
+            {
                 Err(refused.error)
             }
             _ => Ok(()),
@@ -397,11 +473,17 @@ fn short(id: &str) -> &str {
 }
 
 pub(crate) fn store_error(name: &str, source: wharf_state::StateError) -> NetworkError {
-    NetworkError::Store { name: name.to_owned(), source }
+    NetworkError::Store {
+        name: name.to_owned(),
+        source,
+    }
 }
 
 fn view(live: &Live) -> NetworkView {
-    NetworkView { network: (*live.record).clone(), endpoints: live.endpoints.values().cloned().collect() }
+    NetworkView {
+        network: (*live.record).clone(),
+        endpoints: live.endpoints.values().cloned().collect(),
+    }
 }
 
 /// Subnets in use on the host: its addresses and routes but for those on the interface `except`.
@@ -415,7 +497,12 @@ fn taken_subnets(host: &mut Socket, except: u32) -> Result<Vec<Subnet>> {
         .filter_map(|(_, address, prefix)| Subnet::containing(address, prefix))
         .collect();
     let routes = host.routes().map_err(failed)?;
-    taken.extend(routes.iter().filter(|route| except == 0 || route.output != except).map(|route| route.destination));
+    taken.extend(
+        routes
+            .iter()
+            .filter(|route| except == 0 || route.output != except)
+            .map(|route| route.destination),
+    );
     Ok(taken)
 }
 
@@ -443,10 +530,16 @@ fn predefined_records(
     records: &[Network],
     ula: crate::config::AddressPool,
 ) -> Result<Vec<Network>> {
-    let old = |name: &str| records.iter().find(|record| record.predefined && record.name == name).cloned();
+    let old = |name: &str| {
+        records
+            .iter()
+            .find(|record| record.predefined && record.name == name)
+            .cloned()
+    };
     let name = bridge_name(host, config, instance)?;
     let look_up = |host: &mut Socket| {
-        host.link_named(&name).map_err(|source| NetworkError::kernel(format!("look up bridge {name}"), source))
+        host.link_named(&name)
+            .map_err(|source| NetworkError::kernel(format!("look up bridge {name}"), source))
     };
     let index = look_up(host)?.map_or(0, |link| link.index);
     let mut taken = taken_subnets(host, index)?;
@@ -456,7 +549,12 @@ fn predefined_records(
         .flat_map(|record| record.subnets.iter().map(|config| config.subnet))
         .collect();
     taken.extend(&users);
-    let surroundings = Surroundings { config, taken: &taken, ours: &users, ula };
+    let surroundings = Surroundings {
+        config,
+        taken: &taken,
+        ours: &users,
+        ula,
+    };
     Ok(vec![
         plan::default_bridge(old("bridge"), &name, &surroundings)?,
         plan::predefined("host", Driver::Host, old("host")),
@@ -471,13 +569,17 @@ fn bridge_name(host: &mut Socket, config: &Config, instance: &Instance) -> Resul
     }
     let candidates = instance.bridge_names();
     for name in &candidates {
-        let link =
-            host.link_named(name).map_err(|source| NetworkError::kernel(format!("look up bridge {name}"), source))?;
+        let link = host
+            .link_named(name)
+            .map_err(|source| NetworkError::kernel(format!("look up bridge {name}"), source))?;
         if link.is_none_or(|link| link.alias == instance.alias()) {
             return Ok(name.clone());
         }
     }
-    Err(NetworkError::Conflict(format!("bridge names {} belong to somebody else", candidates.join(" and "))))
+    Err(NetworkError::Conflict(format!(
+        "bridge names {} belong to somebody else",
+        candidates.join(" and ")
+    )))
 }
 
 /// Elements of all networks that are there.

@@ -52,21 +52,31 @@ impl BridgeOptions {
         };
         for (key, value) in options {
             match key.as_str() {
-                BRIDGE_NAME => parsed.name = Some(interface_name(value)?).filter(|name| !name.is_empty()),
+                BRIDGE_NAME => {
+                    parsed.name = Some(interface_name(value)?).filter(|name| !name.is_empty())
+                }
                 MASQUERADE => parsed.masquerade = boolean(key, value)?,
                 ICC => parsed.icc = boolean(key, value)?,
                 INHIBIT_IPV4 => parsed.inhibit_ipv4 = boolean(key, value)?,
                 DEFAULT_BRIDGE | ENABLE_IPV4 | ENABLE_IPV6 => drop(boolean(key, value)?),
                 HOST_BINDING => {
                     let address = value.parse().map_err(|_| {
-                        NetworkError::invalid(format!("failed to parse {key} value: invalid IP address \"{value}\""))
+                        NetworkError::invalid(format!(
+                            "failed to parse {key} value: invalid IP address \"{value}\""
+                        ))
                     })?;
                     parsed.host_binding = Some(address);
                 }
                 MTU => {
-                    parsed.mtu = value.parse().ok().filter(|mtu| *mtu == 0 || (68..=65535).contains(mtu)).ok_or_else(
-                        || NetworkError::invalid(format!("failed to parse {key} value: invalid MTU \"{value}\"")),
-                    )?;
+                    parsed.mtu = value
+                        .parse()
+                        .ok()
+                        .filter(|mtu| *mtu == 0 || (68..=65535).contains(mtu))
+                        .ok_or_else(|| {
+                            NetworkError::invalid(format!(
+                                "failed to parse {key} value: invalid MTU \"{value}\""
+                            ))
+                        })?;
                     if parsed.mtu == 0 {
                         parsed.mtu = mtu;
                     }
@@ -74,7 +84,9 @@ impl BridgeOptions {
                 IFACE_PREFIX => {
                     // Room for a number must stay.
                     if value.is_empty() || value.len() > 12 {
-                        return Err(NetworkError::invalid(format!("invalid {key} value \"{value}\"")));
+                        return Err(NetworkError::invalid(format!(
+                            "invalid {key} value \"{value}\""
+                        )));
                     }
                     parsed.iface_prefix = interface_name(value)?;
                 }
@@ -111,13 +123,24 @@ pub(crate) fn interface_name(name: &str) -> Result<String> {
     let valid = name.len() < 16
         && name != "."
         && name != ".."
-        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':' && byte != b'%');
-    if valid { Ok(name.to_owned()) } else { Err(NetworkError::invalid(format!("invalid interface name \"{name}\""))) }
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':' && byte != b'%');
+    if valid {
+        Ok(name.to_owned())
+    } else {
+        Err(NetworkError::invalid(format!(
+            "invalid interface name \"{name}\""
+        )))
+    }
 }
 
 /// Boolean options that stand for a field of the request, such as [`ENABLE_IPV6`].
 pub(crate) fn flag(options: &BTreeMap<String, String>, key: &str) -> Result<Option<bool>> {
-    options.get(key).map(|value| boolean(key, value)).transpose()
+    options
+        .get(key)
+        .map(|value| boolean(key, value))
+        .transpose()
 }
 
 #[cfg(test)]
@@ -125,14 +148,26 @@ mod tests {
     use super::*;
 
     fn parse(options: &[(&str, &str)]) -> Result<BridgeOptions> {
-        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let options = options
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         BridgeOptions::parse(&options, 1500)
     }
 
     #[test]
     fn options_are_read_and_unknown_ones_named() {
-        let parsed = parse(&[(ICC, "false"), (MTU, "1400"), (BRIDGE_NAME, "br0"), (GATEWAY_MODE4, "nat")]).unwrap();
-        assert_eq!((parsed.icc, parsed.mtu, parsed.name.as_deref()), (false, 1400, Some("br0")));
+        let parsed = parse(&[
+            (ICC, "false"),
+            (MTU, "1400"),
+            (BRIDGE_NAME, "br0"),
+            (GATEWAY_MODE4, "nat"),
+        ])
+        .unwrap();
+        assert_eq!(
+            (parsed.icc, parsed.mtu, parsed.name.as_deref()),
+            (false, 1400, Some("br0"))
+        );
         for (key, value) in [
             (ICC, "maybe"),
             (MTU, "-1"),
@@ -143,7 +178,10 @@ mod tests {
             ("com.docker.network.bridge.trusted_host_interfaces", "eth0"),
         ] {
             let message = parse(&[(key, value)]).unwrap_err().to_string();
-            assert!(message.contains(key) || message.contains(value), "{message}");
+            assert!(
+                message.contains(key) || message.contains(value),
+                "{message}"
+            );
         }
     }
 }

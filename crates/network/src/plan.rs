@@ -6,7 +6,9 @@ use crate::config::{AddressPool, Config};
 use crate::error::{NetworkError, Result};
 use crate::ipam;
 use crate::network::{Driver, Network, NetworkSpec, SubnetConfig, SubnetRequest};
-use crate::options::{self, BRIDGE_NAME, BridgeOptions, DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU};
+use crate::options::{
+    self, BRIDGE_NAME, BridgeOptions, DEFAULT_BRIDGE, HOST_BINDING, ICC, MASQUERADE, MTU,
+};
 use crate::subnet::Subnet;
 
 /// What a plan depends on beside the request.
@@ -25,12 +27,18 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 
 /// Decides everything about a new user-defined network.
-pub(crate) fn user_network(mut spec: NetworkSpec, surroundings: &Surroundings<'_>) -> Result<Network> {
+pub(crate) fn user_network(
+    mut spec: NetworkSpec,
+    surroundings: &Surroundings<'_>,
+) -> Result<Network> {
     check_name(&spec.name)?;
     match spec.driver.as_str() {
         "" | "bridge" => {}
         "host" | "null" => {
-            return Err(NetworkError::Conflict(format!("only one instance of \"{}\" network is allowed", spec.driver)));
+            return Err(NetworkError::Conflict(format!(
+                "only one instance of \"{}\" network is allowed",
+                spec.driver
+            )));
         }
         "overlay" => {
             return Err(NetworkError::Unsupported(
@@ -49,20 +57,34 @@ pub(crate) fn user_network(mut spec: NetworkSpec, surroundings: &Surroundings<'_
         )));
     }
     for (key, value) in &surroundings.config.default_network_options {
-        spec.options.entry(key.clone()).or_insert_with(|| value.clone());
+        spec.options
+            .entry(key.clone())
+            .or_insert_with(|| value.clone());
     }
     if spec.options.contains_key(DEFAULT_BRIDGE) {
-        return Err(NetworkError::invalid(format!("option {DEFAULT_BRIDGE} belongs to the default bridge")));
+        return Err(NetworkError::invalid(format!(
+            "option {DEFAULT_BRIDGE} belongs to the default bridge"
+        )));
     }
     let parsed = BridgeOptions::parse(&spec.options, surroundings.config.mtu)?;
-    let ipv4 = spec.ipv4.or(options::flag(&spec.options, options::ENABLE_IPV4)?).unwrap_or(true);
-    let ipv6 = spec.ipv6.or(options::flag(&spec.options, options::ENABLE_IPV6)?).unwrap_or(false);
+    let ipv4 = spec
+        .ipv4
+        .or(options::flag(&spec.options, options::ENABLE_IPV4)?)
+        .unwrap_or(true);
+    let ipv6 = spec
+        .ipv6
+        .or(options::flag(&spec.options, options::ENABLE_IPV6)?)
+        .unwrap_or(false);
     if !ipv4 && !ipv6 {
         return Err(NetworkError::invalid("IPv4 or IPv6 must be enabled"));
     }
     let subnets = subnets(&spec.subnets, ipv4, ipv6, surroundings)?;
     let named = |family| {
-        spec.subnets.iter().any(|request| request.subnet.is_some_and(|subnet| subnet.is_ipv4() == family))
+        spec.subnets.iter().any(|request| {
+            request
+                .subnet
+                .is_some_and(|subnet| subnet.is_ipv4() == family)
+        })
     };
     let id = wharf_ids::hex_id();
     let bridge = parsed.name.unwrap_or_else(|| format!("br-{}", &id[..12]));
@@ -94,7 +116,10 @@ fn check_name(name: &str) -> Result<()> {
         return Err(NetworkError::invalid("invalid network name: name is empty"));
     }
     if name.len() > 255 || name.chars().any(|c| c.is_control() || c == '/') {
-        return Err(NetworkError::invalid(format!("invalid network name: {}", name.escape_default())));
+        return Err(NetworkError::invalid(format!(
+            "invalid network name: {}",
+            name.escape_default()
+        )));
     }
     Ok(())
 }
@@ -110,7 +135,9 @@ fn subnets(
     for request in requests {
         let Some(subnet) = request.subnet else {
             if request.ip_range.is_some() {
-                return Err(NetworkError::invalid("invalid network config:\nip-range needs a subnet"));
+                return Err(NetworkError::invalid(
+                    "invalid network config:\nip-range needs a subnet",
+                ));
             }
             without_subnet = Some(request);
             continue;
@@ -121,21 +148,36 @@ fn subnets(
                 "invalid network config:\ninvalid subnet {subnet}: {family} has not been enabled"
             )));
         }
-        if configs.iter().any(|config| config.subnet.is_ipv4() == subnet.is_ipv4()) {
-            return Err(NetworkError::invalid("bridge driver does not support more than one subnet of a family"));
+        if configs
+            .iter()
+            .any(|config| config.subnet.is_ipv4() == subnet.is_ipv4())
+        {
+            return Err(NetworkError::invalid(
+                "bridge driver does not support more than one subnet of a family",
+            ));
         }
-        if surroundings.ours.iter().any(|other| other.overlaps(&subnet)) {
+        if surroundings
+            .ours
+            .iter()
+            .any(|other| other.overlaps(&subnet))
+        {
             return Err(NetworkError::PoolOverlap);
         }
         configs.push(subnet_config(subnet, request)?);
     }
     for family in [true, false] {
         let wanted = if family { ipv4 } else { ipv6 };
-        if wanted && !configs.iter().any(|config| config.subnet.is_ipv4() == family) {
+        if wanted
+            && !configs
+                .iter()
+                .any(|config| config.subnet.is_ipv4() == family)
+        {
             let subnet = automatic(family, surroundings)?;
             let mut request = SubnetRequest::default();
             // A gateway without a subnet can fit the chosen one only by chance.
-            if let Some(given) = without_subnet.filter(|given| given.gateway.is_some_and(|g| g.is_ipv4() == family)) {
+            if let Some(given) =
+                without_subnet.filter(|given| given.gateway.is_some_and(|g| g.is_ipv4() == family))
+            {
                 request = given.clone();
             }
             configs.push(subnet_config(subnet, &request)?);
@@ -148,10 +190,17 @@ fn subnets(
 /// A subnet nobody uses, from the default pools.
 pub(crate) fn automatic(ipv4: bool, surroundings: &Surroundings<'_>) -> Result<Subnet> {
     let configured = &surroundings.config.address_pools;
-    let mut pools: Vec<AddressPool> =
-        configured.iter().copied().filter(|pool| pool.base.is_ipv4() == ipv4).collect();
+    let mut pools: Vec<AddressPool> = configured
+        .iter()
+        .copied()
+        .filter(|pool| pool.base.is_ipv4() == ipv4)
+        .collect();
     if pools.is_empty() {
-        pools = if ipv4 { ipam::default_pools() } else { vec![surroundings.ula] };
+        pools = if ipv4 {
+            ipam::default_pools()
+        } else {
+            vec![surroundings.ula]
+        };
     }
     ipam::choose(&pools, ipv4, surroundings.taken).ok_or(NetworkError::PoolsExhausted)
 }
@@ -161,27 +210,41 @@ pub(crate) fn subnet_config(subnet: Subnet, request: &SubnetRequest) -> Result<S
     let mut problems = Vec::new();
     if let Some(range) = request.ip_range {
         if range.is_ipv4() != subnet.is_ipv4() || !subnet.contains(range.base()) {
-            problems.push(format!("invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range"));
+            problems.push(format!(
+                "invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range"
+            ));
         } else if range.prefix() < subnet.prefix() {
-            problems.push(format!("invalid ip-range {range}: CIDR block is bigger than its parent subnet {subnet}"));
+            problems.push(format!(
+                "invalid ip-range {range}: CIDR block is bigger than its parent subnet {subnet}"
+            ));
         }
     }
     if let Some(gateway) = request.gateway
         && !subnet.contains(gateway)
     {
-        problems.push(format!("invalid gateway {gateway}: parent subnet {subnet} doesn't contain this address"));
+        problems.push(format!(
+            "invalid gateway {gateway}: parent subnet {subnet} doesn't contain this address"
+        ));
     }
-    for address in request.aux_addresses.values().filter(|address| !subnet.contains(**address)) {
+    for address in request
+        .aux_addresses
+        .values()
+        .filter(|address| !subnet.contains(**address))
+    {
         problems
             .push(format!("invalid auxiliary address {address}: parent subnet {subnet} doesn't contain this address"));
     }
     if !problems.is_empty() {
-        return Err(NetworkError::Invalid(format!("invalid network config:\n{}", problems.join("\n"))));
+        return Err(NetworkError::Invalid(format!(
+            "invalid network config:\n{}",
+            problems.join("\n")
+        )));
     }
     let gateway = match request.gateway {
         Some(gateway) => gateway,
-        None => default_gateway(subnet, request)
-            .ok_or_else(|| NetworkError::invalid(format!("subnet {subnet} has no room for a gateway")))?,
+        None => default_gateway(subnet, request).ok_or_else(|| {
+            NetworkError::invalid(format!("subnet {subnet} has no room for a gateway"))
+        })?,
     };
     Ok(SubnetConfig {
         subnet,
@@ -211,7 +274,12 @@ pub(crate) fn default_bridge(
     let kept = |ipv4: bool| {
         old.as_ref()
             .and_then(|network| network.subnet(ipv4))
-            .filter(|kept| !surroundings.taken.iter().any(|other| other.overlaps(&kept.subnet)))
+            .filter(|kept| {
+                !surroundings
+                    .taken
+                    .iter()
+                    .any(|other| other.overlaps(&kept.subnet))
+            })
             .map(|kept| kept.subnet)
     };
     let mut request = SubnetRequest::default();
@@ -232,7 +300,9 @@ pub(crate) fn default_bridge(
         };
         subnets.push(subnet_config(subnet6, &SubnetRequest::default())?);
     }
-    let binding = config.default_binding.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
+    let binding = config
+        .default_binding
+        .map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
     let options = [
         (DEFAULT_BRIDGE, "true".to_owned()),
         (ICC, config.icc.to_string()),
@@ -242,7 +312,10 @@ pub(crate) fn default_bridge(
         (MTU, config.mtu.to_string()),
     ];
     Ok(Network {
-        options: options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        options: options
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
         subnets,
         ipv6: config.ipv6,
         bridge: bridge.to_owned(),
@@ -283,19 +356,37 @@ mod tests {
     use super::*;
 
     fn plan(spec: NetworkSpec, taken: &[&str], ours: &[&str]) -> Result<Network> {
-        let parse = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<Subnet>>();
+        let parse = |list: &[&str]| {
+            list.iter()
+                .map(|text| text.parse().unwrap())
+                .collect::<Vec<Subnet>>()
+        };
         let config = Config::default();
         let (taken, ours) = (parse(taken), parse(ours));
         let ula = ipam::ula_pool([1, 2, 3, 4, 5]);
-        user_network(spec, &Surroundings { config: &config, taken: &taken, ours: &ours, ula })
+        user_network(
+            spec,
+            &Surroundings {
+                config: &config,
+                taken: &taken,
+                ours: &ours,
+                ula,
+            },
+        )
     }
 
     fn spec(name: &str) -> NetworkSpec {
-        NetworkSpec { name: name.to_owned(), ..NetworkSpec::default() }
+        NetworkSpec {
+            name: name.to_owned(),
+            ..NetworkSpec::default()
+        }
     }
 
     fn with_subnet(subnet: &str) -> SubnetRequest {
-        SubnetRequest { subnet: Some(subnet.parse().unwrap()), ..SubnetRequest::default() }
+        SubnetRequest {
+            subnet: Some(subnet.parse().unwrap()),
+            ..SubnetRequest::default()
+        }
     }
 
     #[test]
@@ -309,26 +400,59 @@ mod tests {
 
     #[test]
     fn both_families_are_planned() {
-        let network = plan(NetworkSpec { ipv6: Some(true), ..spec("net") }, &[], &[]).unwrap();
+        let network = plan(
+            NetworkSpec {
+                ipv6: Some(true),
+                ..spec("net")
+            },
+            &[],
+            &[],
+        )
+        .unwrap();
         assert_eq!(network.subnets[1].subnet.to_string(), "fd01:203:405::/64");
         assert_eq!(network.subnets[1].gateway.to_string(), "fd01:203:405::1");
     }
 
     #[test]
     fn requests_are_refused_in_dockers_words() {
-        let message = |spec: NetworkSpec, ours: &[&str]| plan(spec, &[], ours).unwrap_err().to_string();
-        assert_eq!(message(spec("bridge"), &[]), "operation is not permitted on predefined bridge network ");
+        let message =
+            |spec: NetworkSpec, ours: &[&str]| plan(spec, &[], ours).unwrap_err().to_string();
         assert_eq!(
-            message(NetworkSpec { subnets: vec![with_subnet("10.0.0.0/8")], ..spec("a") }, &["10.1.0.0/16"]),
+            message(spec("bridge"), &[]),
+            "operation is not permitted on predefined bridge network "
+        );
+        assert_eq!(
+            message(
+                NetworkSpec {
+                    subnets: vec![with_subnet("10.0.0.0/8")],
+                    ..spec("a")
+                },
+                &["10.1.0.0/16"]
+            ),
             "invalid pool request: Pool overlaps with other one on this address space"
         );
-        let outside = SubnetRequest { gateway: Some("10.1.0.1".parse().unwrap()), ..with_subnet("10.0.0.0/16") };
+        let outside = SubnetRequest {
+            gateway: Some("10.1.0.1".parse().unwrap()),
+            ..with_subnet("10.0.0.0/16")
+        };
         assert_eq!(
-            message(NetworkSpec { subnets: vec![outside], ..spec("a") }, &[]),
+            message(
+                NetworkSpec {
+                    subnets: vec![outside],
+                    ..spec("a")
+                },
+                &[]
+            ),
             "invalid network config:\ninvalid gateway 10.1.0.1: parent subnet 10.0.0.0/16 doesn't contain this address"
         );
         assert_eq!(
-            message(NetworkSpec { driver: "macvlan".to_owned(), ..spec("a") }, &[]),
+            message(
+                NetworkSpec {
+                    driver: "macvlan".to_owned(),
+                    ..spec("a")
+                },
+                &[]
+            ),
             "could not find plugin macvlan in v1 plugin registry: plugin not found"
         );
         assert!(message(spec(""), &[]).contains("empty"));
@@ -338,21 +462,35 @@ mod tests {
     fn the_default_bridge_keeps_id_and_subnet_across_runs() {
         let config = Config::default();
         let ula = ipam::ula_pool([0; 5]);
-        let around = |taken| Surroundings { config: &config, taken, ours: &[], ula };
+        let around = |taken| Surroundings {
+            config: &config,
+            taken,
+            ours: &[],
+            ula,
+        };
         let first = default_bridge(None, "docker0", &around(&[])).unwrap();
         assert_eq!(first.subnets[0].subnet.to_string(), "172.17.0.0/16");
         let again = default_bridge(Some(first.clone()), "docker0", &around(&[])).unwrap();
-        assert_eq!((again.id, again.subnets), (first.id.clone(), first.subnets.clone()));
+        assert_eq!(
+            (again.id, again.subnets),
+            (first.id.clone(), first.subnets.clone())
+        );
         let taken = ["172.17.0.0/24".parse().unwrap()];
         let moved = default_bridge(Some(first.clone()), "docker0", &around(&taken)).unwrap();
-        assert_eq!((moved.id, moved.subnets[0].subnet.to_string()), (first.id, "172.18.0.0/16".to_owned()));
+        assert_eq!(
+            (moved.id, moved.subnets[0].subnet.to_string()),
+            (first.id, "172.18.0.0/16".to_owned())
+        );
         assert_eq!(moved.options.get(MTU).map(String::as_str), Some("1500"));
     }
 
     #[test]
     fn the_gateway_avoids_auxiliary_addresses() {
         let aux = BTreeMap::from([("a".to_owned(), "10.0.0.1".parse().unwrap())]);
-        let request = SubnetRequest { aux_addresses: aux, ..with_subnet("10.0.0.0/24") };
+        let request = SubnetRequest {
+            aux_addresses: aux,
+            ..with_subnet("10.0.0.0/24")
+        };
         let config = subnet_config("10.0.0.0/24".parse().unwrap(), &request).unwrap();
         assert_eq!(config.gateway.to_string(), "10.0.0.2");
     }

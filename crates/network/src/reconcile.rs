@@ -15,7 +15,10 @@ use crate::nft::Element;
 use crate::sandbox::{self, Attached};
 
 /// Takes over `live` and removes everything of this instance that belongs to nobody.
-pub(crate) fn reconcile(inner: &Arc<Inner>, live: Vec<LiveContainer>) -> Vec<(String, NetworkError)> {
+pub(crate) fn reconcile(
+    inner: &Arc<Inner>,
+    live: Vec<LiveContainer>,
+) -> Vec<(String, NetworkError)> {
     let mut failures = Vec::new();
     let mut elements: BTreeSet<Element> = network_elements(&inner.state()).into_iter().collect();
     let mut veths = HashSet::new();
@@ -24,7 +27,12 @@ pub(crate) fn reconcile(inner: &Arc<Inner>, live: Vec<LiveContainer>) -> Vec<(St
         match adopt(inner, container) {
             Ok(attached) => {
                 elements.extend(attached.published.elements());
-                veths.extend(attached.endpoints.iter().map(|endpoint| endpoint.host_ifname.clone()));
+                veths.extend(
+                    attached
+                        .endpoints
+                        .iter()
+                        .map(|endpoint| endpoint.host_ifname.clone()),
+                );
                 sandbox::remember(inner, attached);
             }
             Err(error) => failures.push((id, error)),
@@ -43,18 +51,24 @@ pub(crate) fn reconcile(inner: &Arc<Inner>, live: Vec<LiveContainer>) -> Vec<(St
 fn adopt(inner: &Arc<Inner>, live: LiveContainer) -> Result<Attached> {
     let mut state = inner.state();
     for endpoint in &live.endpoints {
-        let Some(network) = state.networks.get_mut(&endpoint.network_id) else { continue };
+        let Some(network) = state.networks.get_mut(&endpoint.network_id) else {
+            continue;
+        };
         let ipv4 = endpoint.ipv4.map(|(ip, _)| IpAddr::V4(ip));
         let ipv6 = endpoint.ipv6.map(|(ip, _)| IpAddr::V6(ip));
         for address in ipv4.into_iter().chain(ipv6) {
-            let taken = network.addresses(address.is_ipv4()).map(|pool| pool.request(address));
+            let taken = network
+                .addresses(address.is_ipv4())
+                .map(|pool| pool.request(address));
             if !matches!(taken, Some(Ok(())) | None) {
                 tracing::warn!(container = %live.request.container_id, %address, "address of a running container is not free");
             }
         }
     }
     drop(state);
-    let published = inner.ports.adopt(&live.ports, sandbox::target_of(&live.endpoints));
+    let published = inner
+        .ports
+        .adopt(&live.ports, sandbox::target_of(&live.endpoints));
     for endpoint in &live.endpoints {
         sandbox::announce(inner, &live.request.container_id, endpoint);
     }
@@ -97,20 +111,27 @@ fn remove_orphans(inner: &Inner, veths: &HashSet<String>) -> Result<()> {
 }
 
 /// Serves DNS again on sockets that a shim kept.
-pub(crate) fn resume_dns(inner: &Arc<Inner>, container_id: &str, sockets: Vec<OwnedFd>) -> Result<()> {
+pub(crate) fn resume_dns(
+    inner: &Arc<Inner>,
+    container_id: &str,
+    sockets: Vec<OwnedFd>,
+) -> Result<()> {
     let attached = inner
         .state()
         .containers
         .get(container_id)
         .cloned()
-        .ok_or_else(|| NetworkError::Conflict(format!("container {container_id} has no running network")))?;
+        .ok_or_else(|| {
+            NetworkError::Conflict(format!("container {container_id} has no running network"))
+        })?;
     let mut attached = lock(&attached);
-    let failed = |source| NetworkError::kernel(format!("serve DNS for container {container_id}"), source);
+    let failed =
+        |source| NetworkError::kernel(format!("serve DNS for container {container_id}"), source);
     let sockets = dns::Sockets::from_kept(sockets).map_err(failed)?;
     let (_, servers) = sandbox::files_of(inner, &attached)?;
     let scope = sandbox::scope_of(inner, &attached, servers);
-    let server =
-        dns::Server::start(&inner.runtime, Arc::clone(&inner.dns), scope, sockets).map_err(failed)?;
+    let server = dns::Server::start(&inner.runtime, Arc::clone(&inner.dns), scope, sockets)
+        .map_err(failed)?;
     attached.dns = Some(server);
     Ok(())
 }

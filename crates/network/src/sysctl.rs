@@ -4,7 +4,9 @@ use std::io;
 
 /// Reads `/proc/sys/net/<path>`.
 pub(crate) fn read(path: &str) -> io::Result<String> {
-    Ok(std::fs::read_to_string(format!("/proc/sys/net/{path}"))?.trim().to_owned())
+    Ok(std::fs::read_to_string(format!("/proc/sys/net/{path}"))?
+        .trim()
+        .to_owned())
 }
 
 /// Writes `/proc/sys/net/<path>` unless it has the value already.

@@ -54,7 +54,11 @@ pub(super) fn answer(directory: &Directory, scope: &Scope, bytes: &[u8], udp: bo
         return encode(&response, udp);
     }
     let forward = Forward { query };
-    if scope.servers.is_empty() { Outcome::Answer(forward.failure(udp)) } else { Outcome::Forward(forward) }
+    if scope.servers.is_empty() {
+        Outcome::Answer(forward.failure(udp))
+    } else {
+        Outcome::Forward(forward)
+    }
 }
 
 /// The records of a name of ours; empty where the name is known and the type is not.
@@ -70,8 +74,16 @@ fn local(directory: &Directory, scope: &Scope, question: &Query) -> Option<Vec<R
                 return (single && address && scope.keep_single_labels).then(Vec::new);
             };
             let mut records: Vec<Record> = match question.query_type() {
-                RecordType::A => found.ipv4.into_iter().map(|ip| record(RData::A(A(ip)))).collect(),
-                RecordType::AAAA => found.ipv6.into_iter().map(|ip| record(RData::AAAA(AAAA(ip)))).collect(),
+                RecordType::A => found
+                    .ipv4
+                    .into_iter()
+                    .map(|ip| record(RData::A(A(ip))))
+                    .collect(),
+                RecordType::AAAA => found
+                    .ipv6
+                    .into_iter()
+                    .map(|ip| record(RData::AAAA(AAAA(ip))))
+                    .collect(),
                 _ => Vec::new(),
             };
             shuffle(&mut records);
@@ -83,7 +95,7 @@ fn local(directory: &Directory, scope: &Scope, question: &Query) -> Option<Vec<R
                 return None;
             }
             let host = directory.reverse(scope, net.addr())?;
-            let target = Name::from_str_relaxed(format!("{host}.")).ok()?;
+            let target = Name::from_ascii(format!("{host}.")).ok()?;
             Some(vec![record(RData::PTR(PTR(target)))])
         }
         _ => None,
@@ -118,14 +130,21 @@ fn empty(query: &Message, code: ResponseCode) -> Message {
 }
 
 fn encode(response: &Message, udp: bool) -> Outcome {
-    let limit = if udp { udp_limit(response.edns.as_ref()) } else { usize::from(u16::MAX) };
+    let limit = if udp {
+        udp_limit(response.edns.as_ref())
+    } else {
+        usize::from(u16::MAX)
+    };
     let mut response = response.clone();
     if let Some(edns) = &mut response.edns {
         edns.set_max_payload(UDP_MAX);
     }
     match response.to_vec() {
         Ok(bytes) if bytes.len() <= limit => Outcome::Answer(bytes),
-        Ok(_) => response.truncate().to_vec().map_or(Outcome::Ignore, Outcome::Answer),
+        Ok(_) => response
+            .truncate()
+            .to_vec()
+            .map_or(Outcome::Ignore, Outcome::Answer),
         Err(_) => Outcome::Ignore,
     }
 }
@@ -136,12 +155,16 @@ fn udp_limit(edns: Option<&Edns>) -> usize {
 
 /// FORMERR for what has a header at least.
 fn malformed(bytes: &[u8]) -> Outcome {
-    let (Some(id), Some(flags)) = (bytes.get(0..2), bytes.get(2)) else { return Outcome::Ignore };
+    let (Some(id), Some(flags)) = (bytes.get(0..2), bytes.get(2)) else {
+        return Outcome::Ignore;
+    };
     if bytes.len() < 12 || flags & 0x80 != 0 {
         return Outcome::Ignore;
     }
     let id = u16::from_be_bytes([id[0], id[1]]);
-    Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().map_or(Outcome::Ignore, Outcome::Answer)
+    Message::error_msg(id, OpCode::Query, ResponseCode::FormErr)
+        .to_vec()
+        .map_or(Outcome::Ignore, Outcome::Answer)
 }
 
 impl Forward {
@@ -175,7 +198,9 @@ impl Forward {
     pub(super) fn is_failure(bytes: &[u8]) -> bool {
         const SERVER_FAILURE: u8 = 2;
         const REFUSED: u8 = 5;
-        bytes.get(3).is_some_and(|flags| matches!(flags & 0xf, SERVER_FAILURE | REFUSED))
+        bytes
+            .get(3)
+            .is_some_and(|flags| matches!(flags & 0xf, SERVER_FAILURE | REFUSED))
     }
 
     /// SERVFAIL.
@@ -211,9 +236,16 @@ mod tests {
     }
 
     fn scope(servers: bool) -> Scope {
-        let server = ExtServer { address: "192.0.2.1".parse().unwrap(), from_host: true };
+        let server = ExtServer {
+            address: "192.0.2.1".parse().unwrap(),
+            from_host: true,
+        };
         Scope {
-            networks: vec![ScopeNetwork { id: "n1".to_owned(), name: "net".to_owned(), links: Vec::new() }],
+            networks: vec![ScopeNetwork {
+                id: "n1".to_owned(),
+                name: "net".to_owned(),
+                links: Vec::new(),
+            }],
             servers: if servers { vec![server] } else { Vec::new() },
             keep_single_labels: false,
         }
@@ -228,7 +260,12 @@ mod tests {
     }
 
     fn ask(message: &Message, servers: bool, udp: bool) -> Outcome {
-        answer(&directory(100), &scope(servers), &message.to_vec().unwrap(), udp)
+        answer(
+            &directory(100),
+            &scope(servers),
+            &message.to_vec().unwrap(),
+            udp,
+        )
     }
 
     fn answered(outcome: Outcome) -> Message {
@@ -246,22 +283,38 @@ mod tests {
         assert_eq!(response.answers[0].ttl, 600);
         for kind in [RecordType::AAAA, RecordType::MX] {
             let response = answered(ask(&query("c1.", kind), true, true));
-            assert_eq!((response.metadata.response_code, response.answers.len()), (ResponseCode::NoError, 0));
+            assert_eq!(
+                (response.metadata.response_code, response.answers.len()),
+                (ResponseCode::NoError, 0)
+            );
         }
-        let response = answered(ask(&query("1.0.0.10.in-addr.arpa.", RecordType::PTR), true, true));
-        assert_eq!(response.answers[0].data, RData::PTR(PTR(Name::from_ascii("c1.net.").unwrap())));
+        let response = answered(ask(
+            &query("1.0.0.10.in-addr.arpa.", RecordType::PTR),
+            true,
+            true,
+        ));
+        assert_eq!(
+            response.answers[0].data,
+            RData::PTR(PTR(Name::from_ascii("c1.net.").unwrap()))
+        );
     }
 
     #[test]
     fn unknown_names_go_on_or_fail() {
-        assert!(matches!(ask(&query("example.com.", RecordType::A), true, true), Outcome::Forward(_)));
+        assert!(matches!(
+            ask(&query("example.com.", RecordType::A), true, true),
+            Outcome::Forward(_)
+        ));
         let response = answered(ask(&query("example.com.", RecordType::A), false, true));
         assert_eq!(response.metadata.response_code, ResponseCode::ServFail);
         let mut kept = scope(true);
         kept.keep_single_labels = true;
         let single = query("printer.", RecordType::A).to_vec().unwrap();
         let response = answered(answer(&directory(1), &kept, &single, true));
-        assert_eq!((response.metadata.response_code, response.answers.len()), (ResponseCode::NoError, 0));
+        assert_eq!(
+            (response.metadata.response_code, response.answers.len()),
+            (ResponseCode::NoError, 0)
+        );
     }
 
     #[test]
@@ -278,17 +331,27 @@ mod tests {
 
     #[test]
     fn only_the_right_response_is_passed_on() {
-        let Outcome::Forward(forward) = ask(&query("example.com.", RecordType::A), true, true) else { panic!() };
+        let Outcome::Forward(forward) = ask(&query("example.com.", RecordType::A), true, true)
+        else {
+            panic!()
+        };
         let mut response = query("example.com.", RecordType::A);
         response.metadata.message_type = MessageType::Response;
         response.metadata.id = 9;
         let bytes = response.to_vec().unwrap();
-        assert_eq!(&forward.response(&bytes, 9, true).unwrap()[..2], &77_u16.to_be_bytes());
+        assert_eq!(
+            &forward.response(&bytes, 9, true).unwrap()[..2],
+            &77_u16.to_be_bytes()
+        );
         assert!(forward.response(&bytes, 10, true).is_none());
         let mut other = query("example.org.", RecordType::A);
         other.metadata.message_type = MessageType::Response;
         other.metadata.id = 9;
-        assert!(forward.response(&other.to_vec().unwrap(), 9, true).is_none());
+        assert!(
+            forward
+                .response(&other.to_vec().unwrap(), 9, true)
+                .is_none()
+        );
     }
 
     #[test]

@@ -65,7 +65,10 @@ pub(crate) struct Found {
 
 impl Directory {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { zones: RwLock::default(), in_flight: Semaphore::new(IN_FLIGHT_MAX) })
+        Arc::new(Self {
+            zones: RwLock::default(),
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+        })
     }
 
     /// Adds or replaces a container's names in a network.
@@ -74,7 +77,10 @@ impl Directory {
         let zone = zones.entry(network.to_owned()).or_default();
         zone.forget(container);
         for name in &member.names {
-            zone.names.entry(name.to_lowercase()).or_default().insert(container.to_owned());
+            zone.names
+                .entry(name.to_lowercase())
+                .or_default()
+                .insert(container.to_owned());
         }
         zone.members.insert(container.to_owned(), member);
     }
@@ -97,20 +103,30 @@ impl Directory {
         let name = name.trim_end_matches('.').to_lowercase();
         let in_network = |network: &ScopeNetwork, name: &str| {
             let zone = zones.get(&network.id)?;
-            let linked = network.links.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
-            let target = linked.map_or_else(|| name.to_owned(), |(_, target)| target.to_lowercase());
+            let linked = network
+                .links
+                .iter()
+                .find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+            let target =
+                linked.map_or_else(|| name.to_owned(), |(_, target)| target.to_lowercase());
             zone.find(&target)
         };
-        if let Some(found) = scope.networks.iter().find_map(|network| in_network(network, &name)) {
+        if let Some(found) = scope
+            .networks
+            .iter()
+            .find_map(|network| in_network(network, &name))
+        {
             return Some(found);
         }
-        name.match_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..])).find_map(|(host, network_name)| {
-            scope
-                .networks
-                .iter()
-                .filter(|network| network.name.eq_ignore_ascii_case(network_name))
-                .find_map(|network| in_network(network, host))
-        })
+        name.match_indices('.')
+            .map(|(dot, _)| (&name[..dot], &name[dot + 1..]))
+            .find_map(|(host, network_name)| {
+                scope
+                    .networks
+                    .iter()
+                    .filter(|network| network.name.eq_ignore_ascii_case(network_name))
+                    .find_map(|network| in_network(network, host))
+            })
     }
 
     /// `name.network` of an address in one of the scope's networks.
@@ -129,7 +145,9 @@ impl Directory {
 
 impl Zone {
     fn forget(&mut self, container: &str) {
-        let Some(old) = self.members.remove(container) else { return };
+        let Some(old) = self.members.remove(container) else {
+            return;
+        };
         for name in old.names {
             let name = name.to_lowercase();
             if let Some(ids) = self.names.get_mut(&name) {
@@ -143,10 +161,17 @@ impl Zone {
 
     /// By name, or by full id (links name containers so).
     fn find(&self, name: &str) -> Option<Found> {
-        let mut found = Found { ipv4: Vec::new(), ipv6: Vec::new() };
+        let mut found = Found {
+            ipv4: Vec::new(),
+            ipv6: Vec::new(),
+        };
         let mut known = false;
         let ids = self.names.get(name);
-        let members = ids.into_iter().flatten().filter_map(|id| self.members.get(id)).chain(self.members.get(name));
+        let members = ids
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.members.get(id))
+            .chain(self.members.get(name));
         for member in members {
             known = true;
             found.ipv4.extend(member.ipv4);
@@ -169,7 +194,10 @@ mod tests {
                 links: vec![("Database".to_owned(), "db".to_owned())],
             })
             .collect();
-        Scope { networks, ..Scope::default() }
+        Scope {
+            networks,
+            ..Scope::default()
+        }
     }
 
     fn member(ip: &str, names: &[&str]) -> Member {
@@ -187,7 +215,8 @@ mod tests {
         directory.insert("n1", "c2", member("10.0.0.3", &["Web", "shared"]));
         directory.insert("n2", "c3", member("10.1.0.2", &["other"]));
         let one = scope(&[("n1", "front.end")]);
-        let resolve = |scope: &Scope, name: &str| directory.resolve(scope, name).map(|found| found.ipv4);
+        let resolve =
+            |scope: &Scope, name: &str| directory.resolve(scope, name).map(|found| found.ipv4);
         let ip = |text: &str| text.parse::<Ipv4Addr>().unwrap();
         assert_eq!(resolve(&one, "DB."), Some(vec![ip("10.0.0.2")]));
         assert_eq!(resolve(&one, "web"), Some(vec![ip("10.0.0.3")]));
@@ -196,8 +225,16 @@ mod tests {
         assert_eq!(resolve(&one, "web.front.end"), Some(vec![ip("10.0.0.3")]));
         assert_eq!(resolve(&one, "web.end"), None);
         assert_eq!(resolve(&one, "other"), None);
-        assert_eq!(resolve(&scope(&[("n1", "a"), ("n2", "b")]), "other"), Some(vec![ip("10.1.0.2")]));
-        assert_eq!(directory.reverse(&one, "10.0.0.3".parse().unwrap()).unwrap(), "Web.front.end");
+        assert_eq!(
+            resolve(&scope(&[("n1", "a"), ("n2", "b")]), "other"),
+            Some(vec![ip("10.1.0.2")])
+        );
+        assert_eq!(
+            directory
+                .reverse(&one, "10.0.0.3".parse().unwrap())
+                .unwrap(),
+            "Web.front.end"
+        );
         directory.remove("n1", "c2");
         assert_eq!(resolve(&one, "web"), None);
         assert_eq!(resolve(&one, "shared"), Some(vec![ip("10.0.0.2")]));

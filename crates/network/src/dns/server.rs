@@ -41,7 +41,11 @@ impl Sockets {
         let any_port = SocketAddr::V4(SocketAddrV4::new(RESOLVER, 0));
         let udp = std::net::UdpSocket::bind(any_port)?;
         let tcp = std::net::TcpListener::bind(any_port)?;
-        redirect_dns(&mut Socket::netfilter()?, udp.local_addr()?.port(), tcp.local_addr()?.port())?;
+        redirect_dns(
+            &mut Socket::netfilter()?,
+            udp.local_addr()?.port(),
+            tcp.local_addr()?.port(),
+        )?;
         Ok(Self { udp, tcp })
     }
 
@@ -56,14 +60,23 @@ impl Sockets {
             }
         }
         match (udp, tcp) {
-            (Some(udp), Some(tcp)) => Ok(Self { udp: udp.into(), tcp: tcp.into() }),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a UDP and a TCP socket are needed")),
+            (Some(udp), Some(tcp)) => Ok(Self {
+                udp: udp.into(),
+                tcp: tcp.into(),
+            }),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a UDP and a TCP socket are needed",
+            )),
         }
     }
 
     /// Copies for somebody else to keep.
     pub(crate) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
-        Ok(vec![self.udp.as_fd().try_clone_to_owned()?, self.tcp.as_fd().try_clone_to_owned()?])
+        Ok(vec![
+            self.udp.as_fd().try_clone_to_owned()?,
+            self.tcp.as_fd().try_clone_to_owned()?,
+        ])
     }
 }
 
@@ -88,22 +101,36 @@ impl Shared {
 
 impl Server {
     /// Answers queries on `sockets`.
-    pub(crate) fn start(runtime: &Handle, directory: Arc<Directory>, scope: Scope, sockets: Sockets) -> io::Result<Self> {
+    pub(crate) fn start(
+        runtime: &Handle,
+        directory: Arc<Directory>,
+        scope: Scope,
+        sockets: Sockets,
+    ) -> io::Result<Self> {
         sockets.udp.set_nonblocking(true)?;
         sockets.tcp.set_nonblocking(true)?;
         let entered = runtime.enter();
         let udp = UdpSocket::from_std(sockets.udp)?;
         let tcp = TcpListener::from_std(sockets.tcp)?;
         drop(entered);
-        let shared = Arc::new(Shared { directory, scope: RwLock::new(Arc::new(scope)) });
-        let tasks =
-            [runtime.spawn(serve_udp(Arc::clone(&shared), udp)), runtime.spawn(serve_tcp(Arc::clone(&shared), tcp))];
+        let shared = Arc::new(Shared {
+            directory,
+            scope: RwLock::new(Arc::new(scope)),
+        });
+        let tasks = [
+            runtime.spawn(serve_udp(Arc::clone(&shared), udp)),
+            runtime.spawn(serve_tcp(Arc::clone(&shared), tcp)),
+        ];
         Ok(Self { shared, tasks })
     }
 
     /// Changes what the container can resolve.
     pub(crate) fn set_scope(&self, scope: Scope) {
-        *self.shared.scope.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(scope);
+        *self
+            .shared
+            .scope
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(scope);
     }
 }
 
@@ -146,7 +173,9 @@ async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -175,10 +204,14 @@ async fn serve_connection(shared: &Shared, mut stream: TcpStream) -> io::Result<
         let scope = shared.scope();
         let bytes = match answer(&shared.directory, &scope, &query, false) {
             Outcome::Answer(bytes) => bytes,
-            Outcome::Forward(query) => forward(&shared.directory, &scope.servers, &query, false).await,
+            Outcome::Forward(query) => {
+                forward(&shared.directory, &scope.servers, &query, false).await
+            }
             Outcome::Ignore => return Ok(()),
         };
         let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-        stream.write_all(&[&length.to_be_bytes()[..], &bytes].concat()).await?;
+        stream
+            .write_all(&[&length.to_be_bytes()[..], &bytes].concat())
+            .await?;
     }
 }

@@ -40,7 +40,11 @@ pub(crate) fn render_hosts(input: &HostsInput<'_>) -> String {
 
 /// `host.domain host` where there is a domain, in the hostname itself or beside it.
 fn own_names(hostname: &str, domainname: &str) -> String {
-    let full = if domainname.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domainname}") };
+    let full = if domainname.is_empty() {
+        hostname.to_owned()
+    } else {
+        format!("{hostname}.{domainname}")
+    };
     match full.split_once('.') {
         Some((short, _)) if !short.is_empty() => format!("{full} {short}"),
         _ => full,
@@ -49,13 +53,20 @@ fn own_names(hostname: &str, domainname: &str) -> String {
 
 /// Splits `--add-host` entries (`name:address`, `name=address`) and replaces `host-gateway` by
 /// the gateway's addresses.
-pub(crate) fn resolve_extra_hosts(entries: &[String], gateways: &[IpAddr]) -> Result<Vec<(IpAddr, String)>> {
+pub(crate) fn resolve_extra_hosts(
+    entries: &[String],
+    gateways: &[IpAddr],
+) -> Result<Vec<(IpAddr, String)>> {
     let mut lines = Vec::new();
     for entry in entries {
         let bad = || NetworkError::invalid(format!("bad format for add-host: {entry:?}"));
         // An IPv6 address has colons itself: the first separator counts.
         let (name, address) = entry.split_once(['=', ':']).ok_or_else(bad)?;
-        if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') {
+        if name.is_empty()
+            || name
+                .chars()
+                .any(|c| c.is_whitespace() || c.is_control() || c == '#')
+        {
             return Err(bad());
         }
         if address == "host-gateway" {
@@ -67,7 +78,10 @@ pub(crate) fn resolve_extra_hosts(entries: &[String], gateways: &[IpAddr]) -> Re
             lines.extend(gateways.iter().map(|gateway| (*gateway, name.to_owned())));
             continue;
         }
-        let plain = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+        let plain = address
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(address);
         let address = plain.parse().map_err(|_| {
             NetworkError::invalid(format!("invalid IP address in add-host: {address:?}"))
         })?;
@@ -101,11 +115,15 @@ mod tests {
 
     #[test]
     fn extra_hosts_links_and_domain() {
-        let extra =
-            resolve_extra_hosts(&["db:10.0.0.5".to_owned(), "v6=[fd00::5]".to_owned(), "gw:host-gateway".to_owned()], &[
-                ip("172.17.0.1"),
-            ])
-            .unwrap();
+        let extra = resolve_extra_hosts(
+            &[
+                "db:10.0.0.5".to_owned(),
+                "v6=[fd00::5]".to_owned(),
+                "gw:host-gateway".to_owned(),
+            ],
+            &[ip("172.17.0.1")],
+        )
+        .unwrap();
         let text = render_hosts(&HostsInput {
             ipv6: false,
             extra,
@@ -122,8 +140,17 @@ mod tests {
 
     #[test]
     fn bad_extra_hosts_are_named() {
-        for bad in ["x", ":1.2.3.4", "a:1.2.3", "a\n127.0.0.1 b:1.2.3.4", "a:host-gateway"] {
-            assert!(resolve_extra_hosts(&[bad.to_owned()], &[]).is_err(), "{bad}");
+        for bad in [
+            "x",
+            ":1.2.3.4",
+            "a:1.2.3",
+            "a\n127.0.0.1 b:1.2.3.4",
+            "a:host-gateway",
+        ] {
+            assert!(
+                resolve_extra_hosts(&[bad.to_owned()], &[]).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -53,7 +53,13 @@ impl Addresses {
             }
         }
         let (first, last) = (number(range.base()), number(range.last()));
-        Self { subnet, first, last, next: first, used }
+        Self {
+            subnet,
+            first,
+            last,
+            next: first,
+            used,
+        }
     }
 
     fn address(&self, number: u128) -> IpAddr {
@@ -77,7 +83,11 @@ impl Addresses {
         // One of any `used + 1` different candidates is free.
         let tries = size.min(self.used.len() as u128 + 1);
         for _ in 0..tries {
-            let after = if candidate >= self.last { self.first } else { candidate + 1 };
+            let after = if candidate >= self.last {
+                self.first
+            } else {
+                candidate + 1
+            };
             if self.used.insert(candidate) {
                 self.next = after;
                 return Ok(self.address(candidate));
@@ -92,7 +102,11 @@ impl Addresses {
         if !self.subnet.contains(address) {
             return Err(Refusal::Outside);
         }
-        if self.used.insert(number(address)) { Ok(()) } else { Err(Refusal::InUse) }
+        if self.used.insert(number(address)) {
+            Ok(())
+        } else {
+            Err(Refusal::InUse)
+        }
     }
 
     /// Gives an address back.
@@ -128,8 +142,13 @@ mod tests {
     #[test]
     fn a_full_subnet_says_so_and_recovers() {
         let mut pool = addresses("172.17.0.0/29", None, "172.17.0.1");
-        let given: Vec<String> = std::iter::from_fn(|| pool.allocate().ok()).map(|a| a.to_string()).collect();
-        assert_eq!(given, ["172.17.0.2", "172.17.0.4", "172.17.0.5", "172.17.0.6"]);
+        let given: Vec<String> = std::iter::from_fn(|| pool.allocate().ok())
+            .map(|a| a.to_string())
+            .collect();
+        assert_eq!(
+            given,
+            ["172.17.0.2", "172.17.0.4", "172.17.0.5", "172.17.0.6"]
+        );
         assert_eq!(pool.allocate(), Err(Refusal::Exhausted));
         pool.release("172.17.0.4".parse().unwrap());
         assert_eq!(pool.allocate().unwrap().to_string(), "172.17.0.4");

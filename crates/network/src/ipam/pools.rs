@@ -20,7 +20,10 @@ pub(crate) fn default_pools() -> Vec<AddressPool> {
         ("192.168.0.0/16", 20),
     ]
     .into_iter()
-    .map(|(base, size)| AddressPool { base: base.parse().expect("a literal subnet"), size })
+    .map(|(base, size)| AddressPool {
+        base: base.parse().expect("a literal subnet"),
+        size,
+    })
     .collect()
 }
 
@@ -29,7 +32,8 @@ pub(crate) fn ula_pool(global_id: [u8; 5]) -> AddressPool {
     let mut octets = [0_u8; 16];
     octets[0] = 0xfd;
     octets[1..6].copy_from_slice(&global_id);
-    let base = Subnet::containing(IpAddr::V6(Ipv6Addr::from(octets)), 48).expect("48 is at most 128");
+    let base =
+        Subnet::containing(IpAddr::V6(Ipv6Addr::from(octets)), 48).expect("48 is at most 128");
     AddressPool { base, size: 64 }
 }
 
@@ -37,9 +41,16 @@ pub(crate) fn ula_pool(global_id: [u8; 5]) -> AddressPool {
 pub(crate) fn choose(pools: &[AddressPool], ipv4: bool, taken: &[Subnet]) -> Option<Subnet> {
     let bits: u8 = if ipv4 { 32 } else { 128 };
     for pool in pools.iter().filter(|pool| pool.base.is_ipv4() == ipv4) {
-        let Some(split) = pool.size.checked_sub(pool.base.prefix()) else { continue };
-        let count = 1_u128.checked_shl(u32::from(split)).unwrap_or(u128::MAX).min(TRIES_MAX);
-        let step = 1_u128.checked_shl(u32::from(bits.saturating_sub(pool.size))).unwrap_or(0);
+        let Some(split) = pool.size.checked_sub(pool.base.prefix()) else {
+            continue;
+        };
+        let count = 1_u128
+            .checked_shl(u32::from(split))
+            .unwrap_or(u128::MAX)
+            .min(TRIES_MAX);
+        let step = 1_u128
+            .checked_shl(u32::from(bits.saturating_sub(pool.size)))
+            .unwrap_or(0);
         let found = (0..count)
             .filter_map(|n| pool.base.nth(n.checked_mul(step)?))
             .filter_map(|base| Subnet::containing(base, pool.size))
@@ -63,9 +74,15 @@ mod tests {
     #[test]
     fn pools_are_used_in_order_around_what_is_taken() {
         assert_eq!(chosen(&[]).unwrap(), "172.17.0.0/16");
-        assert_eq!(chosen(&["172.17.3.0/24", "172.18.0.0/15"]).unwrap(), "172.20.0.0/16");
+        assert_eq!(
+            chosen(&["172.17.3.0/24", "172.18.0.0/15"]).unwrap(),
+            "172.20.0.0/16"
+        );
         assert_eq!(chosen(&["172.16.0.0/12"]).unwrap(), "192.168.0.0/20");
-        assert_eq!(chosen(&["172.16.0.0/12", "192.168.0.0/17"]).unwrap(), "192.168.128.0/20");
+        assert_eq!(
+            chosen(&["172.16.0.0/12", "192.168.0.0/17"]).unwrap(),
+            "192.168.128.0/20"
+        );
         assert_eq!(chosen(&["0.0.0.0/0"]), None);
     }
 
@@ -74,6 +91,9 @@ mod tests {
         let pool = ula_pool([1, 2, 3, 4, 5]);
         let first = choose(&[pool], false, &[]).unwrap();
         assert_eq!(first.to_string(), "fd01:203:405::/64");
-        assert_eq!(choose(&[pool], false, &[first]).unwrap().to_string(), "fd01:203:405:1::/64");
+        assert_eq!(
+            choose(&[pool], false, &[first]).unwrap().to_string(),
+            "fd01:203:405:1::/64"
+        );
     }
 }

@@ -31,7 +31,8 @@ pub(crate) fn nest(buffer: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 4]);
     fill(buffer);
-    let length = u16::try_from(buffer.len() - start).expect("nested attributes written here are below 64 KiB");
+    let length = u16::try_from(buffer.len() - start)
+        .expect("nested attributes written here are below 64 KiB");
     buffer[start..start + 2].copy_from_slice(&length.to_ne_bytes());
     buffer[start + 2..start + 4].copy_from_slice(&(kind | NESTED).to_ne_bytes());
 }
@@ -49,12 +50,17 @@ pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 
 /// The value of the first attribute of a type.
 pub(crate) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+    attributes(bytes)
+        .find(|(found, _)| *found == kind)
+        .map(|(_, value)| value)
 }
 
 /// A string value without its NUL.
 pub(crate) fn text(value: &[u8]) -> String {
-    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()
 }
 

@@ -8,8 +8,8 @@ use netlink_packet_core::Emitable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -110,7 +110,9 @@ fn set_up(message: &mut LinkMessage) {
 
 /// A bridge's port needs no IPv6 address of its own; without one it sends nothing by itself.
 fn no_link_local() -> LinkAttribute {
-    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])])
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+        In6AddrGenMode::None,
+    )])])
 }
 
 impl Requests {
@@ -127,8 +129,10 @@ impl Requests {
 
     /// Sets an interface's alias (and MTU where given) and takes it up.
     pub(crate) fn alias_and_up(&mut self, name: &str, alias: &str, mtu: Option<u32>) {
-        let mut attributes =
-            vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(alias.to_owned())];
+        let mut attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::IfAlias(alias.to_owned()),
+        ];
         attributes.extend(mtu.map(LinkAttribute::Mtu));
         let mut message = link(attributes);
         set_up(&mut message);
@@ -144,7 +148,7 @@ impl Requests {
             LinkAttribute::Mtu(pair.mtu),
             LinkAttribute::NetNsFd(pair.netns.as_raw_fd()),
         ]);
-        let mut message = link(vec![
+        let message = link(vec![
             LinkAttribute::IfName(pair.host_name.to_owned()),
             LinkAttribute::Mtu(pair.mtu),
             LinkAttribute::Controller(pair.bridge),
@@ -153,8 +157,8 @@ impl Requests {
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
             ]),
         ]);
-        message.attributes.push(no_link_local());
         push(self, NEW_LINK, CREATE | EXCLUSIVE, &message);
+        // The kernel takes the rest for an existing interface only.
         let mut port = link(vec![
             LinkAttribute::IfName(pair.host_name.to_owned()),
             LinkAttribute::IfAlias(pair.alias.to_owned()),
@@ -194,22 +198,42 @@ impl Requests {
 
     /// Removes an interface by name.
     pub(crate) fn delete_link_named(&mut self, name: &str) {
-        push(self, DEL_LINK, 0, &link(vec![LinkAttribute::IfName(name.to_owned())]));
+        push(
+            self,
+            DEL_LINK,
+            0,
+            &link(vec![LinkAttribute::IfName(name.to_owned())]),
+        );
     }
 
     /// Gives an interface an address; nothing happens where it has it.
     pub(crate) fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) {
-        push(self, NEW_ADDRESS, CREATE | REPLACE, &address_message(index, address, prefix));
+        push(
+            self,
+            NEW_ADDRESS,
+            CREATE | REPLACE,
+            &address_message(index, address, prefix),
+        );
     }
 
     /// Takes an address away.
     pub(crate) fn delete_address(&mut self, index: u32, address: IpAddr, prefix: u8) {
-        push(self, DEL_ADDRESS, 0, &address_message(index, address, prefix));
+        push(
+            self,
+            DEL_ADDRESS,
+            0,
+            &address_message(index, address, prefix),
+        );
     }
 
     /// Makes `gateway` the default route.
     pub(crate) fn add_default_route(&mut self, index: u32, gateway: IpAddr) {
-        push(self, NEW_ROUTE, CREATE | REPLACE, &default_route(index, gateway));
+        push(
+            self,
+            NEW_ROUTE,
+            CREATE | REPLACE,
+            &default_route(index, gateway),
+        );
     }
 
     /// Removes the default route through `gateway`.
@@ -219,7 +243,11 @@ impl Requests {
 }
 
 fn family(address: IpAddr) -> AddressFamily {
-    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+    if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
 }
 
 fn address_message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
@@ -228,18 +256,25 @@ fn address_message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
     message.header.prefix_len = prefix;
     message.header.scope = AddressScope::Universe;
     message.header.index = index;
-    message.attributes = vec![AddressAttribute::Address(address), AddressAttribute::Local(address)];
+    message.attributes = vec![
+        AddressAttribute::Address(address),
+        AddressAttribute::Local(address),
+    ];
     match address {
         IpAddr::V4(v4) => {
             if let Some(Subnet::V4(net)) = Subnet::containing(IpAddr::V4(v4), prefix)
                 && prefix < 31
             {
-                message.attributes.push(AddressAttribute::Broadcast(net.last()));
+                message
+                    .attributes
+                    .push(AddressAttribute::Broadcast(net.last()));
             }
         }
         // We gave the address out: nobody else can have it, and waiting for the kernel to find
         // that out would keep it unusable for a second.
-        IpAddr::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
+        IpAddr::V6(_) => message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad)),
     }
     message
 }
@@ -251,7 +286,10 @@ fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes = vec![RouteAttribute::Gateway(RouteAddress::from(gateway)), RouteAttribute::Oif(index)];
+    message.attributes = vec![
+        RouteAttribute::Gateway(RouteAddress::from(gateway)),
+        RouteAttribute::Oif(index),
+    ];
     message
 }
 
@@ -271,7 +309,9 @@ impl Socket {
             },
         );
         match result {
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(None),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
             Ok(()) => Ok(found),
         }
@@ -281,11 +321,16 @@ impl Socket {
     pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
         let mut found = Vec::new();
         let message = LinkMessage::default();
-        self.query(GET_LINK, DUMP, |buffer| emit_into(buffer, &message), |kind, body| {
-            if kind == NEW_LINK {
-                found.extend(parse_link(body));
-            }
-        })?;
+        self.query(
+            GET_LINK,
+            DUMP,
+            |buffer| emit_into(buffer, &message),
+            |kind, body| {
+                if kind == NEW_LINK {
+                    found.extend(parse_link(body));
+                }
+            },
+        )?;
         Ok(found)
     }
 
@@ -293,11 +338,16 @@ impl Socket {
     pub(crate) fn addresses(&mut self) -> io::Result<Vec<(u32, IpAddr, u8)>> {
         let mut found = Vec::new();
         let message = AddressMessage::default();
-        self.query(GET_ADDRESS, DUMP, |buffer| emit_into(buffer, &message), |kind, body| {
-            if kind == NEW_ADDRESS {
-                found.extend(parse_address(body));
-            }
-        })?;
+        self.query(
+            GET_ADDRESS,
+            DUMP,
+            |buffer| emit_into(buffer, &message),
+            |kind, body| {
+                if kind == NEW_ADDRESS {
+                    found.extend(parse_address(body));
+                }
+            },
+        )?;
         Ok(found)
     }
 
@@ -305,11 +355,16 @@ impl Socket {
     pub(crate) fn routes(&mut self) -> io::Result<Vec<Route>> {
         let mut found = Vec::new();
         let message = RouteMessage::default();
-        self.query(GET_ROUTE, DUMP, |buffer| emit_into(buffer, &message), |kind, body| {
-            if kind == NEW_ROUTE {
-                found.extend(parse_route(body));
-            }
-        })?;
+        self.query(
+            GET_ROUTE,
+            DUMP,
+            |buffer| emit_into(buffer, &message),
+            |kind, body| {
+                if kind == NEW_ROUTE {
+                    found.extend(parse_route(body));
+                }
+            },
+        )?;
         Ok(found)
     }
 }
@@ -350,7 +405,9 @@ pub(crate) fn parse_link(body: &[u8]) -> Option<Link> {
 fn parse_ip(value: &[u8]) -> Option<IpAddr> {
     match value.len() {
         4 => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
-        16 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))),
+        16 => Some(IpAddr::V6(Ipv6Addr::from(
+            <[u8; 16]>::try_from(value).ok()?,
+        ))),
         _ => None,
     }
 }
@@ -359,7 +416,9 @@ fn parse_address(body: &[u8]) -> Option<(u32, IpAddr, u8)> {
     let prefix = *body.get(1)?;
     let index = word(body.get(4..8)?)?;
     let rest = body.get(ADDRESS_HEADER..)?;
-    let address = find(rest, IFA_LOCAL).or_else(|| find(rest, IFA_ADDRESS)).and_then(parse_ip)?;
+    let address = find(rest, IFA_LOCAL)
+        .or_else(|| find(rest, IFA_ADDRESS))
+        .and_then(parse_ip)?;
     Some((index, address, prefix))
 }
 
@@ -368,11 +427,16 @@ fn parse_route(body: &[u8]) -> Option<Route> {
     const UNICAST: u8 = 1;
     let prefix = *body.get(1)?;
     let rest = body.get(ROUTE_HEADER..)?;
-    let table = find(rest, RTA_TABLE).and_then(word).unwrap_or(u32::from(*body.get(4)?));
+    let table = find(rest, RTA_TABLE)
+        .and_then(word)
+        .unwrap_or(u32::from(*body.get(4)?));
     if table != MAIN || *body.get(7)? != UNICAST || prefix == 0 {
         return None;
     }
     let destination = find(rest, RTA_DST).and_then(parse_ip)?;
     let output = find(rest, RTA_OIF).and_then(word).unwrap_or(0);
-    Some(Route { destination: Subnet::containing(destination, prefix)?, output })
+    Some(Route {
+        destination: Subnet::containing(destination, prefix)?,
+        output,
+    })
 }

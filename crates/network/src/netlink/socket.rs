@@ -48,7 +48,8 @@ impl Requests {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; HEADER]);
         fill(&mut self.bytes);
-        let length = u32::try_from(self.bytes.len() - start).expect("a netlink message is far below 4 GiB");
+        let length =
+            u32::try_from(self.bytes.len() - start).expect("a netlink message is far below 4 GiB");
         let header = &mut self.bytes[start..start + HEADER];
         header[0..4].copy_from_slice(&length.to_ne_bytes());
         header[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -66,7 +67,8 @@ impl Requests {
 
     fn number(&mut self, first: u32) {
         for (index, start) in self.starts.iter().enumerate() {
-            let sequence = first.wrapping_add(u32::try_from(index).expect("far fewer requests than 2^32"));
+            let sequence =
+                first.wrapping_add(u32::try_from(index).expect("far fewer requests than 2^32"));
             self.bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());
         }
     }
@@ -114,7 +116,12 @@ impl Socket {
 
     fn open(protocol: Option<Protocol>) -> io::Result<Self> {
         // NETLINK_ROUTE is protocol 0, which rustix spells `None`.
-        let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        let fd = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            protocol,
+        )?;
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { fd, sequence: 1 })
     }
@@ -123,7 +130,8 @@ impl Socket {
     pub(crate) fn subscribe(protocol_netfilter: bool, groups: u32) -> io::Result<Self> {
         let protocol = protocol_netfilter.then_some(rustix::net::netlink::NETFILTER);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        let fd =
+            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self { fd, sequence: 1 })
     }
@@ -131,7 +139,9 @@ impl Socket {
     /// Sends all requests at once; the first refusal is the result. Requests after a refused one
     /// are carried out nevertheless (rtnetlink) or undone with it (nftables batches).
     pub(crate) fn execute(&mut self, mut requests: Requests) -> Result<(), Refused> {
-        let Some(last) = requests.starts.len().checked_sub(1) else { return Ok(()) };
+        let Some(last) = requests.starts.len().checked_sub(1) else {
+            return Ok(());
+        };
         requests.add_flags(last, ACK);
         self.send_and_collect(requests)
     }
@@ -139,7 +149,9 @@ impl Socket {
     /// Sends an nftables batch: the last request is the batch's end, the one before it gets the
     /// acknowledgement.
     pub(crate) fn execute_transaction(&mut self, mut requests: Requests) -> Result<(), Refused> {
-        let Some(last) = requests.starts.len().checked_sub(2) else { return Ok(()) };
+        let Some(last) = requests.starts.len().checked_sub(2) else {
+            return Ok(());
+        };
         requests.add_flags(last, ACK);
         self.send_and_collect(requests)
     }
@@ -150,7 +162,8 @@ impl Socket {
         let count = u32::try_from(requests.starts.len()).expect("far fewer requests than 2^32");
         self.sequence = first.wrapping_add(count);
         let whole = |error: io::Error| Refused { index: 0, error };
-        rustix::net::send(&self.fd, &requests.bytes, SendFlags::empty()).map_err(|error| whole(error.into()))?;
+        rustix::net::send(&self.fd, &requests.bytes, SendFlags::empty())
+            .map_err(|error| whole(error.into()))?;
         let mut buffer = [0_u8; 8192];
         let mut refused: Option<Refused> = None;
         let mut answered = false;
@@ -169,8 +182,15 @@ impl Socket {
                 }
                 answered = true;
                 let code = error_code(message.body);
-                if code != 0 && refused.as_ref().is_none_or(|old| old.index > offset as usize) {
-                    refused = Some(Refused { index: offset as usize, error: io::Error::from_raw_os_error(-code) });
+                if code != 0
+                    && refused
+                        .as_ref()
+                        .is_none_or(|old| old.index > offset as usize)
+                {
+                    refused = Some(Refused {
+                        index: offset as usize,
+                        error: io::Error::from_raw_os_error(-code),
+                    });
                 }
             }
         }
@@ -216,7 +236,11 @@ impl Socket {
                     TYPE_DONE => return Ok(()),
                     TYPE_ERROR => {
                         let code = error_code(message.body);
-                        return if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) };
+                        return if code == 0 {
+                            Ok(())
+                        } else {
+                            Err(io::Error::from_raw_os_error(-code))
+                        };
                     }
                     other => each(other, message.body),
                 }
@@ -291,7 +315,9 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 fn error_code(body: &[u8]) -> i32 {
-    body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes)
+    body.get(..4)
+        .and_then(|code| code.try_into().ok())
+        .map_or(0, i32::from_ne_bytes)
 }
 
 #[cfg(test)]
@@ -305,7 +331,9 @@ mod tests {
         requests.push(17, 0, |_| {});
         requests.number(7);
         assert_eq!(requests.starts, [0, 20]);
-        let parsed: Vec<_> = messages(&requests.bytes).map(|m| (m.kind, m.sequence, m.body.len())).collect();
+        let parsed: Vec<_> = messages(&requests.bytes)
+            .map(|m| (m.kind, m.sequence, m.body.len()))
+            .collect();
         assert_eq!(parsed, [(16, 7, 3), (17, 8, 0)]);
     }
 

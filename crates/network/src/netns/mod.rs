@@ -34,5 +34,7 @@ pub(crate) fn in_new_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> Opti
 /// Whether this process may make network namespaces.
 #[cfg(test)]
 pub(crate) fn allowed() -> bool {
-    std::thread::spawn(|| wharf_sys::netns::unshare_network().is_ok()).join().unwrap()
+    std::thread::spawn(|| wharf_sys::netns::unshare_network().is_ok())
+        .join()
+        .unwrap()
 }

@@ -1,7 +1,8 @@
 //! Ready-made things, kept filled by a thread off the path.
 //!
-//! A taker never waits: it gets what is ready or nothing, and makes its own then. Finding the
-//! pool empty doubles what is kept, up to a limit. What is unused vanishes with the daemon, since
+//! A taker gets what is ready; else one taker waits for what is being made just now, which is
+//! quicker than beginning anew, and the others get nothing and make their own. Finding the pool
+//! empty doubles what is kept, up to a limit. What is unused vanishes with the daemon, since
 //! nothing outside holds it.
 
 use std::collections::VecDeque;
@@ -29,6 +30,8 @@ struct State<T> {
     max: usize,
     /// The last attempt failed; the next taker starts another.
     failed: bool,
+    /// A taker waits for what is being made.
+    awaited: bool,
     closed: bool,
 }
 
@@ -46,25 +49,53 @@ impl<T: Send + 'static> Pool<T> {
         max: usize,
         make: impl Fn() -> io::Result<T> + Send + 'static,
     ) -> io::Result<Self> {
-        let state = State { ready: VecDeque::new(), target: target.min(max), max, failed: false, closed: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), wanted: Condvar::new() });
-        let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(128 * 1024).spawn({
-            let shared = Arc::clone(&shared);
-            move || fill(&shared, &make)
-        })?;
-        Ok(Self { shared, thread: Some(thread) })
+        let state = State {
+            ready: VecDeque::new(),
+            target: target.min(max),
+            max,
+            failed: false,
+            awaited: false,
+            closed: false,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            wanted: Condvar::new(),
+        });
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(128 * 1024)
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || fill(&shared, &make)
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// The oldest ready thing.
     pub(crate) fn take(&self) -> Option<T> {
         let mut state = self.shared.state();
-        let taken = state.ready.pop_front();
-        if taken.is_none() {
+        if state.ready.is_empty() {
+            let being_made = state.target > 0 && !state.failed && !state.closed;
             state.target = (state.target * 2).clamp(1, state.max.max(1)).min(state.max);
+            if being_made && !state.awaited {
+                state.awaited = true;
+                while state.ready.is_empty() && !state.failed && !state.closed {
+                    state = self
+                        .shared
+                        .wanted
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                state.awaited = false;
+            }
         }
         state.failed = false;
+        let taken = state.ready.pop_front();
         drop(state);
-        self.shared.wanted.notify_one();
+        self.shared.wanted.notify_all();
         taken
     }
 
@@ -73,7 +104,11 @@ impl<T: Send + 'static> Pool<T> {
     pub(crate) fn settle(&self) {
         let mut state = self.shared.state();
         while !state.failed && state.ready.len() < state.target {
-            state = self.shared.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .wanted
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -82,7 +117,10 @@ fn fill<T>(shared: &Shared<T>, make: &impl Fn() -> io::Result<T>) {
     loop {
         let mut state = shared.state();
         while !state.closed && (state.failed || state.ready.len() >= state.target) {
-            state = shared.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared
+                .wanted
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         if state.closed {
             return;
@@ -128,7 +166,10 @@ mod tests {
     #[test]
     fn things_come_in_the_order_they_were_made() {
         let count = AtomicU32::new(0);
-        let pool = Pool::start("test", 2, 4, move || Ok(count.fetch_add(1, Ordering::Relaxed))).unwrap();
+        let pool = Pool::start("test", 2, 4, move || {
+            Ok(count.fetch_add(1, Ordering::Relaxed))
+        })
+        .unwrap();
         pool.settle();
         assert_eq!((pool.take(), pool.take()), (Some(0), Some(1)));
     }

@@ -55,7 +55,10 @@ impl Worker {
         })
     }
 
-    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let gone = || io::Error::other("the network namespace thread has ended");
         let home = Arc::clone(&self.home);
@@ -71,7 +74,10 @@ impl Worker {
 
 /// Moves the calling thread into `netns`.
 fn enter(netns: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?)
+    Ok(move_into_link_name_space(
+        netns,
+        Some(LinkNameSpaceType::Network),
+    )?)
 }
 
 #[cfg(test)]
@@ -87,11 +93,15 @@ mod tests {
         }
         let worker = Worker::start().unwrap();
         let netns = worker.in_new(current).unwrap();
-        let links = worker.inside(netns.as_fd(), || Socket::route()?.links()).unwrap();
+        let links = worker
+            .inside(netns.as_fd(), || Socket::route()?.links())
+            .unwrap();
         assert_eq!(links.first().map(|link| link.name.as_str()), Some("lo"));
         let home = rustix::fs::fstat(current().unwrap()).unwrap().st_ino;
         assert_ne!(rustix::fs::fstat(&netns).unwrap().st_ino, home);
-        let after = worker.run(|| Ok(rustix::fs::fstat(current()?)?.st_ino)).unwrap();
+        let after = worker
+            .run(|| Ok(rustix::fs::fstat(current()?)?.st_ino))
+            .unwrap();
         assert_eq!(after, home);
     }
 }

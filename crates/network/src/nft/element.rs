@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::message::RawElement;
 use super::ruleset::{
-    ADDR4, ADDR6, ANY4, ANY6, BRIDGES, INTERNAL, MASQUERADE4, MASQUERADE6, NETS4, NETS6, RANGE4, RANGE6, WITHIN,
+    ADDR4, ADDR6, ANY4, ANY6, BRIDGES, INTERNAL, MASQUERADE4, MASQUERADE6, NETS4, NETS6, RANGE4,
+    RANGE6, WITHIN,
 };
 use crate::attach::Protocol;
 use crate::subnet::Subnet;
@@ -23,9 +24,18 @@ pub(crate) enum Element {
     /// A subnet whose traffic leaves with the host's address.
     Masquerade(Subnet),
     /// A published port; an unspecified address stands for every address of the host.
-    Port { protocol: Protocol, host: SocketAddr, container: SocketAddr },
+    Port {
+        protocol: Protocol,
+        host: SocketAddr,
+        container: SocketAddr,
+    },
     /// Ports published under their own numbers on every address of the host.
-    PortRange { protocol: Protocol, first: u16, last: u16, container: IpAddr },
+    PortRange {
+        protocol: Protocol,
+        first: u16,
+        last: u16,
+        container: IpAddr,
+    },
 }
 
 fn name_bytes(name: &str) -> Vec<u8> {
@@ -54,21 +64,33 @@ fn protocol_and_port(protocol: Protocol, port: u16) -> Vec<u8> {
 }
 
 fn plain(key: Vec<u8>) -> RawElement {
-    RawElement { key, key_end: None, data: None, interval_end: false }
+    RawElement {
+        key,
+        key_end: None,
+        data: None,
+        interval_end: false,
+    }
 }
 
 /// The address after `address`; `None` after the last one.
 fn next(address: IpAddr) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(v4) => u32::from(v4).checked_add(1).map(|next| IpAddr::V4(next.into())),
-        IpAddr::V6(v6) => u128::from(v6).checked_add(1).map(|next| IpAddr::V6(next.into())),
+        IpAddr::V4(v4) => u32::from(v4)
+            .checked_add(1)
+            .map(|next| IpAddr::V4(next.into())),
+        IpAddr::V6(v6) => u128::from(v6)
+            .checked_add(1)
+            .map(|next| IpAddr::V6(next.into())),
     }
 }
 
 fn interval(subnet: &Subnet) -> Vec<RawElement> {
     let mut raw = vec![plain(address_bytes(subnet.base()))];
     if let Some(after) = next(subnet.last()) {
-        raw.push(RawElement { interval_end: true, ..plain(address_bytes(after)) });
+        raw.push(RawElement {
+            interval_end: true,
+            ..plain(address_bytes(after))
+        });
     }
     raw
 }
@@ -79,12 +101,27 @@ impl Element {
         match self {
             Self::Bridge(name) => (BRIDGES, vec![plain(name_bytes(name))]),
             Self::Internal(name) => (INTERNAL, vec![plain(name_bytes(name))]),
-            Self::Within(name) => (WITHIN, vec![plain([name_bytes(name), name_bytes(name)].concat())]),
-            Self::Subnet(subnet) => (if subnet.is_ipv4() { NETS4 } else { NETS6 }, interval(subnet)),
-            Self::Masquerade(subnet) => {
-                (if subnet.is_ipv4() { MASQUERADE4 } else { MASQUERADE6 }, interval(subnet))
-            }
-            Self::Port { protocol, host, container } => {
+            Self::Within(name) => (
+                WITHIN,
+                vec![plain([name_bytes(name), name_bytes(name)].concat())],
+            ),
+            Self::Subnet(subnet) => (
+                if subnet.is_ipv4() { NETS4 } else { NETS6 },
+                interval(subnet),
+            ),
+            Self::Masquerade(subnet) => (
+                if subnet.is_ipv4() {
+                    MASQUERADE4
+                } else {
+                    MASQUERADE6
+                },
+                interval(subnet),
+            ),
+            Self::Port {
+                protocol,
+                host,
+                container,
+            } => {
                 let mut key = protocol_and_port(*protocol, host.port());
                 let any = host.ip().is_unspecified();
                 if !any {
@@ -98,9 +135,20 @@ impl Element {
                     (false, true) => ADDR4,
                     (false, false) => ADDR6,
                 };
-                (set, vec![RawElement { data: Some(data), ..plain(key) }])
+                (
+                    set,
+                    vec![RawElement {
+                        data: Some(data),
+                        ..plain(key)
+                    }],
+                )
             }
-            Self::PortRange { protocol, first, last, container } => {
+            Self::PortRange {
+                protocol,
+                first,
+                last,
+                container,
+            } => {
                 let raw = RawElement {
                     key_end: Some(protocol_and_port(*protocol, *last)),
                     data: Some(address_bytes(*container)),
@@ -139,6 +187,9 @@ mod tests {
         let (set, raw) = port("127.0.0.1:8080");
         assert_eq!(set, ADDR4);
         assert_eq!(raw[0].key, [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
-        assert_eq!(raw[0].data.as_deref(), Some(&[172, 17, 0, 2, 0, 80, 0, 0][..]));
+        assert_eq!(
+            raw[0].data.as_deref(),
+            Some(&[172, 17, 0, 2, 0, 80, 0, 0][..])
+        );
     }
 }

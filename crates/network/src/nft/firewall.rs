@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 
 use super::element::Element;
 use super::message::{
-    DELETE_CHAIN, DELETE_ELEMENTS, DELETE_RULE, DELETE_SET, DELETE_TABLE, GENERIC_HEADER, GET_TABLE, INET,
+    DELETE_CHAIN, DELETE_ELEMENTS, DELETE_RULE, DELETE_SET, DELETE_TABLE, GENERIC_HEADER, INET,
     RawElement, Transaction,
 };
 use super::ruleset::{self, Options, USER};
-use crate::netlink::attribute::{find, put_str, text};
 use crate::netlink::Socket;
+use crate::netlink::attribute::{find, text};
 
 /// A send over this many bytes goes in parts; the kernel's limit is ~200 kB.
 const TRANSACTION_MAX: usize = 100 * 1024;
@@ -43,10 +43,22 @@ struct State {
 impl Firewall {
     /// Takes over or makes the table `name` in the calling thread's network namespace with
     /// exactly `elements`.
-    pub(crate) fn open(name: &str, options: Options, elements: BTreeSet<Element>) -> io::Result<Arc<Self>> {
-        let mut state = State { socket: Socket::netfilter()?, options, elements };
+    pub(crate) fn open(
+        name: &str,
+        options: Options,
+        elements: BTreeSet<Element>,
+    ) -> io::Result<Arc<Self>> {
+        let mut state = State {
+            socket: Socket::netfilter()?,
+            options,
+            elements,
+        };
         rebuild(name, &mut state)?;
-        Ok(Arc::new(Self { table: name.to_owned(), state: Mutex::new(state), watcher: Mutex::new(None) }))
+        Ok(Arc::new(Self {
+            table: name.to_owned(),
+            state: Mutex::new(state),
+            watcher: Mutex::new(None),
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,16 +81,23 @@ impl Firewall {
         let mut state = self.state();
         let state = &mut *state;
         let kept: BTreeSet<&Element> = new.iter().collect();
-        let old: Vec<&Element> =
-            old.iter().filter(|element| state.elements.contains(element) && !kept.contains(element)).collect();
-        let new: Vec<&Element> = kept.into_iter().filter(|element| !state.elements.contains(element)).collect();
+        let old: Vec<&Element> = old
+            .iter()
+            .filter(|element| state.elements.contains(element) && !kept.contains(element))
+            .collect();
+        let new: Vec<&Element> = kept
+            .into_iter()
+            .filter(|element| !state.elements.contains(element))
+            .collect();
         if old.is_empty() && new.is_empty() {
             return Ok(());
         }
         for element in &old {
             state.elements.remove(element);
         }
-        state.elements.extend(new.iter().map(|element| (*element).clone()));
+        state
+            .elements
+            .extend(new.iter().map(|element| (*element).clone()));
         let result = execute(&self.table, &mut state.socket, &old, &new);
         let Err(error) = result else { return Ok(()) };
         // The table is not as we left it, or a part of a big change was carried out: put back
@@ -113,7 +132,10 @@ impl Firewall {
     pub(crate) fn watch(self: &Arc<Self>, runtime: &tokio::runtime::Handle) -> io::Result<()> {
         let events = Socket::subscribe(true, NFTABLES_EVENTS)?;
         let entered = runtime.enter();
-        #[allow(deprecated, reason = "its replacement is unsafe; a Socket keeps its one descriptor for life, which is all that asks for")]
+        #[allow(
+            deprecated,
+            reason = "its replacement is unsafe; a Socket keeps its one descriptor for life, which is all that asks for"
+        )]
         let events = AsyncFd::with_interest(events, Interest::READABLE)?;
         drop(entered);
         let firewall = Arc::downgrade(self);
@@ -170,7 +192,12 @@ impl Firewall {
     }
 
     fn stop_watching(&self) {
-        if let Some(task) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(task) = self
+            .watcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             task.abort();
         }
     }
@@ -185,18 +212,24 @@ impl Drop for Firewall {
 /// Whether a notification tells of something of ours being removed.
 fn is_damage(kind: u16, body: &[u8], table: &str) -> bool {
     const RULE_CHAIN: u16 = 2;
-    if !matches!(kind, DELETE_TABLE | DELETE_CHAIN | DELETE_RULE | DELETE_SET | DELETE_ELEMENTS) {
+    if !matches!(
+        kind,
+        DELETE_TABLE | DELETE_CHAIN | DELETE_RULE | DELETE_SET | DELETE_ELEMENTS
+    ) {
         return false;
     }
     let attributes = body.get(GENERIC_HEADER..).unwrap_or(&[]);
     // The table's name is attribute 1 of all these messages.
-    let ours = body.first() == Some(&INET) && find(attributes, 1).is_some_and(|name| text(name) == table);
-    let users_rule =
-        kind == DELETE_RULE && find(attributes, RULE_CHAIN).is_some_and(|chain| text(chain) == USER);
+    let ours =
+        body.first() == Some(&INET) && find(attributes, 1).is_some_and(|name| text(name) == table);
+    let users_rule = kind == DELETE_RULE
+        && find(attributes, RULE_CHAIN).is_some_and(|chain| text(chain) == USER);
     ours && !users_rule
 }
 
-fn by_set<'a>(elements: impl IntoIterator<Item = &'a Element>) -> BTreeMap<&'static str, Vec<RawElement>> {
+fn by_set<'a>(
+    elements: impl IntoIterator<Item = &'a Element>,
+) -> BTreeMap<&'static str, Vec<RawElement>> {
     let mut sets: BTreeMap<&'static str, Vec<RawElement>> = BTreeMap::new();
     for element in elements {
         let (set, raw) = element.raw();
@@ -247,33 +280,33 @@ fn rebuild(table: &str, state: &mut State) -> io::Result<()> {
     transaction.delete_table();
     transaction.add_table(&[]);
     ruleset::build(&mut transaction, state.options);
-    add_in_parts(table, &mut state.socket, transaction, by_set(&state.elements))
-}
-
-/// Whether the table exists in the calling thread's network namespace.
-pub(crate) fn exists(table: &str) -> io::Result<bool> {
-    let mut found = false;
-    let result = Socket::netfilter()?.query(
-        GET_TABLE,
-        0,
-        |buffer| {
-            buffer.extend_from_slice(&[INET, 0, 0, 0]);
-            put_str(buffer, 1, table);
-        },
-        |_, _| found = true,
-    );
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-        Ok(()) => Ok(found),
-    }
+    add_in_parts(
+        table,
+        &mut state.socket,
+        transaction,
+        by_set(&state.elements),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::attach::Protocol;
+    use crate::netlink::attribute::put_str;
     use crate::netns;
+
+    /// Whether the table exists in the calling thread's network namespace.
+    fn exists(table: &str) -> bool {
+        const GET_TABLE: u16 = 10 << 8 | 1;
+        let name = |buffer: &mut Vec<u8>| {
+            buffer.extend_from_slice(&[INET, 0, 0, 0]);
+            put_str(buffer, 1, table);
+        };
+        Socket::netfilter()
+            .unwrap()
+            .query(GET_TABLE, 0, name, |_, _| {})
+            .is_ok()
+    }
 
     fn port(host: &str, container: &str) -> Element {
         Element::Port {
@@ -286,11 +319,11 @@ mod tests {
     #[test]
     fn the_kernel_takes_every_element_and_gives_it_back() {
         let worked = netns::in_new_namespace(|| {
-            let options = Options { direct_routing: false, guard4: true, guard6: true };
-            let mut t = Transaction::new(INET, "wharf-test");
-            t.add_table(&[]); ruleset::build(&mut t, options);
-            let mut s = Socket::netfilter().unwrap();
-            println!("{:?}", s.execute_transaction(t.finish()));
+            let options = Options {
+                direct_routing: false,
+                guard4: true,
+                guard6: true,
+            };
             let firewall = Firewall::open("wharf-test", options, BTreeSet::new()).unwrap();
             let elements = [
                 Element::Bridge("docker0".to_owned()),
@@ -313,16 +346,19 @@ mod tests {
             ];
             firewall.add(&elements).unwrap();
             firewall.add(&elements).unwrap();
-            assert!(exists("wharf-test").unwrap());
-            firewall.replace(&elements[7..8], &[port("0.0.0.0:82", "172.17.0.3:80")]).unwrap();
+            assert!(exists("wharf-test"));
+            firewall
+                .replace(&elements[7..8], &[port("0.0.0.0:82", "172.17.0.3:80")])
+                .unwrap();
             firewall.remove(&elements).unwrap();
             firewall.remove(&elements).unwrap();
-            let many: Vec<Element> =
-                (1..=10_000).map(|n| port(&format!("0.0.0.0:{n}"), "172.17.0.2:80")).collect();
+            let many: Vec<Element> = (1..=10_000)
+                .map(|n| port(&format!("0.0.0.0:{n}"), "172.17.0.2:80"))
+                .collect();
             firewall.add(&many).unwrap();
             firewall.remove(&many).unwrap();
             firewall.delete().unwrap();
-            assert!(!exists("wharf-test").unwrap());
+            assert!(!exists("wharf-test"));
         });
         assert!(worked.is_some() || !netns::allowed());
     }

@@ -14,8 +14,6 @@ const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
-/// `NFT_MSG_GETTABLE`.
-pub(super) const GET_TABLE: u16 = SUBSYSTEM | 1;
 /// `NFT_MSG_DELTABLE`.
 pub(super) const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 /// `NFT_MSG_DELCHAIN`.
@@ -67,20 +65,35 @@ pub(super) struct Field {
 /// `ipv4_addr`.
 pub(super) const ADDRESS4: Field = Field { kind: 7, length: 4 };
 /// `ipv6_addr`.
-pub(super) const ADDRESS6: Field = Field { kind: 8, length: 16 };
+pub(super) const ADDRESS6: Field = Field {
+    kind: 8,
+    length: 16,
+};
 /// `inet_proto`.
-pub(super) const PROTOCOL: Field = Field { kind: 12, length: 1 };
+pub(super) const PROTOCOL: Field = Field {
+    kind: 12,
+    length: 1,
+};
 /// `inet_service`.
-pub(super) const PORT: Field = Field { kind: 13, length: 2 };
+pub(super) const PORT: Field = Field {
+    kind: 13,
+    length: 2,
+};
 /// `ifname`.
-pub(super) const IFNAME: Field = Field { kind: 41, length: 16 };
+pub(super) const IFNAME: Field = Field {
+    kind: 41,
+    length: 16,
+};
 
 /// Several fields make one key, each padded to four bytes.
 fn combined(fields: &[Field]) -> (u32, u32) {
     match fields {
         [one] => (one.kind, one.length),
         many => many.iter().fold((0, 0), |(kind, length), field| {
-            ((kind << 6) | field.kind, length + field.length.next_multiple_of(4))
+            (
+                (kind << 6) | field.kind,
+                length + field.length.next_multiple_of(4),
+            )
         }),
     }
 }
@@ -119,12 +132,18 @@ impl Transaction {
     pub(super) fn new(family: u8, table: &str) -> Self {
         let mut requests = Requests::new();
         requests.push(BATCH_BEGIN, 0, |buffer| generic_header(buffer, 0, 10));
-        Self { requests, family, table: table.to_owned(), sets: 0 }
+        Self {
+            requests,
+            family,
+            table: table.to_owned(),
+            sets: 0,
+        }
     }
 
     /// The whole batch, to be handed to `Socket::execute_transaction`.
     pub(super) fn finish(mut self) -> Requests {
-        self.requests.push(BATCH_END, 0, |buffer| generic_header(buffer, 0, 10));
+        self.requests
+            .push(BATCH_END, 0, |buffer| generic_header(buffer, 0, 10));
         self.requests
     }
 
@@ -209,7 +228,8 @@ impl Transaction {
                 put_be32(buffer, 6, data_kind);
                 put_be32(buffer, 7, data_length);
             }
-            if several {
+            // Only sets of intervals have to know their fields.
+            if set.interval && several {
                 nest(buffer, 9, |description| {
                     nest(description, 2, |fields| {
                         for field in set.key {
@@ -443,7 +463,8 @@ impl Rule {
     }
 
     pub(super) fn family(self, family: u8) -> Self {
-        self.load_meta(Meta::Family, 0).compare(Compare::Equal, 0, &[family])
+        self.load_meta(Meta::Family, 0)
+            .compare(Compare::Equal, 0, &[family])
     }
 
     /// Interface names compare as sixteen bytes; a pattern compares as its prefix.
@@ -455,6 +476,7 @@ impl Rule {
     }
 
     pub(super) fn name_prefix(self, key: Meta, prefix: &str) -> Self {
-        self.load_meta(key, 0).compare(Compare::Equal, 0, prefix.as_bytes())
+        self.load_meta(key, 0)
+            .compare(Compare::Equal, 0, prefix.as_bytes())
     }
 }

@@ -12,5 +12,5 @@ mod ruleset;
 
 pub(crate) use element::Element;
 pub(crate) use firewall::Firewall;
-pub(crate) use ruleset::Options;
 pub(crate) use resolver_table::{RESOLVER, redirect_dns};
+pub(crate) use ruleset::Options;

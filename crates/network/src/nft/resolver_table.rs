@@ -19,7 +19,14 @@ pub(crate) fn redirect_dns(socket: &mut Socket, udp_port: u16, tcp_port: u16) ->
     transaction.add_table(&[]);
     transaction.delete_table();
     transaction.add_table(&[]);
-    transaction.add_chain("output", Some(Hook { kind: "nat", number: 3, priority: -100 }));
+    transaction.add_chain(
+        "output",
+        Some(Hook {
+            kind: "nat",
+            number: 3,
+            priority: -100,
+        }),
+    );
     for (protocol, port) in [(Protocol::Udp, udp_port), (Protocol::Tcp, tcp_port)] {
         let rule = Rule::new()
             .load_packet(1, 16, 4, 0)

@@ -9,8 +9,8 @@
 //! ```
 
 use super::message::{
-    ADDRESS4, ADDRESS6, Compare, Field, Hook, IFNAME, IPV4, IPV6, Meta, PORT, PROTOCOL, Rule, STATE_KNOWN,
-    SetDefinition, Transaction,
+    ADDRESS4, ADDRESS6, Compare, Field, Hook, IFNAME, IPV4, IPV6, Meta, PORT, PROTOCOL, Rule,
+    STATE_KNOWN, SetDefinition, Transaction,
 };
 
 pub(super) const ADDR4: &str = "addr4";
@@ -64,7 +64,12 @@ const fn map(
     data: &'static [Field],
     interval: bool,
 ) -> SetDefinition {
-    SetDefinition { name, key, data, interval }
+    SetDefinition {
+        name,
+        key,
+        data,
+        interval,
+    }
 }
 
 /// One IP version: its number, and where its header has the addresses.
@@ -114,8 +119,20 @@ pub(super) fn build(transaction: &mut Transaction, options: Options) {
     for name in ["publish", USER] {
         transaction.add_chain(name, None);
     }
-    let nat = |number, priority| Some(Hook { kind: "nat", number, priority });
-    let filter = |number, priority| Some(Hook { kind: "filter", number, priority });
+    let nat = |number, priority| {
+        Some(Hook {
+            kind: "nat",
+            number,
+            priority,
+        })
+    };
+    let filter = |number, priority| {
+        Some(Hook {
+            kind: "filter",
+            number,
+            priority,
+        })
+    };
     transaction.add_chain("direct", filter(0, -300));
     transaction.add_chain("prerouting", nat(0, -100));
     transaction.add_chain("output", nat(3, -100));
@@ -131,19 +148,36 @@ pub(super) fn build(transaction: &mut Transaction, options: Options) {
 fn publish(transaction: &mut Transaction) {
     for version in VERSIONS {
         let words = version.length / 4;
-        let destination = |rule: Rule| rule.load_packet(NETWORK, version.destination, version.length, 0);
-        let service = |rule: Rule, word| rule.load_meta(Meta::Protocol, word).load_packet(TRANSPORT, 2, 2, word + 1);
+        let destination =
+            |rule: Rule| rule.load_packet(NETWORK, version.destination, version.length, 0);
+        let service = |rule: Rule, word| {
+            rule.load_meta(Meta::Protocol, word)
+                .load_packet(TRANSPORT, 2, 2, word + 1)
+        };
         let here = || Rule::new().family(version.family);
         let by_address = service(destination(here()), words).map(version.addr);
         transaction.add_rule("publish", &by_address.dnat(version.family, Some(words)));
-        transaction.add_rule("publish", &service(here(), 0).map(version.any).dnat(version.family, Some(words)));
-        transaction.add_rule("publish", &service(here(), 0).map(version.range).dnat(version.family, None));
+        transaction.add_rule(
+            "publish",
+            &service(here(), 0)
+                .map(version.any)
+                .dnat(version.family, Some(words)),
+        );
+        transaction.add_rule(
+            "publish",
+            &service(here(), 0)
+                .map(version.range)
+                .dnat(version.family, None),
+        );
     }
 }
 
 fn direct(transaction: &mut Transaction, options: Options) {
     // route_localnet on the bridges would let a container reach the host's loopback services.
-    transaction.add_rule("direct", &loopback_destination(from_bridge(Rule::new())).drop_packet());
+    transaction.add_rule(
+        "direct",
+        &loopback_destination(from_bridge(Rule::new())).drop_packet(),
+    );
     if options.direct_routing {
         return;
     }
@@ -155,7 +189,10 @@ fn direct(transaction: &mut Transaction, options: Options) {
             .family(version.family)
             .load_packet(NETWORK, version.destination, version.length, 0)
             .in_set(version.nets, 0, false);
-        transaction.add_rule("direct", &to_ours.destination_local(Compare::Different).drop_packet());
+        transaction.add_rule(
+            "direct",
+            &to_ours.destination_local(Compare::Different).drop_packet(),
+        );
     }
 }
 
@@ -163,14 +200,26 @@ fn translate(transaction: &mut Transaction) {
     // What another machine sends to 127.0.0.1 must meet the kernel's own refusal.
     let spoofed = loopback_destination(Rule::new().name(Meta::InputName, Compare::Different, "lo"));
     transaction.add_rule("prerouting", &spoofed.return_to_caller());
-    transaction.add_rule("prerouting", &Rule::new().destination_local(Compare::Equal).jump("publish"));
+    transaction.add_rule(
+        "prerouting",
+        &Rule::new()
+            .destination_local(Compare::Equal)
+            .jump("publish"),
+    );
     // IPv6 has no route_localnet: the relay serves [::1].
     let mut loopback6 = [0_u8; 16];
     loopback6[15] = 1;
-    let to_loopback6 =
-        Rule::new().family(IPV6).load_packet(NETWORK, 24, 16, 0).compare(Compare::Equal, 0, &loopback6);
+    let to_loopback6 = Rule::new()
+        .family(IPV6)
+        .load_packet(NETWORK, 24, 16, 0)
+        .compare(Compare::Equal, 0, &loopback6);
     transaction.add_rule("output", &to_loopback6.return_to_caller());
-    transaction.add_rule("output", &Rule::new().destination_local(Compare::Equal).jump("publish"));
+    transaction.add_rule(
+        "output",
+        &Rule::new()
+            .destination_local(Compare::Equal)
+            .jump("publish"),
+    );
 }
 
 fn leave(transaction: &mut Transaction) {
@@ -204,10 +253,18 @@ fn leave(transaction: &mut Transaction) {
 fn forward(transaction: &mut Transaction, options: Options) {
     let mut add = |rule: Rule| transaction.add_rule("forward", &rule);
     add(Rule::new().jump(USER));
-    let within = Rule::new().load_meta(Meta::InputName, 0).load_meta(Meta::OutputName, 4);
+    let within = Rule::new()
+        .load_meta(Meta::InputName, 0)
+        .load_meta(Meta::OutputName, 4);
     add(within.in_set(WITHIN, 0, false).accept());
-    add(Rule::new().load_meta(Meta::InputName, 0).in_set(INTERNAL, 0, false).drop_packet());
-    add(Rule::new().load_meta(Meta::OutputName, 0).in_set(INTERNAL, 0, false).drop_packet());
+    add(Rule::new()
+        .load_meta(Meta::InputName, 0)
+        .in_set(INTERNAL, 0, false)
+        .drop_packet());
+    add(Rule::new()
+        .load_meta(Meta::OutputName, 0)
+        .in_set(INTERNAL, 0, false)
+        .drop_packet());
     add(Rule::new().state(STATE_KNOWN).accept());
     add(to_bridge(Rule::new()).translated().accept());
     add(to_bridge(Rule::new()).drop_packet());
@@ -232,9 +289,12 @@ fn from_bridge(rule: Rule) -> Rule {
 }
 
 fn to_bridge(rule: Rule) -> Rule {
-    rule.load_meta(Meta::OutputName, 0).in_set(BRIDGES, 0, false)
+    rule.load_meta(Meta::OutputName, 0)
+        .in_set(BRIDGES, 0, false)
 }
 
 fn loopback_destination(rule: Rule) -> Rule {
-    rule.family(IPV4).load_packet(NETWORK, 16, 1, 0).compare(Compare::Equal, 0, &[127])
+    rule.family(IPV4)
+        .load_packet(NETWORK, 16, 1, 0)
+        .compare(Compare::Equal, 0, &[127])
 }

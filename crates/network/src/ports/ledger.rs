@@ -16,19 +16,25 @@ pub(super) struct Ledger {
 
 /// Whether a program listening on one address keeps another from the other.
 fn collide(one: IpAddr, other: IpAddr) -> bool {
-    one.is_ipv4() == other.is_ipv4() && (one == other || one.is_unspecified() || other.is_unspecified())
+    one.is_ipv4() == other.is_ipv4()
+        && (one == other || one.is_unspecified() || other.is_unspecified())
 }
 
 impl Ledger {
     /// Whether all of `addresses` have the port free.
     pub(super) fn is_free(&self, protocol: Protocol, port: u16, addresses: &[IpAddr]) -> bool {
-        self.taken
-            .get(&(protocol, port))
-            .is_none_or(|taken| !taken.iter().any(|one| addresses.iter().any(|other| collide(*one, *other))))
+        self.taken.get(&(protocol, port)).is_none_or(|taken| {
+            !taken
+                .iter()
+                .any(|one| addresses.iter().any(|other| collide(*one, *other)))
+        })
     }
 
     pub(super) fn take(&mut self, protocol: Protocol, port: u16, address: IpAddr) {
-        self.taken.entry((protocol, port)).or_default().push(address);
+        self.taken
+            .entry((protocol, port))
+            .or_default()
+            .push(address);
     }
 
     pub(super) fn give_back(&mut self, protocol: Protocol, port: u16, address: IpAddr) {
@@ -43,9 +49,20 @@ impl Ledger {
     }
 
     /// The ports of `range` in the order to try them: after the last one chosen, then around.
-    pub(super) fn candidates(&mut self, protocol: Protocol, range: &RangeInclusive<u16>) -> Vec<u16> {
-        let start = self.next.get(&protocol).copied().filter(|next| range.contains(next)).unwrap_or(*range.start());
-        (start..=*range.end()).chain(*range.start()..start).collect()
+    pub(super) fn candidates(
+        &mut self,
+        protocol: Protocol,
+        range: &RangeInclusive<u16>,
+    ) -> Vec<u16> {
+        let start = self
+            .next
+            .get(&protocol)
+            .copied()
+            .filter(|next| range.contains(next))
+            .unwrap_or(*range.start());
+        (start..=*range.end())
+            .chain(*range.start()..start)
+            .collect()
     }
 
     /// Remembers where a search ended.
@@ -63,7 +80,8 @@ mod tests {
         let mut ledger = Ledger::default();
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         ledger.take(Protocol::Tcp, 80, ip("127.0.0.1"));
-        let free = |ledger: &Ledger, address: &str| ledger.is_free(Protocol::Tcp, 80, &[ip(address)]);
+        let free =
+            |ledger: &Ledger, address: &str| ledger.is_free(Protocol::Tcp, 80, &[ip(address)]);
         assert!(!free(&ledger, "0.0.0.0"));
         assert!(!free(&ledger, "127.0.0.1"));
         assert!(free(&ledger, "127.0.0.2"));
@@ -77,7 +95,10 @@ mod tests {
     fn the_search_goes_on_where_it_ended() {
         let mut ledger = Ledger::default();
         ledger.chosen(Protocol::Tcp, 101);
-        assert_eq!(ledger.candidates(Protocol::Tcp, &(100..=103)), [102, 103, 100, 101]);
+        assert_eq!(
+            ledger.candidates(Protocol::Tcp, &(100..=103)),
+            [102, 103, 100, 101]
+        );
         assert_eq!(ledger.candidates(Protocol::Tcp, &(200..=201)), [200, 201]);
     }
 }

@@ -61,8 +61,13 @@ impl Target {
 
     /// The container's side as a relay reaches it: any family, the binding's first.
     fn relayed(&self, host: IpAddr, port: u16) -> Option<SocketAddr> {
-        let other = if host.is_ipv4() { self.ipv6.map(IpAddr::V6) } else { self.ipv4.map(IpAddr::V4) };
-        self.translated(host, port).or_else(|| other.map(|ip| SocketAddr::new(ip, port)))
+        let other = if host.is_ipv4() {
+            self.ipv6.map(IpAddr::V6)
+        } else {
+            self.ipv4.map(IpAddr::V4)
+        };
+        self.translated(host, port)
+            .or_else(|| other.map(|ip| SocketAddr::new(ip, port)))
     }
 }
 
@@ -81,7 +86,12 @@ pub(crate) struct Published {
 impl PortTable {
     /// No ports yet; relays run on `runtime` if `relay` is on.
     pub(crate) fn new(runtime: Handle, relay: bool) -> Arc<Self> {
-        Arc::new(Self { ledger: Mutex::default(), runtime, relay, relays: OnceLock::new() })
+        Arc::new(Self {
+            ledger: Mutex::default(),
+            runtime,
+            relay,
+            relays: OnceLock::new(),
+        })
     }
 
     /// Nothing published.
@@ -111,7 +121,13 @@ impl PortTable {
         let mut seen = BTreeSet::new();
         for mapping in mappings {
             // The same mapping twice is one.
-            let key = (mapping.container_port, mapping.protocol, mapping.host_ip, mapping.host_port, mapping.host_port_end);
+            let key = (
+                mapping.container_port,
+                mapping.protocol,
+                mapping.host_ip,
+                mapping.host_port,
+                mapping.host_port_end,
+            );
             if mapping.host_port != 0 && !seen.insert(key) {
                 continue;
             }
@@ -152,18 +168,30 @@ impl PortTable {
     }
 
     /// The host addresses a mapping binds.
-    fn hosts(&self, mapping: &PortMapping, request: &PublishRequest<'_>, ipv6: bool) -> Vec<IpAddr> {
-        let both = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    fn hosts(
+        &self,
+        mapping: &PortMapping,
+        request: &PublishRequest<'_>,
+        ipv6: bool,
+    ) -> Vec<IpAddr> {
+        let both = [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ];
         let wanted = match (mapping.host_ip, request.default_host) {
             (Some(host), _) => vec![host],
             (None, Some(host)) if host != both[0] => vec![host],
             (None, _) => both.to_vec(),
         };
         let reachable = |host: &IpAddr| {
-            request.target.translated(*host, 1).is_some() || self.relay && request.target.relayed(*host, 1).is_some()
+            request.target.translated(*host, 1).is_some()
+                || self.relay && request.target.relayed(*host, 1).is_some()
         };
         let named = mapping.host_ip.is_some();
-        wanted.into_iter().filter(|host| reachable(host) && (named || host.is_ipv4() || ipv6)).collect()
+        wanted
+            .into_iter()
+            .filter(|host| reachable(host) && (named || host.is_ipv4() || ipv6))
+            .collect()
     }
 
     fn reserve(
@@ -177,7 +205,10 @@ impl PortTable {
     ) -> Result<()> {
         let protocol = mapping.protocol;
         let exact = range.start() == range.end();
-        let (name, endpoint) = (request.container_name.to_owned(), request.endpoint_id.to_owned());
+        let (name, endpoint) = (
+            request.container_name.to_owned(),
+            request.endpoint_id.to_owned(),
+        );
         let mut ledger = lock(&self.ledger);
         let mut refusal = None;
         for port in ledger.candidates(protocol, &range) {
@@ -221,11 +252,18 @@ impl PortTable {
                 }
                 Err((host, source)) => {
                     let number = mapping.container_port;
-                    let container = request.target.relayed(host, number).map_or_else(String::new, |c| c.to_string());
+                    let container = request
+                        .target
+                        .relayed(host, number)
+                        .map_or_else(String::new, |c| c.to_string());
                     refusal = Some(NetworkError::PortBind {
                         name: name.clone(),
                         endpoint: endpoint.clone(),
-                        binding: format!("{}:{container}/{}", display(host, port), protocol.as_str()),
+                        binding: format!(
+                            "{}:{container}/{}",
+                            display(host, port),
+                            protocol.as_str()
+                        ),
                         source: PortBindCause(bind_reason(&source)),
                     });
                     // Only a used port is a reason to look at the next one.
@@ -242,7 +280,12 @@ impl PortTable {
     }
 
     /// Keeps a bound socket: relays from it where it can, only holds it otherwise.
-    fn hold(&self, published: &mut Published, binding: PortBinding, socket: OwnedFd) -> io::Result<()> {
+    fn hold(
+        &self,
+        published: &mut Published,
+        binding: PortBinding,
+        socket: OwnedFd,
+    ) -> io::Result<()> {
         let target = Arc::clone(&published.target);
         let find = move || lock_read(&target).relayed(binding.host_ip, binding.container_port);
         if !self.relay || binding.protocol == Protocol::Sctp {
@@ -260,12 +303,16 @@ impl PortTable {
         }
         // Of two that start one at the same time, the loser's thread ends at once.
         drop(self.relays.set(Relay::start(self.runtime.clone())?));
-        self.relays.get().ok_or_else(|| io::Error::other("the port relay was not kept"))
+        self.relays
+            .get()
+            .ok_or_else(|| io::Error::other("the port relay was not kept"))
     }
 }
 
 fn lock_read(target: &RwLock<Target>) -> Target {
-    *target.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    *target
+        .read()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn bind_all(
@@ -276,7 +323,9 @@ fn bind_all(
 ) -> std::result::Result<Vec<OwnedFd>, (IpAddr, io::Error)> {
     hosts
         .iter()
-        .map(|host| bind(protocol, SocketAddr::new(*host, port), listen).map_err(|error| (*host, error)))
+        .map(|host| {
+            bind(protocol, SocketAddr::new(*host, port), listen).map_err(|error| (*host, error))
+        })
         .collect()
 }
 
@@ -298,9 +347,13 @@ impl Published {
         // Port → itself on every address: neighbours become one range.
         let mut same: BTreeMap<(Protocol, bool), Vec<u16>> = BTreeMap::new();
         for binding in &self.bindings {
-            let Some(container) = target.translated(binding.host_ip, binding.container_port) else { continue };
+            let Some(container) = target.translated(binding.host_ip, binding.container_port) else {
+                continue;
+            };
             if binding.host_ip.is_unspecified() && binding.host_port == binding.container_port {
-                same.entry((binding.protocol, container.is_ipv4())).or_default().push(binding.host_port);
+                same.entry((binding.protocol, container.is_ipv4()))
+                    .or_default()
+                    .push(binding.host_port);
             } else {
                 elements.push(Element::Port {
                     protocol: binding.protocol,
@@ -312,10 +365,16 @@ impl Published {
         for ((protocol, ipv4), mut ports) in same {
             ports.sort_unstable();
             ports.dedup();
-            let host = if ipv4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+            let host = if ipv4 {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            } else {
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+            };
             for run in ports.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
                 let (first, last) = (run[0], run[run.len() - 1]);
-                let Some(container) = target.translated(host, first) else { continue };
+                let Some(container) = target.translated(host, first) else {
+                    continue;
+                };
                 if run.len() < RANGE_MIN {
                     elements.extend(run.iter().map(|port| Element::Port {
                         protocol,
@@ -323,7 +382,12 @@ impl Published {
                         container: SocketAddr::new(container.ip(), *port),
                     }));
                 } else {
-                    elements.push(Element::PortRange { protocol, first, last, container: container.ip() });
+                    elements.push(Element::PortRange {
+                        protocol,
+                        first,
+                        last,
+                        container: container.ip(),
+                    });
                 }
             }
         }
@@ -332,7 +396,10 @@ impl Published {
 
     /// Leads the ports to other addresses of the container. The elements change with it.
     pub(crate) fn retarget(&mut self, target: Target) {
-        *self.target.write().unwrap_or_else(std::sync::PoisonError::into_inner) = target;
+        *self
+            .target
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = target;
     }
 
     /// Where the ports lead now.

@@ -49,7 +49,10 @@ pub(super) struct Relayed {
 
 impl std::fmt::Debug for Relayed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Relayed").field("socket", &self.socket).field("protocol", &self.protocol).finish()
+        f.debug_struct("Relayed")
+            .field("socket", &self.socket)
+            .field("protocol", &self.protocol)
+            .finish()
     }
 }
 
@@ -90,11 +93,19 @@ impl Relay {
             sockets: Mutex::default(),
             runtime,
         });
-        epoll::add(&shared.epoll, &shared.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
-        std::thread::Builder::new().name("port-relay".to_owned()).stack_size(128 * 1024).spawn({
-            let shared = Arc::clone(&shared);
-            move || wait(&shared)
-        })?;
+        epoll::add(
+            &shared.epoll,
+            &shared.wake,
+            epoll::EventData::new_u64(WAKE),
+            epoll::EventFlags::IN,
+        )?;
+        std::thread::Builder::new()
+            .name("port-relay".to_owned())
+            .stack_size(128 * 1024)
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || wait(&shared)
+            })?;
         Ok(Self { shared })
     }
 
@@ -117,7 +128,12 @@ impl Relay {
         sockets.last += 1;
         let key = sockets.last;
         sockets.by_key.insert(key, Arc::downgrade(&relayed));
-        epoll::add(&self.shared.epoll, &relayed.socket, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
+        epoll::add(
+            &self.shared.epoll,
+            &relayed.socket,
+            epoll::EventData::new_u64(key),
+            epoll::EventFlags::IN,
+        )?;
         Ok(relayed)
     }
 }
@@ -149,7 +165,13 @@ fn wait(shared: &Shared) {
                 return;
             }
             // The last reference may be ours by now; the port is free when this one goes.
-            let Some(relayed) = lock(&shared.sockets).by_key.get(&key).and_then(Weak::upgrade) else { continue };
+            let Some(relayed) = lock(&shared.sockets)
+                .by_key
+                .get(&key)
+                .and_then(Weak::upgrade)
+            else {
+                continue;
+            };
             if relayed.protocol == Protocol::Tcp {
                 accept(shared, &relayed);
             } else {
@@ -162,13 +184,17 @@ fn wait(shared: &Shared) {
 fn accept(shared: &Shared, relayed: &Arc<Relayed>) {
     // Not NONBLOCK's absence: tokio asks for it.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let Ok(client) = rustix::net::accept_with(&relayed.socket, flags) else { return };
+    let Ok(client) = rustix::net::accept_with(&relayed.socket, flags) else {
+        return;
+    };
     let mut connections = lock(&relayed.connections);
     connections.retain(|connection| !connection.is_finished());
     if connections.len() >= CLIENTS_MAX {
         return;
     }
-    let Some(target) = (relayed.target)() else { return };
+    let Some(target) = (relayed.target)() else {
+        return;
+    };
     let task = shared.runtime.spawn(async move {
         // A side that fails ends the connection; there is nobody to tell.
         drop(carry(StdTcpStream::from(client), target).await);
@@ -186,16 +212,21 @@ async fn carry(client: StdTcpStream, target: SocketAddr) -> io::Result<()> {
 }
 
 fn receive(shared: &Shared, relayed: &Arc<Relayed>, buffer: &mut [u8]) {
-    let Ok((_, length, from)) = rustix::net::recvfrom(relayed.socket.as_fd(), &mut *buffer, RecvFlags::DONTWAIT)
+    let Ok((_, length, from)) =
+        rustix::net::recvfrom(relayed.socket.as_fd(), &mut *buffer, RecvFlags::DONTWAIT)
     else {
         return;
     };
-    let Some(client) = from.and_then(|from| SocketAddr::try_from(from).ok()) else { return };
+    let Some(client) = from.and_then(|from| SocketAddr::try_from(from).ok()) else {
+        return;
+    };
     let packet = buffer[..length.min(buffer.len())].to_vec();
     let mut clients = lock(&relayed.clients);
     if !clients.contains_key(&client) {
         clients.retain(|_, sender| !sender.is_closed());
-        let Some(target) = (relayed.target)() else { return };
+        let Some(target) = (relayed.target)() else {
+            return;
+        };
         if clients.len() >= CLIENTS_MAX {
             return;
         }
@@ -224,7 +255,11 @@ async fn serve_client(
     target: SocketAddr,
     mut packets: mpsc::Receiver<Vec<u8>>,
 ) -> io::Result<()> {
-    let local: SocketAddr = if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    let local: SocketAddr = if target.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0_u16; 8], 0).into()
+    };
     let container = UdpSocket::bind(local).await?;
     container.connect(target).await?;
     let mut buffer = vec![0_u8; 65_536];

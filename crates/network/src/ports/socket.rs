@@ -13,7 +13,11 @@ const BACKLOG: i32 = 128;
 
 /// Binds `address`; with `listen` a TCP socket takes connections.
 pub(super) fn bind(protocol: Protocol, address: SocketAddr, listen: bool) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let (kind, number) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, None),
         Protocol::Udp => (SocketType::DGRAM, None),
@@ -37,11 +41,13 @@ pub(super) fn bind(protocol: Protocol, address: SocketAddr, listen: bool) -> io:
 
 /// The host's range of ephemeral ports.
 pub(super) fn ephemeral_range() -> std::ops::RangeInclusive<u16> {
-    let parsed = crate::sysctl::read("ipv4/ip_local_port_range").ok().and_then(|text| {
-        let mut parts = text.split_ascii_whitespace();
-        let (first, last) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        (first > 0 && first <= last).then_some(first..=last)
-    });
+    let parsed = crate::sysctl::read("ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|text| {
+            let mut parts = text.split_ascii_whitespace();
+            let (first, last) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            (first > 0 && first <= last).then_some(first..=last)
+        });
     parsed.unwrap_or(32768..=60999)
 }
 

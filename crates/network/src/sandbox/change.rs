@@ -22,18 +22,26 @@ fn attached(inner: &Inner, container_id: &str) -> Result<Arc<Mutex<Attached>>> {
         .containers
         .get(container_id)
         .cloned()
-        .ok_or_else(|| NetworkError::Conflict(format!("container {container_id} has no running network")))
+        .ok_or_else(|| {
+            NetworkError::Conflict(format!("container {container_id} has no running network"))
+        })
 }
 
 /// Adds a network to a running container.
-pub(crate) fn connect(inner: &Arc<Inner>, container_id: &str, pid: u32, wanted: &EndpointRequest) -> Result<Change> {
+pub(crate) fn connect(
+    inner: &Arc<Inner>,
+    container_id: &str,
+    pid: u32,
+    wanted: &EndpointRequest,
+) -> Result<Change> {
     let attached = attached(inner, container_id)?;
     let mut attached = lock(&attached);
     let network = Arc::clone(&inner.state().find(&wanted.network)?.record);
     match attached.request.mode {
         Mode::Host => {
             return Err(NetworkError::Conflict(
-                "container cannot be disconnected from host network or connected to host network".to_owned(),
+                "container cannot be disconnected from host network or connected to host network"
+                    .to_owned(),
             ));
         }
         Mode::None => {
@@ -44,20 +52,34 @@ pub(crate) fn connect(inner: &Arc<Inner>, container_id: &str, pid: u32, wanted: 
         }
         Mode::Endpoints => {}
     }
-    if attached.endpoints.iter().any(|endpoint| endpoint.network_id == network.id) {
+    if attached
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.network_id == network.id)
+    {
         return Err(NetworkError::EndpointExists {
             name: attached.request.container_name.clone(),
             network: network.name.clone(),
         });
     }
     let failed = |source: io::Error| {
-        NetworkError::kernel(format!("connect container {container_id} to network {}", network.name), source)
+        NetworkError::kernel(
+            format!(
+                "connect container {container_id} to network {}",
+                network.name
+            ),
+            source,
+        )
     };
     let (netns, mut route) = enter(inner, pid).map_err(failed)?;
     let mut taken = Vec::new();
     let reserved = reserve(&mut inner.state(), wanted, &mut taken);
     let draft = reserved.inspect_err(|_| give_back(inner, &taken))?;
-    let in_use: Vec<&str> = attached.endpoints.iter().map(|endpoint| endpoint.ifname.as_str()).collect();
+    let in_use: Vec<&str> = attached
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.ifname.as_str())
+        .collect();
     let ifname = wanted
         .driver_options
         .get(ENDPOINT_IFNAME)
@@ -83,11 +105,19 @@ pub(crate) fn connect(inner: &Arc<Inner>, container_id: &str, pid: u32, wanted: 
 }
 
 /// Takes a running container out of a network.
-pub(crate) fn disconnect(inner: &Arc<Inner>, container_id: &str, pid: u32, reference: &str) -> Result<Change> {
+pub(crate) fn disconnect(
+    inner: &Arc<Inner>,
+    container_id: &str,
+    pid: u32,
+    reference: &str,
+) -> Result<Change> {
     let attached = attached(inner, container_id)?;
     let mut attached = lock(&attached);
     // By the endpoint's own record too: the network itself may be gone.
-    let network = inner.state().find(reference).map(|live| Arc::clone(&live.record));
+    let network = inner
+        .state()
+        .find(reference)
+        .map(|live| Arc::clone(&live.record));
     let matches = |endpoint: &Endpoint| match &network {
         Ok(network) => endpoint.network_id == network.id,
         Err(_) => endpoint.network_name == reference || endpoint.network_id == reference,
@@ -101,11 +131,15 @@ pub(crate) fn disconnect(inner: &Arc<Inner>, container_id: &str, pid: u32, refer
     };
     if attached.request.mode == Mode::Host {
         return Err(NetworkError::Conflict(
-            "container cannot be disconnected from host network or connected to host network".to_owned(),
+            "container cannot be disconnected from host network or connected to host network"
+                .to_owned(),
         ));
     }
     let failed = |source: io::Error| {
-        NetworkError::kernel(format!("disconnect container {container_id} from network {reference}"), source)
+        NetworkError::kernel(
+            format!("disconnect container {container_id} from network {reference}"),
+            source,
+        )
     };
     let (netns, mut route) = enter(inner, pid).map_err(failed)?;
     let old = attached.endpoints.clone();
@@ -134,17 +168,25 @@ fn follow(
     route: &mut Socket,
 ) -> Result<Change> {
     let container_id = attached.request.container_id.clone();
-    let failed = |source: io::Error| NetworkError::kernel(format!("change the network of {container_id}"), source);
+    let failed = |source: io::Error| {
+        NetworkError::kernel(format!("change the network of {container_id}"), source)
+    };
     mark_gateway(&mut attached.endpoints);
     move_routes(attached, old, route).map_err(failed)?;
 
     if attached.published.bindings.is_empty() {
         attached.published = inner.ports.publish(&publish_request(inner, attached))?;
-        inner.firewall.add(&attached.published.elements()).map_err(failed)?;
+        inner
+            .firewall
+            .add(&attached.published.elements())
+            .map_err(failed)?;
     } else if attached.published.target() != target_of(&attached.endpoints) {
         let before = attached.published.elements();
         attached.published.retarget(target_of(&attached.endpoints));
-        inner.firewall.replace(&before, &attached.published.elements()).map_err(failed)?;
+        inner
+            .firewall
+            .replace(&before, &attached.published.elements())
+            .map_err(failed)?;
     }
 
     let (files, servers) = files_of(inner, attached)?;
@@ -153,10 +195,13 @@ fn follow(
     match &attached.dns {
         Some(server) => server.set_scope(scope),
         None if !scope.networks.is_empty() => {
-            let sockets = inner.worker.inside(netns.as_fd(), dns::Sockets::open).map_err(failed)?;
+            let sockets = inner
+                .worker
+                .inside(netns.as_fd(), dns::Sockets::open)
+                .map_err(failed)?;
             dns_sockets = sockets.copies().map_err(failed)?;
-            let server =
-                dns::Server::start(&inner.runtime, Arc::clone(&inner.dns), scope, sockets).map_err(failed)?;
+            let server = dns::Server::start(&inner.runtime, Arc::clone(&inner.dns), scope, sockets)
+                .map_err(failed)?;
             attached.dns = Some(server);
         }
         None => {}
@@ -179,8 +224,16 @@ fn move_routes(attached: &Attached, old: &[Endpoint], route: &mut Socket) -> io:
         let gateway = |endpoints: &[Endpoint]| {
             gateway_of(endpoints, ipv4).map(|index| {
                 let endpoint = &endpoints[index];
-                let gateway = if ipv4 { endpoint.gateway4.map(IpAddr::V4) } else { endpoint.gateway6.map(IpAddr::V6) };
-                (endpoint.endpoint_id.clone(), endpoint.ifname.clone(), gateway)
+                let gateway = if ipv4 {
+                    endpoint.gateway4.map(IpAddr::V4)
+                } else {
+                    endpoint.gateway6.map(IpAddr::V6)
+                };
+                (
+                    endpoint.endpoint_id.clone(),
+                    endpoint.ifname.clone(),
+                    gateway,
+                )
             })
         };
         let (before, now) = (gateway(old), gateway(&attached.endpoints));
@@ -208,7 +261,9 @@ fn move_routes(attached: &Attached, old: &[Endpoint], route: &mut Socket) -> io:
 
 /// Gives a running container another name.
 pub(crate) fn rename(inner: &Arc<Inner>, container_id: &str, name: &str) {
-    let Some(attached) = inner.state().containers.get(container_id).cloned() else { return };
+    let Some(attached) = inner.state().containers.get(container_id).cloned() else {
+        return;
+    };
     let mut attached = lock(&attached);
     name.clone_into(&mut attached.request.container_name);
     let request = attached.request.clone();

@@ -47,15 +47,24 @@ pub(crate) fn check_endpoint(network: &Network, request: &EndpointRequest) -> Re
         }
     }
     let asked = [
-        (request.ipv4.map(std::net::IpAddr::V4), network.subnet4_configured),
-        (request.ipv6.map(std::net::IpAddr::V6), network.subnet6_configured),
+        (
+            request.ipv4.map(std::net::IpAddr::V4),
+            network.subnet4_configured,
+        ),
+        (
+            request.ipv6.map(std::net::IpAddr::V6),
+            network.subnet6_configured,
+        ),
     ];
     for (address, configured) in asked {
         let Some(address) = address else { continue };
         if !configured {
             return Err(NetworkError::AddressNeedsConfiguredSubnet);
         }
-        if !network.subnet(address.is_ipv4()).is_some_and(|config| config.subnet.contains(address)) {
+        if !network
+            .subnet(address.is_ipv4())
+            .is_some_and(|config| config.subnet.contains(address))
+        {
             return Err(NetworkError::NoSubnetContains(address));
         }
     }
@@ -76,20 +85,26 @@ pub(crate) fn check_endpoint(network: &Network, request: &EndpointRequest) -> Re
 /// most gateways, then the network's name.
 pub(crate) fn gateway_of(endpoints: &[Endpoint], ipv4: bool) -> Option<usize> {
     let has = |endpoint: &Endpoint| {
-        if ipv4 { endpoint.gateway4.is_some() } else { endpoint.gateway6.is_some() }
+        if ipv4 {
+            endpoint.gateway4.is_some()
+        } else {
+            endpoint.gateway6.is_some()
+        }
     };
     let gateways = |endpoint: &Endpoint| {
         usize::from(endpoint.gateway4.is_some()) + usize::from(endpoint.gateway6.is_some())
     };
-    (0..endpoints.len()).filter(|index| has(&endpoints[*index])).min_by(|one, other| {
-        let (one, other) = (&endpoints[*one], &endpoints[*other]);
-        other
-            .request
-            .gateway_priority
-            .cmp(&one.request.gateway_priority)
-            .then(gateways(other).cmp(&gateways(one)))
-            .then(one.network_name.cmp(&other.network_name))
-    })
+    (0..endpoints.len())
+        .filter(|index| has(&endpoints[*index]))
+        .min_by(|one, other| {
+            let (one, other) = (&endpoints[*one], &endpoints[*other]);
+            other
+                .request
+                .gateway_priority
+                .cmp(&one.request.gateway_priority)
+                .then(gateways(other).cmp(&gateways(one)))
+                .then(one.network_name.cmp(&other.network_name))
+        })
 }
 
 /// Marks the endpoint that has the default route.
@@ -118,18 +133,42 @@ mod tests {
             gateway6: gateway6.then_some([0xfd00, 0, 0, 0, 0, 0, 0, 1].into()),
             is_gateway: false,
             dns_names: Vec::new(),
-            request: EndpointRequest { gateway_priority: priority, ..EndpointRequest::default() },
+            request: EndpointRequest {
+                gateway_priority: priority,
+                ..EndpointRequest::default()
+            },
         }
     }
 
     #[test]
     fn the_gateway_is_chosen_as_docker_does() {
         let four = |endpoints: &[Endpoint]| gateway_of(endpoints, true);
-        assert_eq!(four(&[endpoint("b", 0, true, false), endpoint("a", 0, true, false)]), Some(1));
-        assert_eq!(four(&[endpoint("b", 1, true, false), endpoint("a", 0, true, false)]), Some(0));
-        assert_eq!(four(&[endpoint("b", 0, true, true), endpoint("a", 0, true, false)]), Some(0));
-        assert_eq!(four(&[endpoint("internal", 9, false, false), endpoint("a", 0, true, false)]), Some(1));
+        assert_eq!(
+            four(&[endpoint("b", 0, true, false), endpoint("a", 0, true, false)]),
+            Some(1)
+        );
+        assert_eq!(
+            four(&[endpoint("b", 1, true, false), endpoint("a", 0, true, false)]),
+            Some(0)
+        );
+        assert_eq!(
+            four(&[endpoint("b", 0, true, true), endpoint("a", 0, true, false)]),
+            Some(0)
+        );
+        assert_eq!(
+            four(&[
+                endpoint("internal", 9, false, false),
+                endpoint("a", 0, true, false)
+            ]),
+            Some(1)
+        );
         assert_eq!(four(&[endpoint("internal", 9, false, false)]), None);
-        assert_eq!(gateway_of(&[endpoint("a", 0, true, false), endpoint("b", 0, true, true)], false), Some(1));
+        assert_eq!(
+            gateway_of(
+                &[endpoint("a", 0, true, false), endpoint("b", 0, true, true)],
+                false
+            ),
+            Some(1)
+        );
     }
 }

@@ -76,13 +76,22 @@ pub(crate) fn furnish(with_dns: bool) -> io::Result<Bare> {
     let mut requests = Requests::new();
     requests.up("lo");
     route.execute(requests)?;
-    let dns = if with_dns { Some(dns::Sockets::open()?) } else { None };
+    let dns = if with_dns {
+        Some(dns::Sockets::open()?)
+    } else {
+        None
+    };
     Ok(Bare { netns, route, dns })
 }
 
 /// Makes a veth pair and gives its inner end the addresses; the host's end is left to the caller
 /// to remove on a later failure.
-pub(crate) fn plug(inner: &Inner, netns: &OwnedFd, route: &mut Socket, plug: &Plug<'_>) -> io::Result<Plugged> {
+pub(crate) fn plug(
+    inner: &Inner,
+    netns: &OwnedFd,
+    route: &mut Socket,
+    plug: &Plug<'_>,
+) -> io::Result<Plugged> {
     let host_ifname = veth_name();
     let mut requests = Requests::new();
     requests.add_veth(&VethPair {
@@ -96,9 +105,15 @@ pub(crate) fn plug(inner: &Inner, netns: &OwnedFd, route: &mut Socket, plug: &Pl
         isolated: plug.isolated,
     });
     let made = lock(&inner.host).execute(requests);
-    let configured = made.map_err(io::Error::from).and_then(|()| configure(inner, netns, route, plug));
+    let configured = made
+        .map_err(io::Error::from)
+        .and_then(|()| configure(inner, netns, route, plug));
     match configured {
-        Ok(index) => Ok(Plugged { host_ifname, index, mac: plug.mac }),
+        Ok(index) => Ok(Plugged {
+            host_ifname,
+            index,
+            mac: plug.mac,
+        }),
         Err(error) => {
             unplug(inner, &host_ifname);
             Err(error)
@@ -106,12 +121,21 @@ pub(crate) fn plug(inner: &Inner, netns: &OwnedFd, route: &mut Socket, plug: &Pl
     }
 }
 
-fn configure(inner: &Inner, netns: &OwnedFd, route: &mut Socket, plug: &Plug<'_>) -> io::Result<u32> {
+fn configure(
+    inner: &Inner,
+    netns: &OwnedFd,
+    route: &mut Socket,
+    plug: &Plug<'_>,
+) -> io::Result<u32> {
     if plug.addresses.iter().any(|(address, _)| address.is_ipv6()) {
         let path = format!("ipv6/conf/{}/disable_ipv6", plug.ifname);
-        inner.worker.inside(netns.as_fd(), move || sysctl::set(&path, "0"))?;
+        inner
+            .worker
+            .inside(netns.as_fd(), move || sysctl::set(&path, "0"))?;
     }
-    let link = route.link_named(plug.ifname)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let link = route
+        .link_named(plug.ifname)?
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let mut requests = Requests::new();
     for (address, prefix) in &plug.addresses {
         requests.add_address(link.index, *address, *prefix);
@@ -147,12 +171,21 @@ fn make_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
             .find(|live| live.record.is_default_bridge())
             .ok_or_else(|| io::Error::other("there is no default bridge"))?;
         let exhausted = |_| io::Error::other("the default bridge's addresses are all in use");
-        let Some(IpAddr::V4(ipv4)) =
-            live.addresses4.as_mut().map(crate::ipam::Addresses::allocate).transpose().map_err(exhausted)?
+        let Some(IpAddr::V4(ipv4)) = live
+            .addresses4
+            .as_mut()
+            .map(crate::ipam::Addresses::allocate)
+            .transpose()
+            .map_err(exhausted)?
         else {
             return Err(io::Error::other("the default bridge has no IPv4 subnet"));
         };
-        let ipv6 = match live.addresses6.as_mut().map(crate::ipam::Addresses::allocate).transpose() {
+        let ipv6 = match live
+            .addresses6
+            .as_mut()
+            .map(crate::ipam::Addresses::allocate)
+            .transpose()
+        {
             Ok(Some(IpAddr::V6(v6))) => Some(v6),
             Ok(_) => None,
             Err(refusal) => {
@@ -162,9 +195,25 @@ fn make_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
                 return Err(exhausted(refusal));
             }
         };
-        let prefix = |ipv4| live.record.subnet(ipv4).map_or(0, |config| config.subnet.prefix());
-        let gateways: Vec<IpAddr> = live.record.subnets.iter().map(|config| config.gateway).collect();
-        (ipv4, ipv6, live.bridge, Arc::clone(&live.options), [prefix(true), prefix(false)], gateways)
+        let prefix = |ipv4| {
+            live.record
+                .subnet(ipv4)
+                .map_or(0, |config| config.subnet.prefix())
+        };
+        let gateways: Vec<IpAddr> = live
+            .record
+            .subnets
+            .iter()
+            .map(|config| config.gateway)
+            .collect();
+        (
+            ipv4,
+            ipv6,
+            live.bridge,
+            Arc::clone(&live.options),
+            [prefix(true), prefix(false)],
+            gateways,
+        )
     };
     let gateways = with_default_gateway(inner, gateways);
     let made = (|| {
@@ -172,14 +221,19 @@ fn make_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
         let mut addresses = vec![(IpAddr::V4(ipv4), prefixes[0])];
         addresses.extend(ipv6.map(|v6| (IpAddr::V6(v6), prefixes[1])));
         let ifname = format!("{}0", options.iface_prefix);
-        let plugged = plug(inner, &bare.netns, &mut bare.route, &Plug {
-            bridge,
-            mtu: options.mtu,
-            isolated: !options.icc,
-            ifname: &ifname,
-            mac: mac_for(Some(ipv4)),
-            addresses,
-        })?;
+        let plugged = plug(
+            inner,
+            &bare.netns,
+            &mut bare.route,
+            &Plug {
+                bridge,
+                mtu: options.mtu,
+                isolated: !options.icc,
+                ifname: &ifname,
+                mac: mac_for(Some(ipv4)),
+                addresses,
+            },
+        )?;
         let mut requests = Requests::new();
         for gateway in gateways {
             requests.add_default_route(plugged.index, gateway);
@@ -188,7 +242,12 @@ fn make_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
             unplug(inner, &plugged.host_ifname);
             return Err(refused.into());
         }
-        Ok(OnBridge { bare, plugged, ipv4, ipv6 })
+        Ok(OnBridge {
+            bare,
+            plugged,
+            ipv4,
+            ipv6,
+        })
     })();
     if made.is_err() {
         give_back_on_bridge(inner, ipv4, ipv6);
@@ -209,7 +268,11 @@ fn with_default_gateway(inner: &Inner, mut gateways: Vec<IpAddr>) -> Vec<IpAddr>
 /// Frees addresses of the default bridge.
 pub(crate) fn give_back_on_bridge(inner: &Inner, ipv4: Ipv4Addr, ipv6: Option<Ipv6Addr>) {
     let mut state = inner.state();
-    if let Some(live) = state.networks.values_mut().find(|live| live.record.is_default_bridge()) {
+    if let Some(live) = state
+        .networks
+        .values_mut()
+        .find(|live| live.record.is_default_bridge())
+    {
         if let Some(addresses) = &mut live.addresses4 {
             addresses.release(IpAddr::V4(ipv4));
         }
@@ -242,16 +305,25 @@ pub(crate) fn fill_pools(inner: &Arc<Inner>) {
         return;
     }
     fn of(inner: &Weak<Inner>) -> io::Result<Arc<Inner>> {
-        inner.upgrade().ok_or_else(|| io::Error::other("the networks are closed"))
+        inner
+            .upgrade()
+            .ok_or_else(|| io::Error::other("the networks are closed"))
     }
     let weak = Arc::downgrade(inner);
-    let on_bridge = Pool::start("netns-bridge", size, POOL_MAX.max(size), move || make_on_bridge(&of(&weak)?));
+    let on_bridge = Pool::start("netns-bridge", size, POOL_MAX.max(size), move || {
+        make_on_bridge(&of(&weak)?)
+    });
     let weak = Arc::downgrade(inner);
     // Filled by the first container on a user-defined network.
-    let bare = Pool::start("netns-bare", 0, POOL_MAX.max(size), move || of(&weak)?.worker.in_new(|| furnish(true)));
-    for error in [on_bridge.map(|pool| drop(inner.on_bridge.set(pool))), bare.map(|pool| drop(inner.bare.set(pool)))]
-        .into_iter()
-        .filter_map(Result::err)
+    let bare = Pool::start("netns-bare", 0, POOL_MAX.max(size), move || {
+        of(&weak)?.worker.in_new(|| furnish(true))
+    });
+    for error in [
+        on_bridge.map(|pool| drop(inner.on_bridge.set(pool))),
+        bare.map(|pool| drop(inner.bare.set(pool))),
+    ]
+    .into_iter()
+    .filter_map(Result::err)
     {
         tracing::warn!(error = %error, "network namespaces are not prepared ahead");
     }
@@ -266,6 +338,9 @@ mod tests {
         let name = veth_name();
         assert_eq!(name.len(), 11);
         assert!(name.starts_with("veth"));
-        assert_eq!(mac_for(Some([172, 17, 0, 2].into())).to_string(), "02:42:ac:11:00:02");
+        assert_eq!(
+            mac_for(Some([172, 17, 0, 2].into())).to_string(),
+            "02:42:ac:11:00:02"
+        );
     }
 }

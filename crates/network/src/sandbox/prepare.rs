@@ -51,7 +51,10 @@ impl Drop for Undo<'_> {
 pub(super) fn give_back(inner: &Inner, addresses: &[(String, IpAddr)]) {
     let mut state = inner.state();
     for (network, address) in addresses {
-        let pool = state.networks.get_mut(network).and_then(|live| live.addresses(address.is_ipv4()));
+        let pool = state
+            .networks
+            .get_mut(network)
+            .and_then(|live| live.addresses(address.is_ipv4()));
         if let Some(pool) = pool {
             pool.release(*address);
         }
@@ -88,15 +91,27 @@ pub(crate) fn prepare(inner: &Arc<Inner>, request: &AttachRequest) -> Result<San
 }
 
 /// The host's network, or loopback only: an entry in that network's list and the files.
-fn without_endpoints(inner: &Arc<Inner>, request: &AttachRequest, mut undo: Undo<'_>) -> Result<Sandbox> {
-    let name = if request.mode == Mode::Host { "host" } else { "none" };
+fn without_endpoints(
+    inner: &Arc<Inner>,
+    request: &AttachRequest,
+    mut undo: Undo<'_>,
+) -> Result<Sandbox> {
+    let name = if request.mode == Mode::Host {
+        "host"
+    } else {
+        "none"
+    };
     if !request.ports.is_empty() && request.mode == Mode::None {
         tracing::debug!(container = %request.container_id, "ports of a container without network are not published");
     }
     let network = Arc::clone(&inner.state().find(name)?.record);
     let netns = match request.mode {
         Mode::Host => None,
-        _ => Some(plug::take_bare(inner, false).map_err(|error| kernel(request, error))?.netns),
+        _ => Some(
+            plug::take_bare(inner, false)
+                .map_err(|error| kernel(request, error))?
+                .netns,
+        ),
     };
     let endpoint = Endpoint {
         network_id: network.id.clone(),
@@ -134,28 +149,44 @@ fn without_endpoints(inner: &Arc<Inner>, request: &AttachRequest, mut undo: Undo
     Ok(sandbox)
 }
 
-fn with_endpoints(inner: &Arc<Inner>, request: &AttachRequest, mut undo: Undo<'_>) -> Result<Sandbox> {
+fn with_endpoints(
+    inner: &Arc<Inner>,
+    request: &AttachRequest,
+    mut undo: Undo<'_>,
+) -> Result<Sandbox> {
     if request.endpoints.is_empty() {
-        return Err(NetworkError::invalid("a container needs at least one network"));
+        return Err(NetworkError::invalid(
+            "a container needs at least one network",
+        ));
     }
     let (bare, mut endpoints, plugs) = match default_bridge_only(inner, request)? {
         Some(network) => on_default_bridge(inner, request, &network, &mut undo)?,
         None => on_networks(inner, request, &mut undo)?,
     };
-    let Bare { netns, mut route, dns } = bare;
+    let Bare {
+        netns,
+        mut route,
+        dns,
+    } = bare;
     mark_gateway(&mut endpoints);
     if let Some(plugs) = plugs {
         let mut requests = Requests::new();
         for ipv4 in [true, false] {
             if let Some(index) = gateway_of(&endpoints, ipv4) {
                 let endpoint = &endpoints[index];
-                let gateway = if ipv4 { endpoint.gateway4.map(IpAddr::V4) } else { endpoint.gateway6.map(IpAddr::V6) };
+                let gateway = if ipv4 {
+                    endpoint.gateway4.map(IpAddr::V4)
+                } else {
+                    endpoint.gateway6.map(IpAddr::V6)
+                };
                 if let Some(gateway) = gateway {
                     requests.add_default_route(plugs[index].index, gateway);
                 }
             }
         }
-        route.execute(requests).map_err(|refused| kernel(request, refused.into()))?;
+        route
+            .execute(requests)
+            .map_err(|refused| kernel(request, refused.into()))?;
     }
 
     let mut attached = Attached {
@@ -167,14 +198,21 @@ fn with_endpoints(inner: &Arc<Inner>, request: &AttachRequest, mut undo: Undo<'_
     };
     attached.published = inner.ports.publish(&publish_request(inner, &attached))?;
     undo.elements = attached.published.elements();
-    inner
-        .firewall
-        .add(&undo.elements)
-        .map_err(|source| NetworkError::kernel(format!("publish the ports of {}", request.container_name), source))?;
+    inner.firewall.add(&undo.elements).map_err(|source| {
+        NetworkError::kernel(
+            format!("publish the ports of {}", request.container_name),
+            source,
+        )
+    })?;
 
     let (files, servers) = files_of(inner, &attached)?;
     let mut dns_sockets = Vec::new();
-    if let Some(sockets) = dns.filter(|_| attached.endpoints.iter().any(|endpoint| !endpoint.dns_names.is_empty())) {
+    if let Some(sockets) = dns.filter(|_| {
+        attached
+            .endpoints
+            .iter()
+            .any(|endpoint| !endpoint.dns_names.is_empty())
+    }) {
         dns_sockets = sockets.copies().map_err(|error| kernel(request, error))?;
         for endpoint in &attached.endpoints {
             undo.names.push(endpoint.network_id.clone());
@@ -200,11 +238,16 @@ fn with_endpoints(inner: &Arc<Inner>, request: &AttachRequest, mut undo: Undo<'_
 
 /// The default bridge's record if it is all the container joins.
 fn default_bridge_only(inner: &Inner, request: &AttachRequest) -> Result<Option<Arc<Network>>> {
-    let [one] = request.endpoints.as_slice() else { return Ok(None) };
+    let [one] = request.endpoints.as_slice() else {
+        return Ok(None);
+    };
     let state = inner.state();
     let live = state.find(&one.network)?;
     check_endpoint(&live.record, one)?;
-    Ok((live.record.is_default_bridge() && one.driver_options.is_empty()).then(|| Arc::clone(&live.record)))
+    Ok(
+        (live.record.is_default_bridge() && one.driver_options.is_empty())
+            .then(|| Arc::clone(&live.record)),
+    )
 }
 
 type Made = (Bare, Vec<Endpoint>, Option<Vec<Plugged>>);
@@ -217,8 +260,10 @@ fn on_default_bridge(
     undo: &mut Undo<'_>,
 ) -> Result<Made> {
     let ready = plug::take_on_bridge(inner).map_err(|error| kernel(request, error))?;
-    undo.addresses.push((network.id.clone(), IpAddr::V4(ready.ipv4)));
-    undo.addresses.extend(ready.ipv6.map(|v6| (network.id.clone(), IpAddr::V6(v6))));
+    undo.addresses
+        .push((network.id.clone(), IpAddr::V4(ready.ipv4)));
+    undo.addresses
+        .extend(ready.ipv6.map(|v6| (network.id.clone(), IpAddr::V6(v6))));
     undo.veths.push(ready.plugged.host_ifname.clone());
     let mut bare = ready.bare;
     let mut plugged = ready.plugged;
@@ -226,7 +271,9 @@ fn on_default_bridge(
     if let Some(mac) = wanted.mac {
         let mut requests = Requests::new();
         requests.set_mac(plugged.index, mac);
-        bare.route.execute(requests).map_err(|refused| kernel(request, refused.into()))?;
+        bare.route
+            .execute(requests)
+            .map_err(|refused| kernel(request, refused.into()))?;
         plugged.mac = mac;
     }
     let options = Arc::clone(&inner.state().find(&network.id)?.options);
@@ -250,7 +297,10 @@ fn on_networks(inner: &Arc<Inner>, request: &AttachRequest, undo: &mut Undo<'_>)
         let mut state = inner.state();
         for wanted in &request.endpoints {
             let draft = reserve(&mut state, wanted, &mut undo.addresses)?;
-            if drafts.iter().any(|other: &Draft| other.network.id == draft.network.id) {
+            if drafts
+                .iter()
+                .any(|other: &Draft| other.network.id == draft.network.id)
+            {
                 return Err(NetworkError::EndpointExists {
                     name: request.container_name.clone(),
                     network: draft.network.name.clone(),
@@ -263,8 +313,10 @@ fn on_networks(inner: &Arc<Inner>, request: &AttachRequest, undo: &mut Undo<'_>)
     let mut bare = plug::take_bare(inner, with_dns).map_err(|error| kernel(request, error))?;
     let (mut endpoints, mut plugs): (Vec<Endpoint>, Vec<Plugged>) = (Vec::new(), Vec::new());
     // The user's names first, so that none of ours takes one.
-    let mut names: Vec<Option<String>> =
-        drafts.iter().map(|draft| draft.request.driver_options.get(ENDPOINT_IFNAME).cloned()).collect();
+    let mut names: Vec<Option<String>> = drafts
+        .iter()
+        .map(|draft| draft.request.driver_options.get(ENDPOINT_IFNAME).cloned())
+        .collect();
     for index in 0..drafts.len() {
         if names[index].is_none() {
             let taken: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
@@ -290,15 +342,26 @@ pub(super) fn free_ifname(prefix: &str, taken: &[&str]) -> String {
 }
 
 /// Finds an endpoint's network and takes its addresses; `taken` gets what was taken.
-pub(super) fn reserve(state: &mut State, wanted: &EndpointRequest, taken: &mut Vec<(String, IpAddr)>) -> Result<Draft> {
+pub(super) fn reserve(
+    state: &mut State,
+    wanted: &EndpointRequest,
+    taken: &mut Vec<(String, IpAddr)>,
+) -> Result<Draft> {
     let id = state.find(&wanted.network)?.record.id.clone();
-    let live = state.networks.get_mut(&id).ok_or_else(|| NetworkError::NotFound(wanted.network.clone()))?;
+    let live = state
+        .networks
+        .get_mut(&id)
+        .ok_or_else(|| NetworkError::NotFound(wanted.network.clone()))?;
     let network = Arc::clone(&live.record);
     check_endpoint(&network, wanted)?;
     if network.driver != Driver::Bridge {
         return Err(NetworkError::Conflict(format!(
             "container cannot be connected to multiple networks with one of the networks in {} mode",
-            if network.driver == Driver::Host { "host" } else { "private (none)" }
+            if network.driver == Driver::Host {
+                "host"
+            } else {
+                "private (none)"
+            }
         )));
     }
     let mut draft = Draft {
@@ -310,8 +373,14 @@ pub(super) fn reserve(state: &mut State, wanted: &EndpointRequest, taken: &mut V
         network: Arc::clone(&network),
     };
     for ipv4 in [true, false] {
-        let Some(pool) = live.addresses(ipv4) else { continue };
-        let asked = if ipv4 { wanted.ipv4.map(IpAddr::V4) } else { wanted.ipv6.map(IpAddr::V6) };
+        let Some(pool) = live.addresses(ipv4) else {
+            continue;
+        };
+        let asked = if ipv4 {
+            wanted.ipv4.map(IpAddr::V4)
+        } else {
+            wanted.ipv6.map(IpAddr::V6)
+        };
         let result = match asked {
             Some(address) => pool.request(address).map(|()| address),
             None => pool.allocate(),
@@ -323,7 +392,9 @@ pub(super) fn reserve(state: &mut State, wanted: &EndpointRequest, taken: &mut V
                 id: network.id.clone(),
             },
             Refusal::InUse => NetworkError::AddressInUse,
-            Refusal::Outside => NetworkError::NoSubnetContains(asked.unwrap_or_else(|| pool.subnet().base())),
+            Refusal::Outside => {
+                NetworkError::NoSubnetContains(asked.unwrap_or_else(|| pool.subnet().base()))
+            }
         })?;
         taken.push((network.id.clone(), address));
         match address {
@@ -342,20 +413,39 @@ pub(super) fn plug_draft(
     route: &mut crate::netlink::Socket,
     ifname: &str,
 ) -> io::Result<Plugged> {
-    let prefix = |ipv4| draft.network.subnet(ipv4).map_or(0, |config| config.subnet.prefix());
+    let prefix = |ipv4| {
+        draft
+            .network
+            .subnet(ipv4)
+            .map_or(0, |config| config.subnet.prefix())
+    };
     let mut addresses = Vec::new();
     addresses.extend(draft.ipv4.map(|v4| (IpAddr::V4(v4), prefix(true))));
     addresses.extend(draft.ipv6.map(|v6| (IpAddr::V6(v6), prefix(false))));
-    addresses.extend(draft.request.link_local.iter().map(|ip| (*ip, if ip.is_ipv4() { 16 } else { 64 })));
-    let mac: MacAddr = draft.request.mac.unwrap_or_else(|| plug::mac_for(draft.ipv4));
-    plug::plug(inner, netns, route, &Plug {
-        bridge: draft.bridge,
-        mtu: draft.options.mtu,
-        isolated: !draft.options.icc,
-        ifname,
-        mac,
-        addresses,
-    })
+    addresses.extend(
+        draft
+            .request
+            .link_local
+            .iter()
+            .map(|ip| (*ip, if ip.is_ipv4() { 16 } else { 64 })),
+    );
+    let mac: MacAddr = draft
+        .request
+        .mac
+        .unwrap_or_else(|| plug::mac_for(draft.ipv4));
+    plug::plug(
+        inner,
+        netns,
+        route,
+        &Plug {
+            bridge: draft.bridge,
+            mtu: draft.options.mtu,
+            isolated: !draft.options.icc,
+            ifname,
+            mac,
+            addresses,
+        },
+    )
 }
 
 /// The endpoint a draft has become.
@@ -367,8 +457,17 @@ pub(super) fn finish(
     plugged: &Plugged,
 ) -> Endpoint {
     let network = &draft.network;
-    let prefix = |ipv4| network.subnet(ipv4).map_or(0, |config| config.subnet.prefix());
-    let gateway = |ipv4: bool| network.subnet(ipv4).filter(|_| !network.internal).map(|config| config.gateway);
+    let prefix = |ipv4| {
+        network
+            .subnet(ipv4)
+            .map_or(0, |config| config.subnet.prefix())
+    };
+    let gateway = |ipv4: bool| {
+        network
+            .subnet(ipv4)
+            .filter(|_| !network.internal)
+            .map(|config| config.gateway)
+    };
     let mut gateway4 = match gateway(true) {
         Some(IpAddr::V4(v4)) => Some(v4),
         _ => None,
@@ -380,7 +479,11 @@ pub(super) fn finish(
         Some(IpAddr::V6(v6)) => Some(v6),
         _ => None,
     };
-    let dns_names = if network.is_user_defined() { dns_names(request, &draft.request) } else { Vec::new() };
+    let dns_names = if network.is_user_defined() {
+        dns_names(request, &draft.request)
+    } else {
+        Vec::new()
+    };
     Endpoint {
         network_id: network.id.clone(),
         network_name: network.name.clone(),
@@ -400,7 +503,10 @@ pub(super) fn finish(
 
 /// Container name, aliases, short id, hostname; each once.
 pub(super) fn dns_names(request: &AttachRequest, endpoint: &EndpointRequest) -> Vec<String> {
-    let short = request.container_id.get(..12).unwrap_or(&request.container_id);
+    let short = request
+        .container_id
+        .get(..12)
+        .unwrap_or(&request.container_id);
     let mut names: Vec<String> = Vec::new();
     let all = std::iter::once(request.container_name.as_str())
         .chain(endpoint.aliases.iter().map(String::as_str))
@@ -418,11 +524,15 @@ pub(crate) fn announce(inner: &Inner, container: &str, endpoint: &Endpoint) {
     if endpoint.dns_names.is_empty() {
         return;
     }
-    inner.dns.insert(&endpoint.network_id, container, dns::Member {
-        ipv4: endpoint.ipv4.map(|(ip, _)| ip),
-        ipv6: endpoint.ipv6.map(|(ip, _)| ip),
-        names: endpoint.dns_names.clone(),
-    });
+    inner.dns.insert(
+        &endpoint.network_id,
+        container,
+        dns::Member {
+            ipv4: endpoint.ipv4.map(|(ip, _)| ip),
+            ipv6: endpoint.ipv6.map(|(ip, _)| ip),
+            names: endpoint.dns_names.clone(),
+        },
+    );
 }
 
 /// Enters a finished container.
@@ -434,5 +544,8 @@ pub(crate) fn remember(inner: &Inner, attached: Attached) {
 }
 
 fn kernel(request: &AttachRequest, source: io::Error) -> NetworkError {
-    NetworkError::kernel(format!("make the network of container {}", request.container_name), source)
+    NetworkError::kernel(
+        format!("make the network of container {}", request.container_name),
+        source,
+    )
 }

@@ -10,7 +10,8 @@ use crate::attach::{ContainerFiles, DnsSettings, Endpoint, Mode};
 use crate::dns::{Scope, ScopeNetwork};
 use crate::error::Result;
 use crate::files::{
-    ExtServer, HostResolver, HostsInput, internal_resolv_conf, legacy_resolv_conf, render_hosts, resolve_extra_hosts,
+    ExtServer, HostResolver, HostsInput, internal_resolv_conf, legacy_resolv_conf, render_hosts,
+    resolve_extra_hosts,
 };
 use crate::network::NetworkEndpoint;
 use crate::networks::{Inner, State, lock};
@@ -20,14 +21,21 @@ use crate::ports::{PublishRequest, Target};
 pub(crate) fn target_of(endpoints: &[Endpoint]) -> Target {
     let gateway = |ipv4| gateway_of(endpoints, ipv4).map(|index| &endpoints[index]);
     Target {
-        ipv4: gateway(true).and_then(|endpoint| endpoint.ipv4).map(|(ip, _)| ip),
-        ipv6: gateway(false).and_then(|endpoint| endpoint.ipv6).map(|(ip, _)| ip),
+        ipv4: gateway(true)
+            .and_then(|endpoint| endpoint.ipv4)
+            .map(|(ip, _)| ip),
+        ipv6: gateway(false)
+            .and_then(|endpoint| endpoint.ipv6)
+            .map(|(ip, _)| ip),
     }
 }
 
 /// What to publish for a container.
 pub(crate) fn publish_request<'a>(inner: &Inner, attached: &'a Attached) -> PublishRequest<'a> {
-    let gateway = attached.endpoints.iter().find(|endpoint| endpoint.is_gateway);
+    let gateway = attached
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.is_gateway);
     let state = inner.state();
     let default_host = gateway
         .and_then(|endpoint| state.networks.get(&endpoint.network_id))
@@ -37,7 +45,11 @@ pub(crate) fn publish_request<'a>(inner: &Inner, attached: &'a Attached) -> Publ
         container_name: &attached.request.container_name,
         endpoint_id: gateway.map_or("", |endpoint| endpoint.endpoint_id.as_str()),
         // Without a way out there is none in either.
-        mappings: if gateway.is_some() { &attached.request.ports } else { &[] },
+        mappings: if gateway.is_some() {
+            &attached.request.ports
+        } else {
+            &[]
+        },
         target: target_of(&attached.endpoints),
         default_host,
     }
@@ -45,33 +57,69 @@ pub(crate) fn publish_request<'a>(inner: &Inner, attached: &'a Attached) -> Publ
 
 /// The user's resolver settings over the daemon's.
 fn dns_settings(inner: &Inner, own: &DnsSettings) -> DnsSettings {
-    let or = |own: &Vec<String>, daemon: &Vec<String>| if own.is_empty() { daemon.clone() } else { own.clone() };
+    let or = |own: &Vec<String>, daemon: &Vec<String>| {
+        if own.is_empty() {
+            daemon.clone()
+        } else {
+            own.clone()
+        }
+    };
     DnsSettings {
-        servers: if own.servers.is_empty() { inner.config.dns_servers.clone() } else { own.servers.clone() },
+        servers: if own.servers.is_empty() {
+            inner.config.dns_servers.clone()
+        } else {
+            own.servers.clone()
+        },
         options: or(&own.options, &inner.config.dns_options),
         search: or(&own.search, &inner.config.dns_search),
     }
 }
 
 /// A container's files, and the servers its embedded DNS server forwards to.
-pub(crate) fn files_of(inner: &Inner, attached: &Attached) -> Result<(ContainerFiles, Vec<ExtServer>)> {
+pub(crate) fn files_of(
+    inner: &Inner,
+    attached: &Attached,
+) -> Result<(ContainerFiles, Vec<ExtServer>)> {
     let request = &attached.request;
     let settings = dns_settings(inner, &request.dns);
     let host = HostResolver::read(&inner.config.resolv_conf);
-    let embedded = attached.endpoints.iter().any(|endpoint| !endpoint.dns_names.is_empty());
-    let ipv6 = attached.endpoints.iter().any(|endpoint| endpoint.ipv6.is_some());
+    let embedded = attached
+        .endpoints
+        .iter()
+        .any(|endpoint| !endpoint.dns_names.is_empty());
+    let ipv6 = attached
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.ipv6.is_some());
     let (resolv_conf, servers) = if embedded {
         internal_resolv_conf(&host, &settings)
     } else {
-        (legacy_resolv_conf(&host, &settings, ipv6, request.mode == Mode::Host), Vec::new())
+        (
+            legacy_resolv_conf(&host, &settings, ipv6, request.mode == Mode::Host),
+            Vec::new(),
+        )
     };
     let mut extra = resolve_extra_hosts(&request.extra_hosts, &host_gateways(inner))?;
     let hosts = if request.mode == Mode::Host && extra.is_empty() {
         std::fs::read_to_string("/etc/hosts").unwrap_or_default()
     } else {
-        extra.extend(request.links.iter().map(|link| (link.address, link.names.join(" "))));
-        let mut own: Vec<IpAddr> = attached.endpoints.iter().filter_map(|e| e.ipv4.map(|(ip, _)| ip.into())).collect();
-        own.extend(attached.endpoints.iter().filter_map(|e| e.ipv6.map(|(ip, _)| IpAddr::from(ip))));
+        extra.extend(
+            request
+                .links
+                .iter()
+                .map(|link| (link.address, link.names.join(" "))),
+        );
+        let mut own: Vec<IpAddr> = attached
+            .endpoints
+            .iter()
+            .filter_map(|e| e.ipv4.map(|(ip, _)| ip.into()))
+            .collect();
+        own.extend(
+            attached
+                .endpoints
+                .iter()
+                .filter_map(|e| e.ipv6.map(|(ip, _)| IpAddr::from(ip))),
+        );
         render_hosts(&HostsInput {
             ipv6: crate::sysctl::has_ipv6(),
             extra,
@@ -80,7 +128,14 @@ pub(crate) fn files_of(inner: &Inner, attached: &Attached) -> Result<(ContainerF
             domainname: &request.domainname,
         })
     };
-    Ok((ContainerFiles { hosts, hostname: format!("{}\n", request.hostname), resolv_conf }, servers))
+    Ok((
+        ContainerFiles {
+            hosts,
+            hostname: format!("{}\n", request.hostname),
+            resolv_conf,
+        },
+        servers,
+    ))
 }
 
 /// What `host-gateway` stands for.
@@ -93,7 +148,13 @@ fn host_gateways(inner: &Inner) -> Vec<IpAddr> {
         .networks
         .values()
         .find(|live| live.record.is_default_bridge())
-        .map(|live| live.record.subnets.iter().map(|config| config.gateway).collect())
+        .map(|live| {
+            live.record
+                .subnets
+                .iter()
+                .map(|config| config.gateway)
+                .collect()
+        })
         .unwrap_or_default()
 }
 
@@ -106,11 +167,18 @@ pub(crate) fn scope_of(inner: &Inner, attached: &Attached, servers: Vec<ExtServe
         .map(|endpoint| ScopeNetwork {
             id: endpoint.network_id.clone(),
             name: endpoint.network_name.clone(),
-            links: endpoint.request.links.iter().map(|(target, alias)| (alias.clone(), target.clone())).collect(),
+            links: endpoint
+                .request
+                .links
+                .iter()
+                .map(|(target, alias)| (alias.clone(), target.clone()))
+                .collect(),
         })
         .collect();
-    let way_out =
-        attached.endpoints.iter().any(|endpoint| endpoint.gateway4.is_some() || endpoint.gateway6.is_some());
+    let way_out = attached
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.gateway4.is_some() || endpoint.gateway6.is_some());
     let ndots = dns_settings(inner, &attached.request.dns)
         .options
         .iter()
@@ -127,14 +195,17 @@ pub(crate) fn scope_of(inner: &Inner, attached: &Attached, servers: Vec<ExtServe
 pub(crate) fn show_endpoints(state: &mut State, attached: &Attached) {
     for endpoint in &attached.endpoints {
         if let Some(live) = state.networks.get_mut(&endpoint.network_id) {
-            live.endpoints.insert(attached.request.container_id.clone(), NetworkEndpoint {
-                container_id: attached.request.container_id.clone(),
-                container_name: attached.request.container_name.clone(),
-                endpoint_id: endpoint.endpoint_id.clone(),
-                mac: endpoint.mac,
-                ipv4: endpoint.ipv4,
-                ipv6: endpoint.ipv6,
-            });
+            live.endpoints.insert(
+                attached.request.container_id.clone(),
+                NetworkEndpoint {
+                    container_id: attached.request.container_id.clone(),
+                    container_name: attached.request.container_name.clone(),
+                    endpoint_id: endpoint.endpoint_id.clone(),
+                    mac: endpoint.mac,
+                    ipv4: endpoint.ipv4,
+                    ipv6: endpoint.ipv6,
+                },
+            );
         }
     }
 }
@@ -143,12 +214,17 @@ pub(crate) fn show_endpoints(state: &mut State, attached: &Attached) {
 pub(crate) fn addresses_of(endpoint: &Endpoint) -> Vec<(String, IpAddr)> {
     let ipv4 = endpoint.ipv4.map(|(ip, _)| IpAddr::V4(ip));
     let ipv6 = endpoint.ipv6.map(|(ip, _)| IpAddr::V6(ip));
-    ipv4.into_iter().chain(ipv6).map(|ip| (endpoint.network_id.clone(), ip)).collect()
+    ipv4.into_iter()
+        .chain(ipv6)
+        .map(|ip| (endpoint.network_id.clone(), ip))
+        .collect()
 }
 
 /// Gives back what a container had; nothing happens for an unknown one.
 pub(crate) fn release(inner: &Arc<Inner>, container_id: &str) {
-    let Some(attached) = inner.state().containers.remove(container_id) else { return };
+    let Some(attached) = inner.state().containers.remove(container_id) else {
+        return;
+    };
     let mut attached = lock(&attached);
     attached.dns = None;
     let elements = attached.published.elements();
@@ -171,7 +247,11 @@ pub(crate) fn release(inner: &Arc<Inner>, container_id: &str) {
         freed.extend(addresses_of(endpoint));
     }
     give_back(inner, &freed);
-    let veths: Vec<String> = attached.endpoints.iter().map(|endpoint| endpoint.host_ifname.clone()).collect();
+    let veths: Vec<String> = attached
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.host_ifname.clone())
+        .collect();
     linger(inner, veths);
 }
 
