@@ -1,11 +1,14 @@
 //! Images as the API shows them: the image store and the registry client in Docker's words.
 
 mod archive;
+mod blob_sink;
 mod describe;
 mod glob;
 mod list;
 mod messages;
 mod prune;
+mod pull;
+mod push;
 mod registry;
 
 use std::collections::BTreeMap;
@@ -26,7 +29,7 @@ use crate::{Engine, EngineConfig};
 pub use archive::ImportSource;
 pub use list::ListOptions;
 pub use messages::{Messages, messages};
-pub use registry::PullRequest;
+pub use pull::PullRequest;
 
 /// The images of a data root.
 #[derive(Debug, Clone)]
@@ -139,7 +142,8 @@ impl Images {
         }
     }
 
-    /// Announces something about an image, with its labels when they are known.
+    /// Announces something about an image, with its labels when they are known. `id` is the
+    /// image's or what stands for it in Docker's events.
     fn announce(&self, engine: &Engine, action: &str, id: &str, name: &str) {
         let mut attributes: BTreeMap<String, String> = BTreeMap::new();
         if let Ok(image) = self.store.resolve(id) {

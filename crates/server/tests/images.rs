@@ -1,4 +1,4 @@
-//! Images through the API: load, list, inspect, tag, save, import, remove, prune.
+//! Images through the API: load, list, inspect, tag, save, import, remove, prune, push, pull.
 
 mod support;
 
@@ -177,4 +177,80 @@ fn a_client_that_leaves_during_a_load_leaves_nothing() {
     // The same again works: nothing of the first attempt is in the way.
     let (_, body) = upload(&server, "/images/load", &archive);
     assert!(body.contains("Loaded image: half:1"), "{body}");
+}
+
+#[test]
+fn an_image_goes_to_a_registry_and_comes_back() {
+    let server = Server::start();
+    let registry = server.start_registry();
+    assert!(upload(&server, "/images/load", &docker_archive("hello:1", "hi")).1.contains("Loaded image"));
+    let name = format!("{}/some/hello", registry.address);
+    for tag in ["one", "two"] {
+        assert_eq!(status(&server.post(&format!("/images/hello:1/tag?repo={name}&tag={tag}"), "").0), 201);
+    }
+    let (head, body) = server.post(&format!("/v1.50/images/{name}/push?tag=one"), "");
+    assert_eq!(status(&head), 200, "{body}");
+    let messages = statuses(&body);
+    assert_eq!(messages[0], format!("The push refers to repository [{name}]"));
+    assert!(messages.iter().any(|text| text == "Pushed"), "{messages:?}");
+    assert!(messages.last().unwrap().starts_with("one: digest: sha256:"), "{messages:?}");
+    // The second tag has nothing to send.
+    let body = server.post(&format!("/images/{name}/push"), "").1;
+    assert!(statuses(&body).iter().any(|text| text == "Layer already exists"), "{body}");
+    assert!(statuses(&body).iter().any(|text| text.starts_with("two: digest: ")), "{body}");
+
+    let distribution = json(&server.get(&format!("/distribution/{name}:one/json")).1);
+    assert_eq!(distribution["Platforms"], serde_json::json!([{"architecture": "amd64", "os": "linux"}]));
+
+    for reference in ["hello:1".to_owned(), format!("{name}:one"), format!("{name}:two")] {
+        assert_eq!(status(&server.delete(&format!("/images/{reference}")).0), 200, "{reference}");
+    }
+    assert_eq!(json(&server.get("/images/json").1), serde_json::json!([]));
+
+    let (head, body) = server.post(&format!("/images/create?fromImage={name}&tag=one"), "");
+    assert_eq!(status(&head), 200, "{body}");
+    let messages = statuses(&body);
+    assert_eq!(messages[0], "Pulling from some/hello");
+    for expected in ["Pulling fs layer", "Download complete", "Pull complete"] {
+        assert!(messages.iter().any(|text| text == expected), "{expected} in {messages:?}");
+    }
+    let digest = messages[messages.len() - 2].strip_prefix("Digest: ").unwrap().to_owned();
+    assert_eq!(messages.last().unwrap(), &format!("Status: Downloaded newer image for {name}:one"));
+    let image = json(&server.get(&format!("/images/{name}:one/json")).1);
+    assert_eq!(image["RepoDigests"], serde_json::json!([format!("{name}@{digest}")]));
+
+    let messages = statuses(&server.post(&format!("/images/create?fromImage={name}:one"), "").1);
+    assert!(messages.iter().any(|text| text == "Already exists"), "{messages:?}");
+    assert_eq!(messages.last().unwrap(), &format!("Status: Image is up to date for {name}:one"));
+    // By digest, and all tags.
+    let messages = statuses(&server.post(&format!("/images/create?fromImage={name}&tag={digest}"), "").1);
+    assert!(messages.last().unwrap().ends_with(&format!("{name}@{digest}")), "{messages:?}");
+    let messages = statuses(&server.post(&format!("/images/create?fromImage={name}"), "").1);
+    assert!(messages.iter().any(|text| text.ends_with(&format!("{name}:two"))), "{messages:?}");
+
+    for (query, code, text) in [
+        (format!("fromImage={name}&tag=nope"), 404, "not found"),
+        (format!("fromImage={}/no/such&tag=x", registry.address), 404, "not found"),
+        ("fromImage=127.0.0.1:1/no/such&tag=x".to_owned(), 500, "connection refused"),
+        ("fromImage=UPPER&tag=x".to_owned(), 400, "must be lowercase"),
+        (format!("fromImage={name}&tag=one&platform=linux/s390x"), 200, "no matching manifest for linux/s390x"),
+        (format!("fromImage={name}&tag=one&platform=what/is/that/then"), 400, "what/is/that"),
+    ] {
+        let (head, body) = server.post(&format!("/images/create?{query}"), "");
+        assert_eq!(status(&head), code, "{query}: {body}");
+        assert!(body.contains(text), "{query}: {body}");
+    }
+    let (head, body) = server.post("/images/never:seen/push?tag=x", "");
+    assert_eq!(status(&head), 404, "{body}");
+    let seen = server.get("/events?since=0&until=0s&filters={%22type%22:[%22image%22]}").1;
+    for action in ["push", "pull"] {
+        assert!(seen.contains(&format!("\"Action\":\"{action}\"")), "{action} in {seen}");
+    }
+}
+
+/// The status texts of a progress stream, which must not contain an error.
+fn statuses(body: &str) -> Vec<String> {
+    assert!(!body.contains("errorDetail"), "{body}");
+    let messages = body.split("\r\n").filter(|line| !line.is_empty()).map(json);
+    messages.filter_map(|message| message["status"].as_str().map(str::to_owned)).collect()
 }

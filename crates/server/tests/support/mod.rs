@@ -9,9 +9,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wharf_engine::config::DaemonConfig;
 use wharf_engine::{Engine, EngineConfig, ShimProgram};
@@ -88,6 +89,35 @@ impl Server {
         stream
     }
 
+    /// A registry beside the server, in its network namespace.
+    pub fn start_registry(&self) -> Registry {
+        let address = "127.0.0.1:5000";
+        let config = self.folder.path().join("registry.yml");
+        let storage = self.folder.path().join("registry");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            storage.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let start = || {
+            let process = Command::new("docker-registry")
+                .arg("serve")
+                .arg(&config)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("docker-registry is installed");
+            let begin = Instant::now();
+            while TcpStream::connect(address).is_err() {
+                assert!(begin.elapsed() < PATIENCE, "the registry does not start");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            process
+        };
+        let process = wharf_sys::namespace::in_network_namespace(self.namespace.as_fd(), start).unwrap();
+        Registry { address: address.to_owned(), process }
+    }
+
     /// One request on a connection of its own; head and body.
     pub fn send(&self, request: &str) -> (String, String) {
         let mut stream = self.connect();
@@ -108,6 +138,19 @@ impl Server {
 
     pub fn delete(&self, path: &str) -> (String, String) {
         self.send(&format!("DELETE {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    }
+}
+
+/// Debian's registry; stops when dropped.
+pub struct Registry {
+    pub address: String,
+    process: Child,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }
 
@@ -136,7 +179,7 @@ fn engine_config(root: &Path) -> EngineConfig {
 }
 
 fn bring_loopback_up() {
-    let status = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
     assert!(status.success());
 }
 
