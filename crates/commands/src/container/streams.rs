@@ -1,0 +1,193 @@
+//! Standard input and output of a container, carried between its hijacked connection and the
+//! user's terminal or pipes.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use wharf_client::stdcopy::{Demultiplexer, Stream, UnknownStream};
+use wharf_client::{Client, Hijacked, Query};
+
+use crate::outcome::{Failure, Outcome};
+use crate::terminal::keys::Watcher;
+use crate::terminal::{self, Raw};
+
+/// Size of one read in bytes: what a unix socket can hold at most in one go.
+const CHUNK: usize = 128 << 10;
+
+/// What is connected and how.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Standard input goes in.
+    pub(super) stdin: bool,
+    /// Output comes out.
+    pub(super) output: bool,
+    /// The container has a terminal: output is not framed.
+    pub(super) tty: bool,
+    /// Keys that detach while standard input is a terminal.
+    pub(super) detach_keys: Vec<u8>,
+}
+
+/// Why the streams ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The container closed them.
+    Closed,
+    /// The user typed the detach keys.
+    Detached,
+}
+
+impl Streams {
+    /// Carries bytes until the output ends or the user detaches. With a terminal on both sides
+    /// the user's is in raw mode meanwhile.
+    pub(super) async fn pump(self, stream: Hijacked) -> Outcome<Ended> {
+        let raw = if self.stdin && self.tty { Raw::stdin()? } else { None };
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let stdin = self.stdin;
+        let watcher = (self.stdin && self.tty).then(|| Watcher::new(self.detach_keys));
+        let input = async move {
+            if !stdin {
+                return Ok(Ended::Closed);
+            }
+            let ended = forward_input(&mut writer, watcher).await;
+            if matches!(ended, Ok(Ended::Closed)) {
+                // Half close; a container that has exited already does not mind.
+                let _ = writer.shutdown().await;
+            }
+            ended
+        };
+        let output = async {
+            if self.tty { copy_raw(&mut reader).await } else { copy_framed(&mut reader).await }
+        };
+        tokio::pin!(input, output);
+        let mut input_ended = false;
+        let result = loop {
+            tokio::select! {
+                result = &mut output => break result.map(|()| Ended::Closed),
+                result = &mut input, if !input_ended => {
+                    input_ended = true;
+                    match result {
+                        Ok(Ended::Detached) => break Ok(Ended::Detached),
+                        // Nothing more will come from the container that we asked for.
+                        Ok(Ended::Closed) if !self.output => break Ok(Ended::Closed),
+                        // The container stopped reading; its output goes on.
+                        Ok(Ended::Closed) | Err(_) => {}
+                    }
+                }
+            }
+        };
+        drop(raw);
+        result
+    }
+}
+
+async fn forward_input(
+    writer: &mut (impl tokio::io::AsyncWrite + Unpin),
+    mut watcher: Option<Watcher>,
+) -> io::Result<Ended> {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = vec![0; 32 << 10];
+    let mut kept = Vec::new();
+    loop {
+        let read = stdin.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(Ended::Closed);
+        }
+        match &mut watcher {
+            None => writer.write_all(&buffer[..read]).await?,
+            Some(watcher) => {
+                kept.clear();
+                let detached = watcher.filter(&buffer[..read], &mut kept);
+                writer.write_all(&kept).await?;
+                if detached {
+                    return Ok(Ended::Detached);
+                }
+            }
+        }
+        writer.flush().await?;
+    }
+}
+
+async fn copy_raw(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> Outcome {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match reader.read(&mut buffer).await? {
+            0 => return Ok(()),
+            read => write_all(rustix::stdio::stdout(), &buffer[..read])?,
+        }
+    }
+}
+
+async fn copy_framed(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> Outcome {
+    let mut buffer = vec![0; CHUNK];
+    let mut demultiplexer = Demultiplexer::default();
+    loop {
+        match reader.read(&mut buffer).await? {
+            0 => return Ok(()),
+            read => demultiplex(&mut demultiplexer, &buffer[..read])?,
+        }
+    }
+}
+
+/// Writes the frames of one read to where they belong.
+pub(super) fn demultiplex(demultiplexer: &mut Demultiplexer, bytes: &[u8]) -> Outcome {
+    demultiplexer.feed(bytes, |stream, piece| match stream {
+        Stream::Stdout => write_all(rustix::stdio::stdout(), piece).map_err(Failure::from),
+        Stream::Stderr => write_all(rustix::stdio::stderr(), piece).map_err(Failure::from),
+        Stream::SystemError => {
+            Err(Failure::new(format!("error from daemon in stream: {}", String::from_utf8_lossy(piece))))
+        }
+    })
+}
+
+impl From<UnknownStream> for Failure {
+    fn from(error: UnknownStream) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Writes everything, waiting where the other side of a non-blocking descriptor is slow.
+pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                poll(&mut [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Tells the engine the size of the user's terminal, now and at every change. Never returns.
+pub(super) async fn follow_terminal_size(client: &Client, resize_path: &str) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut changes) = signal(SignalKind::window_change()) else {
+        return std::future::pending().await;
+    };
+    loop {
+        resize(client, resize_path).await;
+        changes.recv().await;
+    }
+}
+
+async fn resize(client: &Client, resize_path: &str) {
+    let Some((rows, columns)) = terminal::size() else { return };
+    let query = Query::new().add("h", rows.to_string()).add("w", columns.to_string());
+    // The process may not be there yet or any more; the next change tries again.
+    let _ = client.post(format!("{resize_path}{query}"), None).await;
+}
+
+/// Passes every caught signal on to the container. Never returns.
+pub(super) async fn forward_signals(client: &Client, id: &str, catch: bool) {
+    if catch && let Ok(mut signals) = terminal::signals::catch() {
+        while let Some(name) = signals.recv().await {
+            // A container that is gone needs no signal.
+            let _ = client.post(super::path(id, &format!("/kill?signal={name}")), None).await;
+        }
+    }
+    std::future::pending().await
+}
