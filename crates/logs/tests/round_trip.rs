@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use proptest::prelude::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wharf_logs::{
     Driver, Format, LogReader, LogTarget, LogWriter, Progress, Query, Stream, TEXT_MAX,
 };
@@ -221,6 +222,79 @@ fn a_follower_misses_nothing_through_rotations() {
         reader.container_ended();
         assert_eq!(catch_up(&mut reader, &mut seen), Progress::Finished);
         assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn a_follower_keeps_up_with_a_writer_that_rotates_meanwhile() {
+    for (driver, compress) in [
+        (Driver::JsonFile, true),
+        (Driver::JsonFile, false),
+        (Driver::Local, true),
+    ] {
+        const LINES: i64 = 20_000;
+        let dir = tempfile::tempdir().unwrap();
+        let mut target = target(driver, dir.path());
+        (target.max_size, target.max_files, target.compress) = (Some(20_000), 500, compress);
+        let mut reader = LogReader::open(
+            &target,
+            Query {
+                follow: true,
+                ..Query::default()
+            },
+        )
+        .unwrap();
+        let watch = reader.watch().unwrap();
+        let writing = std::thread::spawn({
+            let target = target.clone();
+            move || {
+                let mut writer = LogWriter::open(&target).unwrap();
+                for n in 0..LINES {
+                    writer
+                        .write(Stream::Stdout, format!("{n}\n").as_bytes(), n)
+                        .unwrap();
+                    writer.compress_some();
+                }
+                writer.finish(LINES).unwrap();
+            }
+        });
+        let mut expected = 0;
+        loop {
+            let ended = writing.is_finished();
+            if ended {
+                reader.container_ended();
+            }
+            watch.drain().unwrap();
+            loop {
+                let progress = reader
+                    .next_batch(|entry| {
+                        assert_eq!(
+                            String::from_utf8(entry.text()).unwrap(),
+                            format!("{expected}\n")
+                        );
+                        expected += 1;
+                    })
+                    .unwrap();
+                if progress != Progress::More {
+                    assert!(ended || progress == Progress::CaughtUp);
+                    break;
+                }
+            }
+            if ended {
+                break;
+            }
+            let mut fds = [PollFd::new(&watch, PollFlags::IN)];
+            poll(
+                &mut fds,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 1_000_000,
+                }),
+            )
+            .unwrap();
+        }
+        assert_eq!(expected, LINES);
+        writing.join().unwrap();
     }
 }
 
