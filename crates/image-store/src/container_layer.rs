@@ -31,6 +31,7 @@ impl ImageStore {
         image: &Image,
         batch: &mut Batch,
     ) -> Result<ContainerLayer, ImageError> {
+        self.inner.snapshots.check_overlay()?;
         let chain = image.chain().cloned();
         {
             let mut catalog = self.catalog_mut();

@@ -11,13 +11,14 @@
 //! removes what no image and no lease names.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 use wharf_ids::Digest;
 
+use crate::direct::OutFile;
 use crate::error::ImageError;
 
 const COPY_BUFFER_BYTES: usize = 1024 * 1024;
@@ -88,36 +89,42 @@ impl Content {
     /// Begins or resumes a blob whose digest is known.
     pub(crate) fn resume(&self, digest: &Digest) -> Result<Ingest, ImageError> {
         let path = self.ingest.join(digest.hex());
-        let file = File::options()
+        let mut file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(ImageError::io("create", &path))?;
-        let mut ingest = Ingest {
-            file,
+        let (mut hash, mut written) = (Sha256::new(), 0);
+        let mut buffer = vec![0; COPY_BUFFER_BYTES];
+        loop {
+            match file
+                .read(&mut buffer)
+                .map_err(ImageError::io("read", &path))?
+            {
+                0 => break,
+                n => {
+                    hash.update(&buffer[..n]);
+                    written += n as u64;
+                }
+            }
+        }
+        Ok(Ingest {
+            file: OutFile::Cached(file),
             path,
-            hash: Sha256::new(),
-            written: 0,
+            hash,
+            written,
             keep: true,
-        };
-        ingest.rehash()?;
-        Ok(ingest)
+        })
     }
 
-    /// Begins a blob whose digest its bytes will tell.
-    pub(crate) fn begin(&self) -> Result<Ingest, ImageError> {
+    /// Begins a blob of about `size` bytes whose digest its bytes will tell.
+    pub(crate) fn begin(&self, size: u64) -> Result<Ingest, ImageError> {
         let path = self
             .ingest
             .join(format!("new-{}", self.next.fetch_add(1, Ordering::Relaxed)));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .map_err(ImageError::io("create", &path))?;
+        let file = OutFile::create(&path, size).map_err(ImageError::io("create", &path))?;
         Ok(Ingest {
             file,
             path,
@@ -130,6 +137,10 @@ impl Content {
     /// Moves a checked ingest to its place.
     pub(crate) fn publish(&self, ingest: &mut Ingest, digest: &Digest) -> Result<(), ImageError> {
         let target = self.path(digest);
+        ingest
+            .file
+            .finish()
+            .map_err(ImageError::io("write", &target))?;
         std::fs::rename(&ingest.path, &target).map_err(ImageError::io("create", &target))?;
         ingest.keep = true;
         Ok(())
@@ -163,7 +174,7 @@ impl Content {
 /// A blob on its way in. Dropped without being published it disappears, unless it is resumable.
 #[derive(Debug)]
 pub(crate) struct Ingest {
-    file: File,
+    file: OutFile,
     path: PathBuf,
     hash: Sha256,
     written: u64,
@@ -183,10 +194,8 @@ impl Ingest {
 
     /// Forgets all bytes.
     pub(crate) fn restart(&mut self) -> Result<(), ImageError> {
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.rewind())
-            .map_err(ImageError::io("truncate", &self.path))?;
+        self.file =
+            OutFile::create(&self.path, 0).map_err(ImageError::io("truncate", &self.path))?;
         self.hash = Sha256::new();
         self.written = 0;
         Ok(())
@@ -195,21 +204,6 @@ impl Ingest {
     /// Removes the file when the ingest is dropped.
     pub(crate) fn discard(&mut self) {
         self.keep = false;
-    }
-
-    fn rehash(&mut self) -> Result<(), ImageError> {
-        let mut buffer = vec![0; COPY_BUFFER_BYTES];
-        loop {
-            let n = self
-                .file
-                .read(&mut buffer)
-                .map_err(ImageError::io("read", &self.path))?;
-            if n == 0 {
-                return Ok(());
-            }
-            self.hash.update(&buffer[..n]);
-            self.written += n as u64;
-        }
     }
 }
 

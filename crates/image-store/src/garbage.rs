@@ -1,6 +1,7 @@
 //! Garbage collection: what no image name, no container and no lease needs goes.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::MutexGuard;
 
 use wharf_ids::Digest;
@@ -10,6 +11,9 @@ use wharf_state::Batch;
 use crate::error::ImageError;
 use crate::record;
 use crate::store::ImageStore;
+
+/// Which boot of the machine the store was opened in last.
+const BOOT_KEY: &str = "boot-id";
 
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,6 +55,26 @@ impl ImageStore {
         drop(catalog);
         self.inner.state.commit(batch)?;
         Ok(())
+    }
+
+    /// Blobs get their name before they are flushed, records only after: so after the machine went
+    /// down, and only then, a blob no record needs may be damaged and must not be taken for whole.
+    pub(crate) fn remove_unflushed(&self) -> Result<(), ImageError> {
+        let path = Path::new("/proc/sys/kernel/random/boot_id");
+        let boot = std::fs::read_to_string(path).map_err(ImageError::io("read", path))?;
+        if self
+            .inner
+            .state
+            .get::<String>(record::SETTINGS, BOOT_KEY)?
+            .as_ref()
+            == Some(&boot)
+        {
+            return Ok(());
+        }
+        self.collect_garbage()?;
+        let mut batch = Batch::new();
+        batch.put(record::SETTINGS, BOOT_KEY, &boot);
+        Ok(self.inner.state.commit(batch)?)
     }
 
     /// The caller holds the change lock: names and layers stay as they are.

@@ -102,7 +102,7 @@ impl Lease {
         compression: Compression,
     ) -> Result<(Descriptor, Digest), ImageError> {
         let staging = self.store.inner.snapshots.begin_layer()?;
-        let mut ingest = self.store.inner.content.begin()?;
+        let mut ingest = self.store.inner.content.begin(u64::MAX)?;
         let (mut writer, reader) = pipe();
         let (copied, applied) = std::thread::scope(|scope| {
             let applying = scope.spawn(|| apply_stream(reader, &staging));

@@ -43,6 +43,7 @@ mod changes;
 mod compression;
 mod container_layer;
 mod content;
+mod direct;
 mod error;
 mod garbage;
 mod history;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Cursor, Read, Write as _};
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use wharf_ids::{Digest, ImageRef};
 use wharf_oci::image::{
     CONFIG_SIZE_MAX, Descriptor, Document, Index, MANIFEST_SIZE_MAX, Manifest, media_type,
@@ -18,6 +19,7 @@ use wharf_oci::platform::Platform;
 use crate::apply::{clean_path, split_path};
 use crate::archive::{Entry, EntryKind, TarReader};
 use crate::compression::{Compression, read_start};
+use crate::content::finish;
 use crate::error::ImageError;
 use crate::lease::Lease;
 use crate::pipe::{PipeWriter, pipe};
@@ -253,16 +255,21 @@ impl Lease {
                 total: entry.size,
             })
         };
+        if let Some(digest) = digest_in_name(&entry.path)
+            && self.has_blob(&digest)
+        {
+            return check_known(reader, digest, &report);
+        }
         let start = reader.body()?;
         if entry.size < STREAMED_SIZE_MIN || !looks_like_layer(start) || self.knows(&entry.path) {
-            let stored = self.store_plain(reader, None, &report)?;
+            let stored = self.store_plain(reader, entry.size, None, &report)?;
             return Ok(stored);
         }
         let staging = self.store.inner.snapshots.begin_layer()?;
         let (writer, layer) = pipe();
         let (stored, unpacked) = std::thread::scope(|scope| {
             let unpacking = scope.spawn(|| apply_stream(layer, &staging));
-            let stored = self.store_plain(reader, Some(writer), &report);
+            let stored = self.store_plain(reader, entry.size, Some(writer), &report);
             (stored, unpacking.join())
         });
         let (digest, size) = stored?;
@@ -287,10 +294,11 @@ impl Lease {
     fn store_plain<R: BufRead>(
         &self,
         reader: &mut TarReader<R>,
+        size: u64,
         mut tee: Option<PipeWriter>,
         report: &dyn Fn(u64),
     ) -> Result<(Digest, u64), ImageError> {
-        let mut ingest = self.store.inner.content.begin()?;
+        let mut ingest = self.store.inner.content.begin(size)?;
         let result = loop {
             let piece = match reader.body() {
                 Ok([]) => break Ok(()),
@@ -539,6 +547,32 @@ impl Contents {
             path.clone_from(target);
         }
         self.files.get(&path).cloned().ok_or_else(missing)
+    }
+}
+
+/// Reads a file that claims to be a blob that is in the store: only its digest is needed.
+fn check_known<R: BufRead>(
+    reader: &mut TarReader<R>,
+    expected: Digest,
+    report: &dyn Fn(u64),
+) -> Result<(Digest, u64), ImageError> {
+    let (mut hash, mut length) = (Sha256::new(), 0);
+    loop {
+        let piece = reader.body()?;
+        if piece.is_empty() {
+            break;
+        }
+        hash.update(piece);
+        let taken = piece.len();
+        reader.consume(taken);
+        length += taken as u64;
+        report(length);
+    }
+    let found = finish(hash);
+    if found == expected {
+        Ok((found, length))
+    } else {
+        Err(ImageError::DigestMismatch { expected, found })
     }
 }
 

@@ -5,6 +5,7 @@
 //! table "content"    digest of a blob          → ContentRecord (facts its bytes do not tell)
 //! table "layers"     chain id                  → LayerRecord
 //! table "snapshots"  container id              → ContainerRecord
+//! table "image-store"  "boot-id"               → the boot the store was opened in last
 //! ```
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ pub(crate) const IMAGES: &str = "images";
 pub(crate) const CONTENT: &str = "content";
 pub(crate) const LAYERS: &str = "layers";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
+pub(crate) const SETTINGS: &str = "image-store";
 
 /// Name of an image that lost its last tag, followed by its id (containerd store's wording).
 pub(crate) const DANGLING_PREFIX: &str = "moby-dangling@";

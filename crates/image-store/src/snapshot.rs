@@ -8,10 +8,12 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags};
+use rustix::mount::MountAttrFlags;
 use wharf_ids::{Digest, hex_id};
+use wharf_sys::overlay::{Overlay, mount_detached};
 
 use crate::content::read_dir;
 use crate::error::ImageError;
@@ -25,6 +27,7 @@ pub(crate) struct Snapshots {
     trash: PathBuf,
     /// Something was written that no flush covers yet.
     dirty: AtomicBool,
+    overlay_works: OnceLock<()>,
     /// Held while the trash is emptied: two who delete the same tree only disturb each other.
     emptying: Mutex<()>,
 }
@@ -37,6 +40,7 @@ impl Snapshots {
             unpacking: data_root.join("unpacking"),
             trash: data_root.join("trash"),
             dirty: AtomicBool::new(false),
+            overlay_works: OnceLock::new(),
             emptying: Mutex::new(()),
         };
         for dir in [
@@ -56,6 +60,36 @@ impl Snapshots {
             snapshots.discard(&snapshots.unpacking.join(name))?;
         }
         Ok(snapshots)
+    }
+
+    /// Whether the kernel makes overlay mounts with these directories; asked once.
+    pub(crate) fn check_overlay(&self) -> Result<(), ImageError> {
+        if self.overlay_works.get().is_some() {
+            return Ok(());
+        }
+        let path = self.unpacking.join(hex_id());
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| path.join(name));
+        for dir in [&lower, &upper, &work] {
+            std::fs::create_dir_all(dir).map_err(ImageError::io("create", dir))?;
+        }
+        let overlay = Overlay {
+            lower: &[&lower],
+            writable: Some((&upper, &work)),
+            options: &[],
+        };
+        let mounted = mount_detached(&overlay, MountAttrFlags::empty());
+        self.discard(&path)?;
+        match mounted {
+            Ok(_) => {
+                // Somebody else may have asked at the same time.
+                let _ = self.overlay_works.set(());
+                Ok(())
+            }
+            Err(source) => Err(ImageError::OverlayUnsupported {
+                path: self.containers.clone(),
+                source,
+            }),
+        }
     }
 
     /// A new directory to unpack a layer into; its `fs` is what becomes the layer.

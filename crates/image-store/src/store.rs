@@ -67,6 +67,7 @@ impl ImageStore {
             }),
         };
         store.remove_orphans()?;
+        store.remove_unflushed()?;
         Ok(store)
     }
 

@@ -210,3 +210,24 @@ fn a_damaged_document_is_noticed() {
         .unwrap();
     assert_eq!(scratch.files(), Vec::<std::path::PathBuf>::new());
 }
+
+#[test]
+fn blobs_no_image_needs_do_not_survive_a_reboot_but_a_restart() {
+    let scratch = Scratch::new();
+    scratch.load(&Sample::new(&[&[("a", b"1")]]).docker_archive(&["app"]));
+    let before = scratch.files();
+    drop(
+        scratch
+            .store
+            .lease()
+            .put_blob(b"perhaps never flushed", None)
+            .unwrap(),
+    );
+    let scratch = scratch.reopened();
+    assert_eq!(scratch.files().len(), before.len() + 1);
+    let mut batch = Batch::new();
+    batch.put("image-store", "boot-id", &"another boot");
+    scratch.state.commit(batch).unwrap();
+    let scratch = scratch.reopened();
+    assert_eq!(scratch.files(), before);
+}
