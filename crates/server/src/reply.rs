@@ -35,12 +35,15 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(receiver) => {
-                receiver.poll_recv(cx).map(|next| next.map(|chunk| chunk.map(Frame::data)))
-            }
+            Self::Stream(receiver) => receiver
+                .poll_recv(cx)
+                .map(|next| next.map(|chunk| chunk.map(Frame::data))),
         }
     }
 
@@ -50,7 +53,9 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Self::Stream(_) => SizeHint::default(),
         }
     }
@@ -75,6 +80,12 @@ impl BodySender {
         self.send(json_line(value)).await
     }
 
+    /// Breaks the connection off, so that the client does not take what it got for the whole.
+    pub(crate) async fn abort(&self, why: &str) {
+        // A client that has gone needs to know no more.
+        let _ = self.0.send(Err(io::Error::other(why.to_owned()))).await;
+    }
+
     /// Waits until the client has gone.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
@@ -82,7 +93,10 @@ impl BodySender {
 
     /// A writer for code that blocks; never to be used on an async worker.
     pub(crate) fn blocking_writer(&self) -> BlockingWriter {
-        BlockingWriter { sender: self.0.clone(), buffer: Vec::with_capacity(BlockingWriter::CHUNK) }
+        BlockingWriter {
+            sender: self.0.clone(),
+            buffer: Vec::with_capacity(BlockingWriter::CHUNK),
+        }
     }
 }
 
@@ -99,7 +113,10 @@ impl BlockingWriter {
     /// Breaks the connection off, so that the client does not take what it got for the whole.
     pub(crate) fn abort(&mut self) {
         self.buffer.clear();
-        drop(self.sender.blocking_send(Err(io::Error::other("the source of the stream failed"))));
+        drop(
+            self.sender
+                .blocking_send(Err(io::Error::other("the source of the stream failed"))),
+        );
     }
 }
 
@@ -138,7 +155,11 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Response {
 
 /// A JSON body with another status.
 pub(crate) fn json_with<T: Serialize>(status: StatusCode, value: &T) -> Response {
-    with_type(status, "application/json", Body::Full(Some(json_line(value))))
+    with_type(
+        status,
+        "application/json",
+        Body::Full(Some(json_line(value))),
+    )
 }
 
 /// No body.
@@ -155,20 +176,29 @@ pub(crate) fn no_content() -> Response {
 
 /// `200` with a short text.
 pub(crate) fn text(body: &'static str) -> Response {
-    with_type(StatusCode::OK, "text/plain; charset=utf-8", Body::Full(Some(Bytes::from_static(body.as_bytes()))))
+    with_type(
+        StatusCode::OK,
+        "text/plain; charset=utf-8",
+        Body::Full(Some(Bytes::from_static(body.as_bytes()))),
+    )
 }
 
 /// `200` with a body that comes bit by bit. The head is sent as soon as the route returns, so a
 /// route hands the sender to a task and returns at once.
 pub(crate) fn stream(content_type: &'static str) -> (BodySender, Response) {
     let (sender, receiver) = mpsc::channel(STREAM_CHUNKS);
-    (BodySender(sender), with_type(StatusCode::OK, content_type, Body::Stream(receiver)))
+    (
+        BodySender(sender),
+        with_type(StatusCode::OK, content_type, Body::Stream(receiver)),
+    )
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
     let mut response = HttpResponse::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -193,7 +223,12 @@ pub(crate) fn error(error: &Error) -> Response {
     if status == StatusCode::NOT_MODIFIED {
         return empty(status);
     }
-    json_with(status, &ErrorBody { message: chain(error) })
+    json_with(
+        status,
+        &ErrorBody {
+            message: chain(error),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -217,6 +252,9 @@ mod tests {
             writer.write_all(b"x")?;
             writer.flush()
         });
-        assert_eq!(result.await.unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(
+            result.await.unwrap().unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
     }
 }

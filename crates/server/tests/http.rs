@@ -1,5 +1,11 @@
 //! The server over raw sockets: negotiation, errors, limits, streams.
 
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a failed step is a failed test"
+)]
+
 mod support;
 
 use std::io::{Read as _, Write as _};
@@ -27,9 +33,15 @@ fn every_answer_carries_dockers_headers() {
     }
     let (head, body) = server.send("HEAD /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!((status(&head), body.as_str()), (200, ""));
-    assert!(head.to_ascii_lowercase().contains("content-length: 0"), "{head}");
+    assert!(
+        head.to_ascii_lowercase().contains("content-length: 0"),
+        "{head}"
+    );
     let (head, _) = server.get("/no/such/page");
-    assert!(head.to_ascii_lowercase().contains("api-version: 1.55"), "{head}");
+    assert!(
+        head.to_ascii_lowercase().contains("api-version: 1.55"),
+        "{head}"
+    );
 }
 
 #[test]
@@ -42,7 +54,10 @@ fn versions_are_negotiated_as_docker_does() {
         assert!(body.contains("\"MinAPIVersion\":\"1.24\""), "{body}");
     }
     for (path, message) in [
-        ("/v1.56/info", "client version 1.56 is too new. Maximum supported API version is 1.55"),
+        (
+            "/v1.56/info",
+            "client version 1.56 is too new. Maximum supported API version is 1.55",
+        ),
         (
             "/v1.12/info",
             "client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version",
@@ -58,15 +73,24 @@ fn versions_are_negotiated_as_docker_does() {
 fn unknown_paths_and_operations_that_are_missing_say_so() {
     let server = Server::start();
     let (head, body) = server.get("/v1.41/nope");
-    assert_eq!((status(&head), body.as_str()), (404, "{\"message\":\"page not found\"}\n"));
+    assert_eq!(
+        (status(&head), body.as_str()),
+        (404, "{\"message\":\"page not found\"}\n")
+    );
     let (head, body) = server.post("/v1.41/build", "");
     assert_eq!(status(&head), 501);
-    assert!(body.contains("building images is not supported by this version of Wharf"), "{body}");
+    assert!(
+        body.contains("building images is not supported by this version of Wharf"),
+        "{body}"
+    );
     let (head, body) = server.get("/v1.41/services");
     assert_eq!(status(&head), 503);
     assert!(body.contains("This node is not a swarm manager."), "{body}");
     let (head, body) = server.post("/v1.41/swarm/leave", "");
-    assert_eq!((status(&head), body.as_str()), (503, "{\"message\":\"This node is not part of a swarm\"}\n"));
+    assert_eq!(
+        (status(&head), body.as_str()),
+        (503, "{\"message\":\"This node is not part of a swarm\"}\n")
+    );
 }
 
 #[test]
@@ -80,13 +104,19 @@ fn bodies_are_json_within_bounds() {
     };
     let (head, body) = request("text/plain", "{}");
     assert_eq!(status(&head), 400);
-    assert!(body.contains("unsupported Content-Type header (text/plain): must be 'application/json'"), "{body}");
+    assert!(
+        body.contains("unsupported Content-Type header (text/plain): must be 'application/json'"),
+        "{body}"
+    );
     for bad in ["{", "[]", "{\"Name\":1}", "\u{0}", "{}x"] {
         let (head, body) = request("application/json", bad);
         assert_eq!(status(&head), 400, "{bad}: {body}");
         assert!(body.contains("invalid JSON"), "{body}");
     }
-    let (head, _) = request("application/json; charset=utf-8", "{\"name\":\"v1\",\"Labels\":null}");
+    let (head, _) = request(
+        "application/json; charset=utf-8",
+        "{\"name\":\"v1\",\"Labels\":null}",
+    );
     assert_eq!(status(&head), 201);
     // A body that never ends is refused as soon as it is too large.
     let mut stream = server.connect();
@@ -116,7 +146,8 @@ fn hostile_requests_end_with_a_refusal_and_the_server_lives() {
         "GET /info HTTP/9.9\r\n\r\n".to_owned(),
         "POST /volumes/create HTTP/1.1\r\nContent-Length: -1\r\n\r\n".to_owned(),
         "POST /volumes/create HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n".to_owned(),
-        "POST /volumes/create HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}".to_owned(),
+        "POST /volumes/create HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}"
+            .to_owned(),
         format!("GET /info HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(500)),
         "GET /volumes/%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
         "GET /info?a=%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
@@ -129,15 +160,18 @@ fn hostile_requests_end_with_a_refusal_and_the_server_lives() {
         let mut answer = Vec::new();
         drop(stream.read_to_end(&mut answer));
         let answer = String::from_utf8_lossy(&answer);
-        assert!(!answer.starts_with("HTTP/1.1 5"), "{:.60}: {answer}", request);
-        assert!(!answer.starts_with("HTTP/1.1 2"), "{:.60}: {answer}", request);
+        assert!(!answer.starts_with("HTTP/1.1 5"), "{request:.60}: {answer}");
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{request:.60}: {answer}");
     }
     assert_eq!(status(&server.get("/_ping").0), 200);
 }
 
 #[test]
 fn a_client_that_sends_no_head_is_dropped() {
-    let limits = Limits { head_timeout: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits {
+        head_timeout: Duration::from_millis(200),
+        ..Limits::default()
+    };
     let server = Server::start_with(limits, |_| async { Vec::new() });
     let mut slow = server.connect();
     slow.write_all(b"GET /_ping HTTP/1.1\r\nHo").unwrap();
@@ -150,13 +184,23 @@ fn a_client_that_sends_no_head_is_dropped() {
 
 #[test]
 fn connections_beyond_the_limit_wait_their_turn() {
-    let limits = Limits { connections_max: 2, ..Limits::default() };
+    let limits = Limits {
+        connections_max: 2,
+        ..Limits::default()
+    };
     let server = Server::start_with(limits, |_| async { Vec::new() });
     let idle = [server.connect(), server.connect()];
     let mut waiting = server.connect();
-    waiting.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(waiting.read(&mut [0]).is_err(), "no answer while the others hold their places");
+    waiting
+        .write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    waiting
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    assert!(
+        waiting.read(&mut [0]).is_err(),
+        "no answer while the others hold their places"
+    );
     drop(idle);
     waiting.set_read_timeout(Some(support::PATIENCE)).unwrap();
     assert_eq!(status(&read_answer(&mut waiting).0), 200);
@@ -167,7 +211,9 @@ fn connections_are_kept_alive() {
     let server = Server::start();
     let mut stream = server.connect();
     for _ in 0..3 {
-        stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
         let mut answer = String::new();
         while !answer.ends_with("OK") {
             let mut buffer = [0; 1024];
@@ -182,13 +228,20 @@ fn connections_are_kept_alive() {
 fn events_stream_until_the_client_leaves() {
     let server = Server::start();
     let mut stream = server.connect();
-    stream.write_all(b"GET /v1.41/events?filters={%22type%22:[%22volume%22]} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream
+        .write_all(
+            b"GET /v1.41/events?filters={%22type%22:[%22volume%22]} HTTP/1.1\r\nHost: x\r\n\r\n",
+        )
+        .unwrap();
     // The head comes before any event.
     let mut head = [0; 12];
     stream.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
     assert_eq!(server.engine.events.listeners(), 1);
-    assert_eq!(status(&server.post("/volumes/create", r#"{"Name":"watched"}"#).0), 201);
+    assert_eq!(
+        status(&server.post("/volumes/create", r#"{"Name":"watched"}"#).0),
+        201
+    );
     let mut seen = String::new();
     while !seen.contains("watched") {
         let mut buffer = [0; 4096];
@@ -198,56 +251,121 @@ fn events_stream_until_the_client_leaves() {
     drop(stream);
     let begin = std::time::Instant::now();
     while server.engine.events.listeners() > 0 {
-        assert!(begin.elapsed() < support::PATIENCE, "the stream outlives its client");
+        assert!(
+            begin.elapsed() < support::PATIENCE,
+            "the stream outlives its client"
+        );
         std::thread::yield_now();
     }
     // The past can be asked for.
-    let (_, past) = server.get("/v1.41/events?since=0&until=0s&filters=%7B%22event%22%3A%5B%22create%22%5D%7D");
+    let (_, past) =
+        server.get("/v1.41/events?since=0&until=0s&filters=%7B%22event%22%3A%5B%22create%22%5D%7D");
     let event: serde_json::Value = serde_json::from_str(past.lines().next().unwrap()).unwrap();
-    assert_eq!((event["Type"].as_str(), event["Action"].as_str()), (Some("volume"), Some("create")));
-    assert_eq!(event["Actor"]["Attributes"]["driver"].as_str(), Some("local"));
-    for bad in ["since=x", "until=1y", "since=2&until=1", "filters=refused", "filters={%22nope%22:[%22x%22]}"] {
-        assert_eq!(status(&server.get(&format!("/events?{bad}")).0), 400, "{bad}");
+    assert_eq!(
+        (event["Type"].as_str(), event["Action"].as_str()),
+        (Some("volume"), Some("create"))
+    );
+    assert_eq!(
+        event["Actor"]["Attributes"]["driver"].as_str(),
+        Some("local")
+    );
+    for bad in [
+        "since=x",
+        "until=1y",
+        "since=2&until=1",
+        "filters=refused",
+        "filters={%22nope%22:[%22x%22]}",
+    ] {
+        assert_eq!(
+            status(&server.get(&format!("/events?{bad}")).0),
+            400,
+            "{bad}"
+        );
     }
 }
 
 #[test]
 fn volumes_live_their_life() {
     let server = Server::start();
-    let (head, body) = server.post("/v1.41/volumes/create", r#"{"Name":"data","Labels":{"a":"b"}}"#);
+    let (head, body) = server.post(
+        "/v1.41/volumes/create",
+        r#"{"Name":"data","Labels":{"a":"b"}}"#,
+    );
     assert_eq!(status(&head), 201);
     let volume: serde_json::Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((volume["Name"].as_str(), volume["Driver"].as_str()), (Some("data"), Some("local")));
+    assert_eq!(
+        (volume["Name"].as_str(), volume["Driver"].as_str()),
+        (Some("data"), Some("local"))
+    );
     assert!(std::path::Path::new(volume["Mountpoint"].as_str().unwrap()).is_dir());
     // The same again is the same volume.
-    assert_eq!(server.post("/v1.41/volumes/create", r#"{"Name":"data"}"#).1, body);
+    assert_eq!(
+        server.post("/v1.41/volumes/create", r#"{"Name":"data"}"#).1,
+        body
+    );
     let (_, anonymous) = server.post("/volumes/create", "");
     let anonymous: serde_json::Value = serde_json::from_str(&anonymous).unwrap();
     assert_eq!(anonymous["Name"].as_str().unwrap().len(), 64);
-    assert_eq!(anonymous["Labels"]["com.docker.volume.anonymous"].as_str(), Some(""));
+    assert_eq!(
+        anonymous["Labels"]["com.docker.volume.anonymous"].as_str(),
+        Some("")
+    );
     let names = |body: &str| -> Vec<String> {
         let list: serde_json::Value = serde_json::from_str(body).unwrap();
-        list["Volumes"].as_array().unwrap().iter().map(|v| v["Name"].as_str().unwrap().to_owned()).collect()
+        list["Volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v["Name"].as_str().unwrap().to_owned())
+            .collect()
     };
-    assert_eq!(names(&server.get("/volumes?filters={%22label%22:[%22a=b%22]}").1), ["data"]);
+    assert_eq!(
+        names(&server.get("/volumes?filters={%22label%22:[%22a=b%22]}").1),
+        ["data"]
+    );
     assert_eq!(names(&server.get("/volumes").1).len(), 2);
     let (head, body) = server.post("/v1.42/volumes/prune", "");
     assert_eq!(status(&head), 200);
-    assert!(body.contains(anonymous["Name"].as_str().unwrap()) && !body.contains("\"data\""), "{body}");
+    assert!(
+        body.contains(anonymous["Name"].as_str().unwrap()) && !body.contains("\"data\""),
+        "{body}"
+    );
     assert_eq!(status(&server.delete("/volumes/data").0), 204);
     let (head, body) = server.delete("/volumes/data");
-    assert_eq!((status(&head), body.as_str()), (404, "{\"message\":\"get data: no such volume\"}\n"));
+    assert_eq!(
+        (status(&head), body.as_str()),
+        (404, "{\"message\":\"get data: no such volume\"}\n")
+    );
     assert_eq!(status(&server.delete("/volumes/data?force=1").0), 204);
     for (request, code, message) in [
-        (r#"{"Name":"api/parity"}"#, 400, "create api/parity: \\\"api/parity\\\" includes invalid characters for a local volume name"),
+        (
+            r#"{"Name":"api/parity"}"#,
+            400,
+            "create api/parity: \\\"api/parity\\\" includes invalid characters for a local volume name",
+        ),
         (r#"{"Name":"x"}"#, 400, "create x: volume name is too short"),
-        (r#"{"Name":"xy","Driver":"nope"}"#, 404, "create xy: error looking up volume plugin nope: plugin \\\"nope\\\" not found"),
-        (r#"{"Name":"xy","DriverOpts":{"type":"tmpfs"}}"#, 400, "create xy: missing required option: \\\"device\\\""),
-        (r#"{"Name":"xy","ClusterVolumeSpec":{}}"#, 501, "cluster volumes"),
+        (
+            r#"{"Name":"xy","Driver":"nope"}"#,
+            404,
+            "create xy: error looking up volume plugin nope: plugin \\\"nope\\\" not found",
+        ),
+        (
+            r#"{"Name":"xy","DriverOpts":{"type":"tmpfs"}}"#,
+            400,
+            "create xy: missing required option: \\\"device\\\"",
+        ),
+        (
+            r#"{"Name":"xy","ClusterVolumeSpec":{}}"#,
+            501,
+            "cluster volumes",
+        ),
     ] {
         let (head, body) = server.post("/volumes/create", request);
         assert_eq!(status(&head), code, "{body}");
         assert!(body.contains(message), "{body}");
     }
-    assert_eq!(status(&server.post("/volumes/prune?filters=refused", "").0), 400);
+    assert_eq!(
+        status(&server.post("/volumes/prune?filters=refused", "").0),
+        400
+    );
 }

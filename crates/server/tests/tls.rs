@@ -1,8 +1,14 @@
 //! TLS with client certificates.
 
-mod support;
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a failed step is a failed test"
+)]
+
 #[path = "support/certificates.rs"]
 mod certificates;
+mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,7 +27,9 @@ fn start(verify: bool) -> (Server, Certificates, tempfile::TempDir) {
     let files = certificates.server(verify);
     let server = Server::start_with(Limits::default(), move |_| async move {
         // With TLS any address may be listened on.
-        Listener::tcp("0.0.0.0:0", Some(files.load().unwrap()), false).await.unwrap()
+        Listener::tcp("0.0.0.0:0", Some(files.load().unwrap()), false)
+            .await
+            .unwrap()
     });
     (server, certificates, folder)
 }
@@ -69,15 +77,33 @@ fn files_that_are_no_certificates_are_named() {
     let text = folder.path().join("text");
     std::fs::write(&text, "no certificate").unwrap();
     for wrong in [
-        TlsFiles { certificate: text.clone(), ..good.clone() },
-        TlsFiles { key: text.clone(), ..good.clone() },
-        TlsFiles { client_authorities: Some(text.clone()), ..good.clone() },
-        TlsFiles { key: "/no/such/file".into(), ..good.clone() },
+        TlsFiles {
+            certificate: text.clone(),
+            ..good.clone()
+        },
+        TlsFiles {
+            key: text.clone(),
+            ..good.clone()
+        },
+        TlsFiles {
+            client_authorities: Some(text.clone()),
+            ..good.clone()
+        },
+        TlsFiles {
+            key: "/no/such/file".into(),
+            ..good.clone()
+        },
     ] {
         let error = wrong.load().unwrap_err().to_string();
-        assert!(error.contains("text") || error.contains("/no/such/file"), "{error}");
+        assert!(
+            error.contains("text") || error.contains("/no/such/file"),
+            "{error}"
+        );
     }
     // A key that belongs to another certificate.
-    let mixed = TlsFiles { key: folder.path().join("client.key"), ..good };
+    let mixed = TlsFiles {
+        key: folder.path().join("client.key"),
+        ..good
+    };
     assert!(mixed.load().is_err());
 }

@@ -54,7 +54,10 @@ impl Server {
                 // Threads started from this one inherit the namespace.
                 wharf_sys::namespace::unshare(rustix::thread::UnshareFlags::NEWNET).unwrap();
                 bring_loopback_up();
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
                 runtime.block_on(async {
                     let engine = Engine::open(engine_config(&root)).await.unwrap();
                     let mut listeners = vec![Listener::unix(&socket, None).await.unwrap()];
@@ -63,7 +66,8 @@ impl Server {
                     let namespace = File::open("/proc/thread-self/ns/net").unwrap();
                     ready.send((engine.clone(), addresses, namespace)).unwrap();
                     let shutdown = async { drop(stopped.await) };
-                    wharf_server::serve_with_limits(engine.clone(), listeners, shutdown, limits).await;
+                    wharf_server::serve_with_limits(engine.clone(), listeners, shutdown, limits)
+                        .await;
                     engine.shutdown().await;
                 });
                 // Work that waits for events would hold the runtime's threads.
@@ -71,7 +75,15 @@ impl Server {
             }
         });
         let (engine, addresses, namespace) = readiness.recv().expect("the server starts");
-        Self { socket, folder, engine, addresses, namespace, stop: Some(stop), thread: Some(thread) }
+        Self {
+            socket,
+            folder,
+            engine,
+            addresses,
+            namespace,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// A new connection.
@@ -84,7 +96,8 @@ impl Server {
     /// A TCP connection to the server's `index`th TCP listener.
     pub fn connect_tcp(&self, index: usize) -> TcpStream {
         let connect = || TcpStream::connect(self.addresses[index]).unwrap();
-        let stream = wharf_sys::namespace::in_network_namespace(self.namespace.as_fd(), connect).unwrap();
+        let stream =
+            wharf_sys::namespace::in_network_namespace(self.namespace.as_fd(), connect).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
@@ -114,8 +127,12 @@ impl Server {
             }
             process
         };
-        let process = wharf_sys::namespace::in_network_namespace(self.namespace.as_fd(), start).unwrap();
-        Registry { address: address.to_owned(), process }
+        let process =
+            wharf_sys::namespace::in_network_namespace(self.namespace.as_fd(), start).unwrap();
+        Registry {
+            address: address.to_owned(),
+            process,
+        }
     }
 
     /// One request on a connection of its own; head and body.
@@ -126,7 +143,9 @@ impl Server {
     }
 
     pub fn get(&self, path: &str) -> (String, String) {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ))
     }
 
     pub fn post(&self, path: &str, json: &str) -> (String, String) {
@@ -137,7 +156,9 @@ impl Server {
     }
 
     pub fn delete(&self, path: &str) -> (String, String) {
-        self.send(&format!("DELETE {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+        self.send(&format!(
+            "DELETE {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ))
     }
 }
 
@@ -179,7 +200,10 @@ fn engine_config(root: &Path) -> EngineConfig {
 }
 
 fn bring_loopback_up() {
-    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    let status = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -189,7 +213,14 @@ pub fn read_answer(stream: &mut impl Read) -> (String, String) {
     stream.read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { dechunk(body) } else { body.to_owned() };
+    let body = if head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
+        dechunk(body)
+    } else {
+        body.to_owned()
+    };
     (head.to_owned(), body)
 }
 
@@ -208,6 +239,8 @@ fn dechunk(mut body: &str) -> String {
 
 /// The status line's number.
 pub fn status(head: &str) -> u16 {
-    head.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no status in {head:?}"))
+    head.split(' ')
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no status in {head:?}"))
 }
-
