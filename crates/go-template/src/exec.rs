@@ -247,7 +247,7 @@ impl<'t> State<'_, 't> {
             }
             Data::Int(_) | Data::Uint(_) => {
                 if branch.pipe.decl.len() > 1 {
-                    let shown = sprint(&[over.clone()], 100)?;
+                    let shown = sprint(std::slice::from_ref(&over), 100)?;
                     return self.error(format_args!(
                         "can't use {shown} to iterate over more than one variable"
                     ));
@@ -269,16 +269,19 @@ impl<'t> State<'_, 't> {
             }
             Data::Invalid => {}
             _ => {
-                let shown = sprint(&[over.clone()], self.program.limits.output_bytes)?;
+                let shown = sprint(
+                    std::slice::from_ref(&over),
+                    self.program.limits.output_bytes,
+                )?;
                 return self.error(format_args!("range can't iterate over {shown}"));
             }
         }
         self.vars.truncate(vars);
         let _ = flow;
-        if rounds == 0 {
-            if let Some(list) = &branch.else_list {
-                return self.list(dot, list);
-            }
+        if rounds == 0
+            && let Some(list) = &branch.else_list
+        {
+            return self.list(dot, list);
         }
         Ok(Flow::Normal)
     }
@@ -496,38 +499,40 @@ impl<'t> State<'_, 't> {
             Ok(target) => target,
             Err(nil) => return self.member_of_nil(&nil, &ty, name),
         };
-        if let Data::Object(object) = &target.data {
-            if let Some(arity) = object.arity(name) {
-                let fixed: &'static [Param] = match arity {
-                    0 => &[],
-                    1 => &[Param::String],
-                    _ => &[Param::String, Param::String],
-                };
-                let signature = Signature {
-                    fixed,
-                    variadic: None,
-                };
-                let values = self.arguments(dot, name, signature, args, last)?;
-                let texts: Vec<&str> = values
-                    .iter()
-                    .map(|value| match &value.data {
-                        Data::Str(text) => &**text,
-                        _ => "",
-                    })
-                    .collect();
-                return match object.call(name, &texts) {
-                    Ok(value) => Ok(value),
-                    Err(message) => {
-                        self.at = At::Operand(node);
-                        self.error(format_args!("error calling {name}: {message}"))
-                    }
-                };
-            }
+        if let Data::Object(object) = &target.data
+            && let Some(arity) = object.arity(name)
+        {
+            let fixed: &'static [Param] = match arity {
+                0 => &[],
+                1 => &[Param::String],
+                _ => &[Param::String, Param::String],
+            };
+            let signature = Signature {
+                fixed,
+                variadic: None,
+            };
+            let values = self.arguments(dot, name, signature, args, last)?;
+            let texts: Vec<&str> = values
+                .iter()
+                .map(|value| match &value.data {
+                    Data::Str(text) => &**text,
+                    _ => "",
+                })
+                .collect();
+            return match object.call(name, &texts) {
+                Ok(value) => Ok(value),
+                Err(message) => {
+                    self.at = At::Operand(node);
+                    self.error(format_args!("error calling {name}: {message}"))
+                }
+            };
         }
-        if name == "String" && args.is_empty() && last.is_none() {
-            if let Some(text) = string_method(&target) {
-                return Ok(text.into());
-            }
+        if name == "String"
+            && args.is_empty()
+            && last.is_none()
+            && let Some(text) = string_method(&target)
+        {
+            return Ok(text.into());
         }
         let has_args = !args.is_empty() || last.is_some();
         match (&target.data, target.ty.underlying()) {
@@ -564,15 +569,14 @@ impl<'t> State<'_, 't> {
     }
 
     fn member_of_nil(&self, nil: &Value, ty: &Type, name: &str) -> Result<Value, Error> {
-        if let Type::Pointer(target) = nil.ty.underlying() {
-            if let Type::Struct(_) = target.underlying() {
-                if matches!(
-                    find_field(&crate::schema::zero(target), name),
-                    Found::Nothing
-                ) {
-                    return self.error(format_args!("can't evaluate field {name} in type {ty}"));
-                }
-            }
+        if let Type::Pointer(target) = nil.ty.underlying()
+            && let Type::Struct(_) = target.underlying()
+            && matches!(
+                find_field(&crate::schema::zero(target), name),
+                Found::Nothing
+            )
+        {
+            return self.error(format_args!("can't evaluate field {name} in type {ty}"));
         }
         self.error(format_args!("nil pointer evaluating {ty}.{name}"))
     }
@@ -760,16 +764,16 @@ impl<'t> State<'_, 't> {
                 }
             });
         }
-        if let (Data::Pointer(target), Type::Pointer(ty)) = (&value.data, value.ty.underlying()) {
-            if fits(ty) {
-                return match target {
-                    Some(target) => Ok(Value::clone(target)),
-                    None => self.error(format_args!(
-                        "dereference of nil pointer of type {}",
-                        param.name()
-                    )),
-                };
-            }
+        if let (Data::Pointer(target), Type::Pointer(ty)) = (&value.data, value.ty.underlying())
+            && fits(ty)
+        {
+            return match target {
+                Some(target) => Ok(Value::clone(target)),
+                None => self.error(format_args!(
+                    "dereference of nil pointer of type {}",
+                    param.name()
+                )),
+            };
         }
         self.error(format_args!(
             "wrong type for value; expected {}; got {}",

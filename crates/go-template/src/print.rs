@@ -363,10 +363,12 @@ impl Printer {
             self.overflow = true;
             return;
         }
-        if !self.erroring && !self.flags.sharp_v && matches!(verb, 'v' | 's' | 'x' | 'X' | 'q') {
-            if let Some(text) = string_method(value) {
-                return self.string(&text, verb);
-            }
+        if !self.erroring
+            && !self.flags.sharp_v
+            && matches!(verb, 'v' | 's' | 'x' | 'X' | 'q')
+            && let Some(text) = string_method(value)
+        {
+            return self.string(&text, verb);
         }
         match &value.data {
             // Only inside another value: `arg` keeps a bare nil away.
@@ -648,11 +650,11 @@ impl Printer {
             _ => return self.bad_verb(value, verb),
         };
         let precision = self.flags.precision.map_or(default, Precision::Digits);
-        if let Precision::Digits(count) = precision {
-            if count > self.limit.saturating_sub(self.out.len()) {
-                self.overflow = true;
-                return;
-            }
+        if let Precision::Digits(count) = precision
+            && count > self.limit.saturating_sub(self.out.len())
+        {
+            self.overflow = true;
+            return;
         }
         let text = format_float(number, format, precision, single);
         let (mut sign, mut digits) = match text.strip_prefix(['+', '-']) {

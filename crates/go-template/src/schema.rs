@@ -363,11 +363,11 @@ impl Reader {
     }
 
     fn field(&mut self) -> Result<Field, SchemaError> {
-        let only_type = match (self.peek(), self.tokens.get(self.at + 1)) {
-            (Some(Lexeme::Mark('*')), _) => true,
-            (_, Some((_, Lexeme::End | Lexeme::Mark('}')))) => true,
-            _ => false,
-        };
+        let only_type = self.peek() == Some(&Lexeme::Mark('*'))
+            || matches!(
+                self.tokens.get(self.at + 1),
+                Some((_, Lexeme::End | Lexeme::Mark('}')))
+            );
         if only_type {
             let ty = self.ty()?;
             let full = ty.to_string();

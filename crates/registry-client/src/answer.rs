@@ -32,7 +32,11 @@ impl Refusal {
             return self.message.clone();
         }
         let code = self.code.to_ascii_lowercase().replace('_', " ");
-        if self.message.is_empty() { code } else { format!("{code}: {}", self.message) }
+        if self.message.is_empty() {
+            code
+        } else {
+            format!("{code}: {}", self.message)
+        }
     }
 
     /// Reads the rest of an answer that is no success.
@@ -53,7 +57,9 @@ impl Refusal {
             message: message.to_owned(),
         };
         // RFC 6750 section 3.1: the token is fine but does not cover this.
-        let bearer = challenges.iter().find(|challenge| challenge.scheme == "bearer");
+        let bearer = challenges
+            .iter()
+            .find(|challenge| challenge.scheme == "bearer");
         if status.as_u16() == 401
             && let Some(challenge) = bearer
             && challenge.get("error") == "insufficient_scope"
@@ -75,7 +81,10 @@ impl Refusal {
     pub(crate) fn into_error(self) -> Error {
         match self.status {
             401 => Error::Unauthorized(self.text()),
-            status => Error::Registry { status, message: self.text() },
+            status => Error::Registry {
+                status,
+                message: self.text(),
+            },
         }
     }
 }
@@ -103,10 +112,16 @@ fn first_error(body: &[u8]) -> Option<(String, String)> {
         let printable: String = text.chars().filter(|c| !c.is_control()).collect();
         shorten(&printable)
     };
-    if let Some(error) = document.errors.first().filter(|error| !error.code.is_empty()) {
+    if let Some(error) = document
+        .errors
+        .first()
+        .filter(|error| !error.code.is_empty())
+    {
         return Some((clean(&error.code), clean(&error.message)));
     }
-    document.details.map(|details| ("UNAUTHORIZED".to_owned(), clean(&details)))
+    document
+        .details
+        .map(|details| ("UNAUTHORIZED".to_owned(), clean(&details)))
 }
 
 /// A whole body of at most `max` bytes. `Err` says what is wrong.
@@ -159,10 +174,14 @@ mod tests {
 
     #[test]
     fn refusals_read_as_docker_words_them() {
-        let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{}}]}"#;
+        let body =
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{}}]}"#;
         assert_eq!(text(404, "", body), "manifest unknown: manifest unknown");
         let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
-        assert_eq!(text(401, "Basic realm=x", body), "unauthorized: authentication required");
+        assert_eq!(
+            text(401, "Basic realm=x", body),
+            "unauthorized: authentication required"
+        );
         assert_eq!(
             text(401, "Bearer realm=\"x\",error=\"insufficient_scope\"", body),
             "denied: requested access to the resource is denied"
@@ -171,11 +190,22 @@ mod tests {
             text(401, "", r#"{"details":"incorrect username or password"}"#),
             "unauthorized: incorrect username or password"
         );
-        assert_eq!(text(403, "", "<html>"), "denied: requested access to the resource is denied");
+        assert_eq!(
+            text(403, "", "<html>"),
+            "denied: requested access to the resource is denied"
+        );
         assert_eq!(
             text(500, "", ""),
             "received unexpected HTTP status: 500 Internal Server Error"
         );
-        assert!(text(400, "", &format!(r#"{{"errors":[{{"code":"{}"}}]}}"#, "x".repeat(9999))).len() < 300);
+        assert!(
+            text(
+                400,
+                "",
+                &format!(r#"{{"errors":[{{"code":"{}"}}]}}"#, "x".repeat(9999))
+            )
+            .len()
+                < 300
+        );
     }
 }

@@ -80,9 +80,10 @@ pub(crate) async fn fetch_token(
     let realm = Target::parse(ask.bearer.get("realm"))?;
     let trust = match endpoint.trust {
         trust if realm.same_origin(&endpoint.base) => trust,
-        trust => client.trust_in(&realm, trust).await.ok_or_else(|| {
-            Error::Protocol(format!("token server {realm} does not use HTTPS"))
-        })?,
+        trust => client
+            .trust_in(&realm, trust)
+            .await
+            .ok_or_else(|| Error::Protocol(format!("token server {realm} does not use HTTPS")))?,
     };
     let (method, target, headers, body) = request(ask, &realm)?;
     let mut attempt = 0;
@@ -90,7 +91,10 @@ pub(crate) async fn fetch_token(
         attempt += 1;
         let sent = body.clone().map_or(RequestBody::Empty, RequestBody::full);
         let last = attempt >= client.options.attempts;
-        match client.exchange(&method, &target, trust, &headers, sent).await {
+        match client
+            .exchange(&method, &target, trust, &headers, sent)
+            .await
+        {
             Ok(response) if response.status().is_server_error() && !last => {}
             Ok(response) => break response,
             Err(failure) if last => return Err(failure.into_error(&method, &realm)),
@@ -106,7 +110,11 @@ pub(crate) async fn fetch_token(
             401 | 403 => Error::Unauthorized(refusal.text()),
             status => Error::Registry {
                 status,
-                message: format!("failed to fetch token from {}: {}", realm.host, refusal.text()),
+                message: format!(
+                    "failed to fetch token from {}: {}",
+                    realm.host,
+                    refusal.text()
+                ),
             },
         });
     }
@@ -116,10 +124,15 @@ pub(crate) async fn fetch_token(
         .map_err(|why| bad(&why))?;
     let document: TokenDocument =
         serde_json::from_slice(&bytes).map_err(|_| bad("not a token document"))?;
-    let token =
-        if document.token.is_empty() { document.access_token } else { document.token };
+    let token = if document.token.is_empty() {
+        document.access_token
+    } else {
+        document.token
+    };
     if token.is_empty() {
-        return Err(bad("authorization server did not include a token in the response"));
+        return Err(bad(
+            "authorization server did not include a token in the response",
+        ));
     }
     if token.len() > TOKEN_LENGTH_MAX || document.refresh_token.len() > TOKEN_LENGTH_MAX {
         return Err(bad("too long"));
@@ -127,7 +140,11 @@ pub(crate) async fn fetch_token(
     let lifetime = Duration::from_secs(document.expires_in.min(24 * 3600)).max(LIFETIME_MIN);
     // Renewed before it expires under way.
     let lifetime = lifetime * 9 / 10;
-    Ok(TokenAnswer { token, lifetime, refresh_token: document.refresh_token })
+    Ok(TokenAnswer {
+        token,
+        lifetime,
+        refresh_token: document.refresh_token,
+    })
 }
 
 type Parts = (Method, Target, HeaderMap, Option<bytes::Bytes>);
@@ -154,7 +171,11 @@ fn request(ask: &TokenRequest<'_>, realm: &Target) -> Result<Parts, Error> {
     if !service.is_empty() {
         query.push(format!("service={}", query_escape(service)));
     }
-    query.extend(ask.scopes.iter().map(|scope| format!("scope={}", query_escape(scope))));
+    query.extend(
+        ask.scopes
+            .iter()
+            .map(|scope| format!("scope={}", query_escape(scope))),
+    );
     if ask.offline {
         query.push("offline_token=true".to_owned());
     }

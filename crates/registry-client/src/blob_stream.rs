@@ -98,12 +98,16 @@ impl BlobStream {
 
     fn too_long(&self) -> Error {
         let Self { digest, size, .. } = self;
-        Error::Protocol(format!("blob {digest} is longer than the declared {size} bytes"))
+        Error::Protocol(format!(
+            "blob {digest} is longer than the declared {size} bytes"
+        ))
     }
 
     /// Reads the end of the body, which must be empty.
     async fn finish(&mut self) -> Result<(), Error> {
-        let Some(mut body) = self.body.take() else { return Ok(()) };
+        let Some(mut body) = self.body.take() else {
+            return Ok(());
+        };
         let idle_timeout = self.repository.inner.session.idle_timeout();
         match next_piece(&mut body, idle_timeout).await {
             Ok(Some(_)) => Err(self.too_long()),
@@ -119,8 +123,14 @@ impl BlobStream {
         self.cuts += 1;
         if self.failures >= client.inner.options.attempts || self.cuts > CUT_COUNT_MAX {
             let link = self.repository.link().await?;
-            let target = self.repository.target(&link, &format!("blobs/{}", self.digest));
-            return Err(Error::Transport { method: "Get".to_owned(), url: target.to_string(), cause });
+            let target = self
+                .repository
+                .target(&link, &format!("blobs/{}", self.digest));
+            return Err(Error::Transport {
+                method: "Get".to_owned(),
+                url: target.to_string(),
+                cause,
+            });
         }
         tracing::debug!(digest = %self.digest, offset = self.offset, cause, "blob was cut off");
         tokio::time::sleep(client.inner.pause(self.failures, None)).await;
@@ -137,7 +147,9 @@ impl BlobStream {
             call = call.header(header::RANGE, &format!("bytes={}-", self.offset))?;
         }
         let session = &repository.inner.session;
-        let response = session.send(&link, &target, &repository.scopes(), &call).await?;
+        let response = session
+            .send(&link, &target, &repository.scopes(), &call)
+            .await?;
         let length = response
             .headers()
             .get(header::CONTENT_LENGTH)
@@ -177,13 +189,19 @@ impl BlobStream {
 
     /// `bytes 100-199/200` has to begin where we are.
     fn check_range(&self, response: &Response<Incoming>) -> Result<(), Error> {
-        let value = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+        let value = response
+            .headers()
+            .get(header::CONTENT_RANGE)
+            .and_then(|v| v.to_str().ok());
         let first = value
             .and_then(|text| text.strip_prefix("bytes "))
             .and_then(|text| text.split('-').next()?.trim().parse::<u64>().ok());
         if first == Some(self.offset) {
             return Ok(());
         }
-        Err(Error::Protocol(format!("blob {}: not the range that was asked for", self.digest)))
+        Err(Error::Protocol(format!(
+            "blob {}: not the range that was asked for",
+            self.digest
+        )))
     }
 }

@@ -32,23 +32,34 @@ pub(crate) fn parse(header: &str) -> Vec<Challenge> {
     let mut rest = header;
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
-        let Some((word, tail)) = token(rest) else { return challenges };
+        let Some((word, tail)) = token(rest) else {
+            return challenges;
+        };
         let after = tail.trim_start_matches([' ', '\t']);
         if let Some(value) = after.strip_prefix('=') {
             // `name=value` belongs to the challenge before.
-            let Some(challenge) = challenges.last_mut() else { return challenges };
-            let Some((value, tail)) = parameter_value(value) else { return challenges };
+            let Some(challenge) = challenges.last_mut() else {
+                return challenges;
+            };
+            let Some((value, tail)) = parameter_value(value) else {
+                return challenges;
+            };
             if challenge.parameters.len() == COUNT_MAX {
                 return challenges;
             }
-            challenge.parameters.push((word.to_ascii_lowercase(), value));
+            challenge
+                .parameters
+                .push((word.to_ascii_lowercase(), value));
             rest = tail;
         } else {
             if challenges.len() == COUNT_MAX {
                 return challenges;
             }
             let scheme = word.to_ascii_lowercase();
-            challenges.push(Challenge { scheme, parameters: Vec::new() });
+            challenges.push(Challenge {
+                scheme,
+                parameters: Vec::new(),
+            });
             rest = tail;
         }
     }
@@ -56,7 +67,10 @@ pub(crate) fn parse(header: &str) -> Vec<Challenge> {
 
 fn token(text: &str) -> Option<(&str, &str)> {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    let end = text.bytes().position(|b| !is_token(b)).unwrap_or(text.len());
+    let end = text
+        .bytes()
+        .position(|b| !is_token(b))
+        .unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }
 
@@ -96,7 +110,10 @@ mod tests {
         assert_eq!(found[0].get("nothing"), "");
 
         let found = parse("BASIC Realm=x, Bearer realm=\"y\"");
-        let schemes: Vec<_> = found.iter().map(|challenge| challenge.scheme.as_str()).collect();
+        let schemes: Vec<_> = found
+            .iter()
+            .map(|challenge| challenge.scheme.as_str())
+            .collect();
         assert_eq!(schemes, ["basic", "bearer"]);
         assert_eq!((found[0].get("realm"), found[1].get("realm")), ("x", "y"));
     }
@@ -107,7 +124,10 @@ mod tests {
         assert_eq!(parse("=x"), []);
         assert_eq!(parse("\"Basic\""), []);
         assert_eq!(parse("Basic realm=\"open").len(), 1);
-        assert_eq!(parse(&format!("Basic realm=\"{}\"", "x".repeat(10_000))), []);
+        assert_eq!(
+            parse(&format!("Basic realm=\"{}\"", "x".repeat(10_000))),
+            []
+        );
         assert_eq!(parse(&"a ".repeat(1000)).len(), COUNT_MAX);
     }
 

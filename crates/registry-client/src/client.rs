@@ -52,8 +52,15 @@ impl Client {
         let options = Arc::new(options);
         let directory = Directory::new(&options)?;
         let pool = Pool::new(options.clone());
-        let inner = ClientInner { options, directory, pool, plain: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = ClientInner {
+            options,
+            directory,
+            pool,
+            plain: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Closes idle connections and reads certificate files anew when they are needed next.
@@ -88,7 +95,10 @@ impl ClientInner {
     ) -> Result<Response<Incoming>, TransportFailure> {
         let mut request = Request::new(body);
         *request.method_mut() = method.clone();
-        *request.uri_mut() = target.path.parse().map_err(|_| TransportFailure::bad_target())?;
+        *request.uri_mut() = target
+            .path
+            .parse()
+            .map_err(|_| TransportFailure::bad_target())?;
         *request.headers_mut() = headers.clone();
         let user_agent = HeaderValue::from_str(&self.options.user_agent);
         request.headers_mut().insert(
@@ -96,9 +106,10 @@ impl ClientInner {
             user_agent.unwrap_or_else(|_| HeaderValue::from_static("wharf")),
         );
         let host = HeaderValue::from_str(&target.authority());
-        request
-            .headers_mut()
-            .insert(header::HOST, host.map_err(|_| TransportFailure::bad_target())?);
+        request.headers_mut().insert(
+            header::HOST,
+            host.map_err(|_| TransportFailure::bad_target())?,
+        );
         self.pool.exchange(target, trust, request).await
     }
 
@@ -119,7 +130,10 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn challenges(&self) -> Vec<Challenge> {
-        self.challenges.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.challenges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -148,7 +162,10 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(method: Method) -> Self {
-        Self { method, ..Self::default() }
+        Self {
+            method,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Result<Self, Error> {
@@ -217,7 +234,9 @@ impl Session {
         };
         let challenges = challenges_of(&response);
         if response.status().is_server_error() {
-            return Err(Refusal::read(response, &challenges, self.idle_timeout()).await.into_error());
+            return Err(Refusal::read(response, &challenges, self.idle_timeout())
+                .await
+                .into_error());
         }
         let mut plain = inner.plain.lock().unwrap_or_else(PoisonError::into_inner);
         if endpoint.trust == Trust::Plain && !endpoint.mirror && plain.len() < 1024 {
@@ -225,7 +244,10 @@ impl Session {
         } else if !endpoint.mirror {
             plain.remove(&self.registry);
         }
-        Ok(Link { endpoint, challenges: Mutex::new(challenges) })
+        Ok(Link {
+            endpoint,
+            challenges: Mutex::new(challenges),
+        })
     }
 
     /// Sends a request to the endpoint or, for uploads, to the address it gave. `scopes` are the
@@ -246,7 +268,11 @@ impl Session {
         loop {
             attempt += 1;
             let last = attempt >= inner.options.attempts;
-            let body = || call.body.clone().map_or(RequestBody::Empty, RequestBody::full);
+            let body = || {
+                call.body
+                    .clone()
+                    .map_or(RequestBody::Empty, RequestBody::full)
+            };
             match self.send_once(link, target, scopes, call, body).await {
                 Err(Failed::Transport(failure, at)) if last => {
                     return Err(failure.into_error(&call.method, &at));
@@ -341,9 +367,16 @@ impl Session {
     /// Takes over the challenges of a 401. `false` when there are none to meet.
     fn learn(&self, link: &Link, response: &Response<Incoming>) -> bool {
         let found = challenges_of(response);
-        let insufficient = found.iter().any(|one| one.get("error") == "insufficient_scope");
-        let usable = found.iter().any(|one| matches!(&*one.scheme, "basic" | "bearer"));
-        let mut known = link.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        let insufficient = found
+            .iter()
+            .any(|one| one.get("error") == "insufficient_scope");
+        let usable = found
+            .iter()
+            .any(|one| matches!(&*one.scheme, "basic" | "bearer"));
+        let mut known = link
+            .challenges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // With the same name and password a second attempt ends as the first.
         let hopeless = *known == found && found.iter().all(|one| one.scheme != "bearer");
         if !usable || hopeless {
@@ -354,11 +387,18 @@ impl Session {
     }
 
     fn has_tokens(&self) -> bool {
-        !self.tokens.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self
+            .tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     fn forget_tokens(&self) {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// The `Authorization` header the endpoint wants to see.
@@ -370,13 +410,19 @@ impl Session {
         scopes: &[String],
     ) -> Result<Option<HeaderValue>, Failed> {
         let anonymous = Credentials::default();
-        let credentials = if link.endpoint.mirror { &anonymous } else { &self.credentials };
+        let credentials = if link.endpoint.mirror {
+            &anonymous
+        } else {
+            &self.credentials
+        };
         let challenges = link.challenges();
         if !credentials.registry_token.is_empty() {
             return secret(&format!("Bearer {}", credentials.registry_token)).map(Some);
         }
         if let Some(bearer) = challenges.iter().find(|one| one.scheme == "bearer") {
-            let token = self.token(link, bearer, credentials, scopes, call, at).await?;
+            let token = self
+                .token(link, bearer, credentials, scopes, call, at)
+                .await?;
             return secret(&format!("Bearer {token}")).map(Some);
         }
         if challenges.iter().any(|one| one.scheme == "basic") {
@@ -401,7 +447,11 @@ impl Session {
         at: &Target,
     ) -> Result<String, Failed> {
         let mut wanted: Vec<String> = scopes.to_vec();
-        for scope in bearer.get("scope").split(' ').filter(|scope| !scope.is_empty()) {
+        for scope in bearer
+            .get("scope")
+            .split(' ')
+            .filter(|scope| !scope.is_empty())
+        {
             if wanted.len() < 8 && !wanted.iter().any(|known| known == scope) {
                 wanted.push(scope.to_owned());
             }
@@ -409,13 +459,21 @@ impl Session {
         let key = wanted.join(" ");
         let known = {
             let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            tokens.get(&key).filter(|token| token.expires > Instant::now()).cloned()
+            tokens
+                .get(&key)
+                .filter(|token| token.expires > Instant::now())
+                .cloned()
         };
         if let Some(token) = known {
             return Ok(token.value);
         }
         let inner = &self.client.inner;
-        let ask = auth::TokenRequest { bearer, credentials, scopes: &wanted, offline: false };
+        let ask = auth::TokenRequest {
+            bearer,
+            credentials,
+            scopes: &wanted,
+            offline: false,
+        };
         let answer = match auth::fetch_token(inner, &link.endpoint, &ask).await {
             Ok(answer) => answer,
             Err(Error::Unauthorized(text)) => {
@@ -426,7 +484,10 @@ impl Session {
             }
             Err(error) => return Err(Failed::Final(error)),
         };
-        let token = Token { value: answer.token, expires: Instant::now() + answer.lifetime };
+        let token = Token {
+            value: answer.token,
+            expires: Instant::now() + answer.lifetime,
+        };
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.insert(key, token.clone());
         Ok(token.value)
@@ -443,7 +504,9 @@ enum Failed {
 
 fn secret(text: &str) -> Result<HeaderValue, Failed> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
-        Failed::Final(Error::Invalid("credentials contain characters HTTP cannot carry".to_owned()))
+        Failed::Final(Error::Invalid(
+            "credentials contain characters HTTP cannot carry".to_owned(),
+        ))
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -452,16 +515,24 @@ fn secret(text: &str) -> Result<HeaderValue, Failed> {
 /// Where an answer sends us.
 pub(crate) fn location(response: &Response<Incoming>, from: &Target) -> Result<Target, Error> {
     let header = response.headers().get(header::LOCATION);
-    let text = header.and_then(|value| value.to_str().ok()).ok_or_else(|| {
-        Error::Protocol(format!("{} without a location from {from}", response.status()))
-    })?;
+    let text = header
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| {
+            Error::Protocol(format!(
+                "{} without a location from {from}",
+                response.status()
+            ))
+        })?;
     from.join(text)
 }
 
 /// All challenges of an answer.
 pub(crate) fn challenges_of(response: &Response<Incoming>) -> Vec<Challenge> {
     let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
-    let texts = headers.iter().take(4).filter_map(|value| value.to_str().ok());
+    let texts = headers
+        .iter()
+        .take(4)
+        .filter_map(|value| value.to_str().ok());
     texts.flat_map(challenge::parse).collect()
 }
 

@@ -42,7 +42,11 @@ pub(crate) enum RequestBody {
     Full(Option<Bytes>),
     /// Pieces from elsewhere; `remaining` bytes of them. `taken` counts what was handed on, so
     /// that a slow but living upload is told from a silent server.
-    Stream { pieces: mpsc::Receiver<Bytes>, remaining: u64, taken: Arc<AtomicU64> },
+    Stream {
+        pieces: mpsc::Receiver<Bytes>,
+        remaining: u64,
+        taken: Arc<AtomicU64>,
+    },
 }
 
 impl RequestBody {
@@ -63,7 +67,11 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream { remaining: 0, .. } => Poll::Ready(None),
-            Self::Stream { pieces, remaining, taken } => match pieces.poll_recv(context) {
+            Self::Stream {
+                pieces,
+                remaining,
+                taken,
+            } => match pieces.poll_recv(context) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Some(bytes)) if bytes.len() as u64 <= *remaining => {
                     *remaining -= bytes.len() as u64;
@@ -114,7 +122,9 @@ pub(crate) struct TransportFailure {
 
 impl TransportFailure {
     fn new(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into() }
+        Self {
+            cause: cause.into(),
+        }
     }
 
     /// An address that was checked and still cannot be asked for.
@@ -134,7 +144,11 @@ impl TransportFailure {
 
 impl Pool {
     pub(crate) fn new(options: Arc<Options>) -> Self {
-        Self { options, idle: Mutex::default(), tls: Mutex::default() }
+        Self {
+            options,
+            idle: Mutex::default(),
+            tls: Mutex::default(),
+        }
     }
 
     /// Sends one request and waits for the head of the answer. Idle connections the server has
@@ -206,7 +220,8 @@ impl Pool {
     ) -> Response<Incoming> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, senders| {
-            senders.retain(|(since, sender)| since.elapsed() < IDLE_TIME_MAX && !sender.is_closed());
+            senders
+                .retain(|(since, sender)| since.elapsed() < IDLE_TIME_MAX && !sender.is_closed());
             !senders.is_empty()
         });
         let senders = idle.entry(key).or_default();
@@ -220,7 +235,9 @@ impl Pool {
         let timeout = self.options.connect_timeout;
         tokio::time::timeout(timeout, self.connect_now(target, trust))
             .await
-            .map_err(|_| TransportFailure::new(format!("dial tcp {}: i/o timeout", dialled(target))))?
+            .map_err(|_| {
+                TransportFailure::new(format!("dial tcp {}: i/o timeout", dialled(target)))
+            })?
     }
 
     async fn connect_now(&self, target: &Target, trust: Trust) -> Result<Sender, TransportFailure> {
@@ -232,9 +249,10 @@ impl Pool {
         let config = self.tls_config(target, trust).await?;
         let name = ServerName::try_from(target.host.clone())
             .map_err(|_| TransportFailure::new(format!("invalid host name {:?}", target.host)))?;
-        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
-            TransportFailure::new(tls_cause(&error, &target.host))
-        })?;
+        let stream = TlsConnector::from(config)
+            .connect(name, stream)
+            .await
+            .map_err(|error| TransportFailure::new(io_cause(&error, &target.host)))?;
         handshake(TokioIo::new(stream)).await
     }
 
@@ -244,7 +262,12 @@ impl Pool {
         trust: Trust,
     ) -> Result<Arc<rustls::ClientConfig>, TransportFailure> {
         let key = (target.host.clone(), target.port, trust);
-        let known = self.tls.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = self
+            .tls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned();
         if let Some(config) = known {
             return Ok(config);
         }
@@ -269,8 +292,14 @@ impl Pool {
 
     /// Forgets idle connections and certificates read from files.
     pub(crate) fn forget(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.tls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -320,7 +349,10 @@ async fn dial(target: &Target) -> Result<TcpStream, TransportFailure> {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
-                let cause = format!("dial tcp {address}: connect: {}", io_cause(&error));
+                let cause = format!(
+                    "dial tcp {address}: connect: {}",
+                    io_cause(&error, &target.host)
+                );
                 first.get_or_insert(cause);
             }
         }
@@ -329,8 +361,14 @@ async fn dial(target: &Target) -> Result<TcpStream, TransportFailure> {
     Err(TransportFailure::new(cause))
 }
 
-/// The system's text alone.
-fn io_cause(error: &io::Error) -> String {
+/// The system's text alone, or what TLS had to say.
+fn io_cause(error: &io::Error, host: &str) -> String {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(inner) = inner {
+        return tls_cause(inner, host);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
@@ -340,22 +378,24 @@ fn io_cause(error: &io::Error) -> String {
         io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
         _ => {
             let text = error.to_string();
-            text.split(" (os error").next().unwrap_or_default().to_lowercase()
+            text.split(" (os error")
+                .next()
+                .unwrap_or_default()
+                .to_lowercase()
         }
     }
 }
 
-fn tls_cause(error: &io::Error, host: &str) -> String {
+fn tls_cause(error: &rustls::Error, host: &str) -> String {
     use rustls::{CertificateError, Error as Tls};
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
     let x509 = |what: &str| format!("tls: failed to verify certificate: x509: {what}");
-    match inner {
-        Some(Tls::InvalidCertificate(error)) => match error {
+    match error {
+        Tls::InvalidCertificate(error) => match error {
             CertificateError::UnknownIssuer => x509("certificate signed by unknown authority"),
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                x509("certificate has expired or is not yet valid")
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => {
                 x509("certificate has expired or is not yet valid")
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -364,12 +404,9 @@ fn tls_cause(error: &io::Error, host: &str) -> String {
             other => x509(&format!("{other:?}")),
         },
         // Plain HTTP is no TLS record.
-        Some(Tls::InvalidMessage(_)) => "http: server gave HTTP response to HTTPS client".to_owned(),
-        Some(Tls::AlertReceived(alert)) => {
-            format!("remote error: tls: {}", alert_text(*alert))
-        }
-        Some(other) => format!("tls: {other}"),
-        None => io_cause(error),
+        Tls::InvalidMessage(_) => "http: server gave HTTP response to HTTPS client".to_owned(),
+        Tls::AlertReceived(alert) => format!("remote error: tls: {}", alert_text(*alert)),
+        other => format!("tls: {other}"),
     }
 }
 
@@ -391,7 +428,7 @@ pub(crate) fn exchange_cause(error: &hyper::Error) -> String {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return io_cause(io);
+            return io_cause(io, "this host");
         }
         source = inner.source();
     }

@@ -20,7 +20,11 @@ pub struct Credentials {
 impl Credentials {
     /// Name and password.
     pub fn basic(username: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { username: username.into(), password: password.into(), ..Self::default() }
+        Self {
+            username: username.into(),
+            password: password.into(),
+            ..Self::default()
+        }
     }
 
     /// Whether there is nothing to prove oneself with.

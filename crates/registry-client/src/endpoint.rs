@@ -71,11 +71,17 @@ impl Network {
         match (self.address, address) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
                 let shift = 32 - self.prefix;
-                (u32::from(own) ^ u32::from(other)).checked_shr(shift).unwrap_or(0) == 0
+                (u32::from(own) ^ u32::from(other))
+                    .checked_shr(shift)
+                    .unwrap_or(0)
+                    == 0
             }
             (IpAddr::V6(own), IpAddr::V6(other)) => {
                 let shift = 128 - self.prefix;
-                (u128::from(own) ^ u128::from(other)).checked_shr(shift).unwrap_or(0) == 0
+                (u128::from(own) ^ u128::from(other))
+                    .checked_shr(shift)
+                    .unwrap_or(0)
+                    == 0
             }
             _ => false,
         }
@@ -105,19 +111,32 @@ impl Directory {
             } else if split_port(bare).is_some() {
                 insecure_hosts.push(bare.to_ascii_lowercase());
             } else {
-                return Err(Error::Invalid(format!("insecure registry {entry} is not valid")));
+                return Err(Error::Invalid(format!(
+                    "insecure registry {entry} is not valid"
+                )));
             }
         }
         let mut mirrors = Vec::new();
         for entry in &options.mirrors {
-            let url =
-                if entry.contains("://") { entry.clone() } else { format!("https://{entry}") };
+            let url = if entry.contains("://") {
+                entry.clone()
+            } else {
+                format!("https://{entry}")
+            };
             match Target::parse(&url) {
                 Ok(target) if !target.path.contains('?') => mirrors.push(target),
-                _ => return Err(Error::Invalid(format!("registry mirror {entry} is not valid"))),
+                _ => {
+                    return Err(Error::Invalid(format!(
+                        "registry mirror {entry} is not valid"
+                    )));
+                }
             }
         }
-        Ok(Self { insecure_hosts, insecure_networks, mirrors })
+        Ok(Self {
+            insecure_hosts,
+            insecure_networks,
+            mirrors,
+        })
     }
 
     /// Whether TLS may be unverified or absent for this host.
@@ -135,7 +154,10 @@ impl Directory {
         }
         let listed = |address: IpAddr| {
             address.is_loopback()
-                || self.insecure_networks.iter().any(|network| network.contains(address))
+                || self
+                    .insecure_networks
+                    .iter()
+                    .any(|network| network.contains(address))
         };
         if let Ok(address) = host.parse::<IpAddr>() {
             return listed(address);
@@ -159,16 +181,31 @@ impl Directory {
         let mut endpoints = Vec::new();
         if is_hub(registry) {
             for mirror in self.mirrors.iter().filter(|_| !writing) {
-                let trust = match (mirror.tls, self.is_insecure(&mirror.host, mirror.port).await) {
+                let trust = match (
+                    mirror.tls,
+                    self.is_insecure(&mirror.host, mirror.port).await,
+                ) {
                     (true, false) => Trust::Verified,
                     (true, true) => Trust::AnyCertificate,
                     (false, _) => Trust::Plain,
                 };
-                endpoints.push(Endpoint { base: mirror.clone(), trust, mirror: true });
+                endpoints.push(Endpoint {
+                    base: mirror.clone(),
+                    trust,
+                    mirror: true,
+                });
             }
-            let base =
-                Target { tls: true, host: HUB_HOST.to_owned(), port: 443, path: "/".to_owned() };
-            endpoints.push(Endpoint { base, trust: Trust::Verified, mirror: false });
+            let base = Target {
+                tls: true,
+                host: HUB_HOST.to_owned(),
+                port: 443,
+                path: "/".to_owned(),
+            };
+            endpoints.push(Endpoint {
+                base,
+                trust: Trust::Verified,
+                mirror: false,
+            });
             return Ok(endpoints);
         }
         let (host, port) = split_port(registry)
@@ -182,10 +219,18 @@ impl Directory {
         };
         if self.is_insecure(&host, port.unwrap_or(443)).await {
             for (tls, trust) in [(true, Trust::AnyCertificate), (false, Trust::Plain)] {
-                endpoints.push(Endpoint { base: base(tls), trust, mirror: false });
+                endpoints.push(Endpoint {
+                    base: base(tls),
+                    trust,
+                    mirror: false,
+                });
             }
         } else {
-            endpoints.push(Endpoint { base: base(true), trust: Trust::Verified, mirror: false });
+            endpoints.push(Endpoint {
+                base: base(true),
+                trust: Trust::Verified,
+                mirror: false,
+            });
         }
         Ok(endpoints)
     }
@@ -220,16 +265,25 @@ mod tests {
         );
         assert_eq!(
             shown(&plain, "127.8.0.1:5000", false).await,
-            ["AnyCertificate https://127.8.0.1:5000/v2/x", "Plain http://127.8.0.1:5000/v2/x"]
+            [
+                "AnyCertificate https://127.8.0.1:5000/v2/x",
+                "Plain http://127.8.0.1:5000/v2/x"
+            ]
         );
         assert_eq!(
             shown(&plain, "localhost", false).await,
-            ["AnyCertificate https://localhost/v2/x", "Plain http://localhost/v2/x"]
+            [
+                "AnyCertificate https://localhost/v2/x",
+                "Plain http://localhost/v2/x"
+            ]
         );
         assert_eq!(shown(&plain, "[::1]:5000", false).await.len(), 2);
         assert_eq!(shown(&plain, "10.1.2.3:5000", false).await.len(), 1);
 
-        let listed = directory(&["10.1.0.0/16", "reg.example:5000", "http://other.example/"], &[]);
+        let listed = directory(
+            &["10.1.0.0/16", "reg.example:5000", "http://other.example/"],
+            &[],
+        );
         assert_eq!(shown(&listed, "10.1.2.3:5000", false).await.len(), 2);
         assert_eq!(shown(&listed, "10.2.2.3:5000", false).await.len(), 1);
         assert_eq!(shown(&listed, "reg.example:5000", false).await.len(), 2);
@@ -253,11 +307,21 @@ mod tests {
 
     #[test]
     fn bad_entries_are_named() {
-        let options =
-            Options { insecure_registries: vec!["a b".to_owned()], ..Options::default() };
+        let options = Options {
+            insecure_registries: vec!["a b".to_owned()],
+            ..Options::default()
+        };
         let error = Directory::new(&options).unwrap_err().to_string();
         assert_eq!(error, "insecure registry a b is not valid");
-        let options = Options { mirrors: vec!["ftp://x".to_owned()], ..Options::default() };
-        assert!(Directory::new(&options).unwrap_err().to_string().contains("ftp://x"));
+        let options = Options {
+            mirrors: vec!["ftp://x".to_owned()],
+            ..Options::default()
+        };
+        assert!(
+            Directory::new(&options)
+                .unwrap_err()
+                .to_string()
+                .contains("ftp://x")
+        );
     }
 }

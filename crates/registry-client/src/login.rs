@@ -23,9 +23,19 @@ pub struct Login {
 /// The registry host of a server address as users and credential files write it:
 /// `https://index.docker.io/v1/` is `docker.io`.
 pub fn server_host(address: &str) -> &str {
-    let bare = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
-    let host = bare.unwrap_or(address).split('/').next().unwrap_or_default();
-    if host.is_empty() || is_hub(host) { "docker.io" } else { host }
+    let bare = address
+        .strip_prefix("https://")
+        .or_else(|| address.strip_prefix("http://"));
+    let host = bare
+        .unwrap_or(address)
+        .split('/')
+        .next()
+        .unwrap_or_default();
+    if host.is_empty() || is_hub(host) {
+        "docker.io"
+    } else {
+        host
+    }
 }
 
 impl Client {
@@ -58,10 +68,17 @@ impl Client {
             Ok::<(), Error>(())
         };
         if let Some(bearer) = challenges.iter().find(|one| one.scheme == "bearer") {
-            let ask = TokenRequest { bearer, credentials, scopes: &[], offline: true };
+            let ask = TokenRequest {
+                bearer,
+                credentials,
+                scopes: &[],
+                offline: true,
+            };
             let answer = fetch_token(&self.inner, &link.endpoint, &ask).await;
             let answer = answer.map_err(|error| match error {
-                Error::Unauthorized(text) => Error::Unauthorized(format!("Get \"{target}\": {text}")),
+                Error::Unauthorized(text) => {
+                    Error::Unauthorized(format!("Get \"{target}\": {text}"))
+                }
                 other => other,
             })?;
             authorize(&format!("Bearer {}", answer.token))?;
@@ -72,20 +89,30 @@ impl Client {
         let trust = link.endpoint.trust;
         let response = self
             .inner
-            .exchange(&Method::GET, &target, trust, &headers, RequestBody::full(Bytes::new()))
+            .exchange(
+                &Method::GET,
+                &target,
+                trust,
+                &headers,
+                RequestBody::full(Bytes::new()),
+            )
             .await
             .map_err(|failure| failure.into_error(&Method::GET, &target))?;
         match response.status() {
-            StatusCode::OK => {
-                Ok(Login { status: "Login Succeeded".to_owned(), identity_token })
-            }
+            StatusCode::OK => Ok(Login {
+                status: "Login Succeeded".to_owned(),
+                identity_token,
+            }),
             status => {
                 let text = format!("login attempt to {target} failed with status: {status}");
                 match status {
                     StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                         Err(Error::Unauthorized(text))
                     }
-                    _ => Err(Error::Registry { status: status.as_u16(), message: text }),
+                    _ => Err(Error::Registry {
+                        status: status.as_u16(),
+                        message: text,
+                    }),
                 }
             }
         }

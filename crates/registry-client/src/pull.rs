@@ -73,9 +73,17 @@ pub async fn pull_resolved<S: BlobSink>(
     sink: &S,
     progress: Progress<'_>,
 ) -> Result<Pulled, Error> {
-    progress(Event::Resolved { digest: target.descriptor.digest.clone() });
+    progress(Event::Resolved {
+        digest: target.descriptor.digest.clone(),
+    });
     let (manifest, image) = choose(repository, request, &target, sink).await?;
-    put(sink, &manifest.descriptor, BlobRole::Manifest, manifest.bytes.clone()).await?;
+    put(
+        sink,
+        &manifest.descriptor,
+        BlobRole::Manifest,
+        manifest.bytes.clone(),
+    )
+    .await?;
     if !media_type::is_config(&image.config.media_type) {
         return Err(Error::NotAnImage {
             reference: repository.familiar(&request.reference),
@@ -84,14 +92,18 @@ pub async fn pull_resolved<S: BlobSink>(
     }
     if image.config.size > CONFIG_SIZE_MAX {
         let size = image.config.size;
-        return Err(Error::Protocol(format!("image configuration of {size} bytes is too large")));
+        return Err(Error::Protocol(format!(
+            "image configuration of {size} bytes is too large"
+        )));
     }
 
     let mut layers: Vec<Descriptor> = Vec::new();
     for layer in &image.layers {
         if media_type::is_nondistributable(&layer.media_type) {
             let kind = &layer.media_type;
-            return Err(Error::Invalid(format!("layers of type {kind} are not supported")));
+            return Err(Error::Invalid(format!(
+                "layers of type {kind} are not supported"
+            )));
         }
         if !layers.iter().any(|known| known.digest == layer.digest) {
             layers.push(layer.clone());
@@ -105,20 +117,38 @@ pub async fn pull_resolved<S: BlobSink>(
     }
     let concurrency = request.concurrency.max(1);
     for layer in layers.iter().skip(concurrency) {
-        progress(Event::Layer { digest: layer.digest.clone(), status: LayerStatus::Waiting });
+        progress(Event::Layer {
+            digest: layer.digest.clone(),
+            status: LayerStatus::Waiting,
+        });
     }
-    let mut jobs: Vec<Job<'_, ()>> = Vec::with_capacity(layers.len() + 1);
-    let config = image.config.clone();
-    jobs.push(Box::pin(fetch(repository, config, BlobRole::Config, sink, progress)));
+    let mut jobs: Vec<Job<'_, ()>> = Vec::with_capacity(layers.len());
     for layer in layers {
-        jobs.push(Box::pin(fetch(repository, layer, BlobRole::Layer, sink, progress)));
+        jobs.push(Box::pin(fetch(
+            repository,
+            layer,
+            BlobRole::Layer,
+            sink,
+            progress,
+        )));
     }
+    let layers = stream::iter(jobs)
+        .buffer_unordered(concurrency)
+        .try_collect::<()>();
     // The configuration is small and comes beside the layers.
-    stream::iter(jobs)
-        .buffer_unordered(concurrency + 1)
-        .try_collect::<()>()
-        .await?;
-    Ok(Pulled { target: target.descriptor, manifest: manifest.descriptor, image })
+    let config = fetch(
+        repository,
+        image.config.clone(),
+        BlobRole::Config,
+        sink,
+        progress,
+    );
+    tokio::try_join!(config, layers)?;
+    Ok(Pulled {
+        target: target.descriptor,
+        manifest: manifest.descriptor,
+        image,
+    })
 }
 
 /// The manifest to pull, through the index where the target is one.
@@ -138,11 +168,21 @@ async fn choose<S: BlobSink>(
             }
             Document::Index(index) => index,
         };
-        put(sink, &current.descriptor, BlobRole::Index, current.bytes.clone()).await?;
-        let chosen = index.select(&request.platform).ok_or_else(|| Error::NoPlatform {
-            platform: request.platform.to_string(),
-        })?;
-        let fetched = repository.manifest(&Reference::Digest(chosen.digest.clone())).await?;
+        put(
+            sink,
+            &current.descriptor,
+            BlobRole::Index,
+            current.bytes.clone(),
+        )
+        .await?;
+        let chosen = index
+            .select(&request.platform)
+            .ok_or_else(|| Error::NoPlatform {
+                platform: request.platform.to_string(),
+            })?;
+        let fetched = repository
+            .manifest(&Reference::Digest(chosen.digest.clone()))
+            .await?;
         if fetched.descriptor.size != chosen.size {
             return Err(Error::Protocol(format!(
                 "manifest {} has {} bytes, {} were declared",
@@ -174,7 +214,9 @@ async fn put<S: BlobSink>(
     if sink.has(&blob).await.map_err(Error::Store)? {
         return Ok(());
     }
-    let Some(mut writer) = sink.begin(&blob).await.map_err(Error::Store)? else { return Ok(()) };
+    let Some(mut writer) = sink.begin(&blob).await.map_err(Error::Store)? else {
+        return Ok(());
+    };
     if writer.offset() > 0 {
         writer.restart().await.map_err(Error::Store)?;
     }
@@ -196,7 +238,10 @@ async fn fetch<S: BlobSink>(
     let blob = info(&descriptor, role);
     let report = |status: LayerStatus| {
         if role == BlobRole::Layer {
-            progress(Event::Layer { digest: blob.digest.clone(), status });
+            progress(Event::Layer {
+                digest: blob.digest.clone(),
+                status,
+            });
         }
     };
     if sink.has(&blob).await.map_err(Error::Store)? {
@@ -214,16 +259,25 @@ async fn fetch<S: BlobSink>(
         }
         let total = blob.size;
         let mut stream = repository.blob(&blob.digest, total, writer.offset());
-        report(LayerStatus::Downloading { current: stream.offset(), total });
+        report(LayerStatus::Downloading {
+            current: stream.offset(),
+            total,
+        });
         let mut reported = Instant::now();
         while let Some(bytes) = stream.next().await? {
             writer.write(bytes).await.map_err(Error::Store)?;
             if reported.elapsed() >= REPORT_INTERVAL {
                 reported = Instant::now();
-                report(LayerStatus::Downloading { current: stream.offset(), total });
+                report(LayerStatus::Downloading {
+                    current: stream.offset(),
+                    total,
+                });
             }
         }
-        report(LayerStatus::Downloading { current: total, total });
+        report(LayerStatus::Downloading {
+            current: total,
+            total,
+        });
         report(LayerStatus::VerifyingChecksum);
         if writer.commit().await.map_err(Error::Store)? {
             report(LayerStatus::DownloadComplete);

@@ -68,12 +68,18 @@ pub async fn push<S: BlobSource>(
     };
     let mut layers: Vec<&PushLayer> = Vec::new();
     for layer in &request.layers {
-        if !layers.iter().any(|known| known.descriptor.digest == layer.descriptor.digest) {
+        if !layers
+            .iter()
+            .any(|known| known.descriptor.digest == layer.descriptor.digest)
+        {
             layers.push(layer);
         }
     }
     let report = |digest: &Digest, status: LayerStatus| {
-        progress(Event::Layer { digest: digest.clone(), status });
+        progress(Event::Layer {
+            digest: digest.clone(),
+            status,
+        });
     };
     for layer in &layers {
         report(&layer.descriptor.digest, LayerStatus::Preparing);
@@ -94,7 +100,9 @@ pub async fn push<S: BlobSource>(
         .await?;
     for config in &request.configs {
         if !repository.has_blob(&config.digest).await? {
-            repository.upload_blob(&config.digest, config.size, source, &|_| {}).await?;
+            repository
+                .upload_blob(&config.digest, config.size, source, &|_| {})
+                .await?;
         }
     }
     for manifest in before {
@@ -103,7 +111,9 @@ pub async fn push<S: BlobSource>(
             .put_manifest(&by_digest, &manifest.media_type, manifest.bytes.clone())
             .await?;
     }
-    repository.put_manifest(&request.reference, &last.media_type, last.bytes.clone()).await
+    repository
+        .put_manifest(&request.reference, &last.media_type, last.bytes.clone())
+        .await
 }
 
 async fn push_layer<S: BlobSource>(
@@ -114,7 +124,10 @@ async fn push_layer<S: BlobSource>(
 ) -> Result<(), Error> {
     let Descriptor { digest, size, .. } = &layer.descriptor;
     let report = |status: LayerStatus| {
-        progress(Event::Layer { digest: digest.clone(), status });
+        progress(Event::Layer {
+            digest: digest.clone(),
+            status,
+        });
     };
     if repository.has_blob(digest).await? {
         report(LayerStatus::LayerAlreadyExists);
@@ -127,13 +140,19 @@ async fn push_layer<S: BlobSource>(
             return Ok(());
         }
     }
-    report(LayerStatus::Pushing { current: 0, total: *size });
+    report(LayerStatus::Pushing {
+        current: 0,
+        total: *size,
+    });
     let reported = Mutex::new(Instant::now());
     let sent = |current: u64| {
         let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
         if current == *size || reported.elapsed() >= REPORT_INTERVAL {
             *reported = Instant::now();
-            report(LayerStatus::Pushing { current, total: *size });
+            report(LayerStatus::Pushing {
+                current,
+                total: *size,
+            });
         }
     };
     repository.upload_blob(digest, *size, source, &sent).await?;

@@ -119,7 +119,9 @@ impl Client {
             access,
             link: Mutex::new(None),
         };
-        Repository { inner: Arc::new(inner) }
+        Repository {
+            inner: Arc::new(inner),
+        }
     }
 }
 
@@ -134,7 +136,8 @@ impl Repository {
     /// # Errors
     /// As [`manifest`](Self::manifest).
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
-        self.on_any_link(|link| Box::pin(async move { self.resolve_on(&link, reference).await })).await
+        self.on_any_link(|link| Box::pin(async move { self.resolve_on(&link, reference).await }))
+            .await
     }
 
     /// Fetches a manifest or index and checks it: against the digest asked for, else against the
@@ -144,7 +147,8 @@ impl Repository {
     /// [`Error::ManifestUnknown`] and [`Error::PullDenied`] in Docker's words; all others as they
     /// come.
     pub async fn manifest(&self, reference: &Reference) -> Result<Fetched, Error> {
-        self.on_any_link(|link| Box::pin(async move { self.manifest_on(&link, reference).await })).await
+        self.on_any_link(|link| Box::pin(async move { self.manifest_on(&link, reference).await }))
+            .await
     }
 
     /// A blob's bytes from `offset` on. `size` is its declared length and enforced.
@@ -157,12 +161,14 @@ impl Repository {
     /// # Errors
     /// [`Error::RepositoryUnknown`] when there is no such repository.
     pub async fn tags(&self) -> Result<Vec<String>, Error> {
-        self.on_any_link(|link| Box::pin(async move { self.tags_on(&link).await })).await
+        self.on_any_link(|link| Box::pin(async move { self.tags_on(&link).await }))
+            .await
     }
 
     /// The endpoint in use; the first call finds out which.
     pub(crate) async fn link(&self) -> Result<Arc<Link>, Error> {
-        self.on_any_link(|link| Box::pin(async move { Ok(link) })).await
+        self.on_any_link(|link| Box::pin(async move { Ok(link) }))
+            .await
     }
 
     /// Runs a first request on each endpoint in turn until one of them serves it; that one stays.
@@ -210,11 +216,16 @@ impl Repository {
 
     /// The address of something of this repository.
     pub(crate) fn target(&self, link: &Link, rest: &str) -> Target {
-        link.endpoint.api(&format!("{}/{rest}", self.inner.name.path))
+        link.endpoint
+            .api(&format!("{}/{rest}", self.inner.name.path))
     }
 
     pub(crate) fn familiar(&self, reference: &Reference) -> String {
-        let separator = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
+        let separator = if matches!(reference, Reference::Tag(_)) {
+            ':'
+        } else {
+            '@'
+        };
         format!("{}{separator}{reference}", self.inner.name.familiar_name())
     }
 
@@ -232,11 +243,17 @@ impl Repository {
         let refusal = self.refusal(response).await;
         let repository = self.inner.name.familiar_name();
         match (refusal.status, refusal.code.as_str()) {
-            (_, "DENIED") if self.inner.access == Access::Push => {
-                Error::PushDenied { detail: refusal.text() }
-            }
-            (_, "DENIED") => Error::PullDenied { repository, detail: refusal.text() },
-            (404, "NAME_UNKNOWN") => Error::RepositoryUnknown { repository, detail: refusal.text() },
+            (_, "DENIED") if self.inner.access == Access::Push => Error::PushDenied {
+                detail: refusal.text(),
+            },
+            (_, "DENIED") => Error::PullDenied {
+                repository,
+                detail: refusal.text(),
+            },
+            (404, "NAME_UNKNOWN") => Error::RepositoryUnknown {
+                repository,
+                detail: refusal.text(),
+            },
             (404, code) => match reference {
                 Some(reference) => Error::ManifestUnknown {
                     reference: self.familiar(reference),
@@ -259,7 +276,11 @@ impl Repository {
     ) -> Result<Response<Incoming>, Error> {
         let target = self.target(link, &format!("manifests/{reference}"));
         let call = Call::new(method).header(header::ACCEPT, &ACCEPT.join(", "))?;
-        let response = self.inner.session.send(link, &target, &self.scopes(), &call).await?;
+        let response = self
+            .inner
+            .session
+            .send(link, &target, &self.scopes(), &call)
+            .await?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -275,7 +296,9 @@ impl Repository {
         let (media_type, digest) = (content_type(&response), announced_digest(&response)?);
         match (digest, size) {
             (Some(found), _) if matches!(reference, Reference::Digest(wanted) if *wanted != found) => {
-                Err(Error::Protocol(format!("{reference} was asked for, {found} announced")))
+                Err(Error::Protocol(format!(
+                    "{reference} was asked for, {found} announced"
+                )))
             }
             (Some(digest), Some(size)) if !media_type.is_empty() && size <= MANIFEST_SIZE_MAX => {
                 Ok(Descriptor::new(media_type, digest, size))
@@ -292,7 +315,9 @@ impl Repository {
         let idle_timeout = self.inner.session.idle_timeout();
         let bytes = read_bounded(response.into_body(), MANIFEST_SIZE_MAX, idle_timeout)
             .await
-            .map_err(|why| Error::Protocol(format!("manifest {}: {why}", self.familiar(reference))))?;
+            .map_err(|why| {
+                Error::Protocol(format!("manifest {}: {why}", self.familiar(reference)))
+            })?;
         let found = digest_of(&bytes);
         let expected = match reference {
             Reference::Digest(digest) => Some(digest),
@@ -307,7 +332,11 @@ impl Repository {
         }
         let document = Document::parse(&bytes, &media_type).map_err(Error::Document)?;
         let descriptor = Descriptor::new(document.media_type(), found, bytes.len() as u64);
-        Ok(Fetched { descriptor, bytes, document })
+        Ok(Fetched {
+            descriptor,
+            bytes,
+            document,
+        })
     }
 
     async fn tags_on(&self, link: &Link) -> Result<Vec<String>, Error> {
@@ -325,25 +354,38 @@ impl Repository {
             if response.status() != StatusCode::OK {
                 return Err(self.refused(response, None).await);
             }
-            let next = next_page(&response).map(|next| target.join(&next)).transpose()?;
-            let bytes =
-                read_bounded(response.into_body(), TAG_PAGE_LENGTH_MAX, session.idle_timeout())
-                    .await
-                    .map_err(|why| Error::Protocol(format!("list of tags: {why}")))?;
+            let next = next_page(&response)
+                .map(|next| target.join(&next))
+                .transpose()?;
+            let bytes = read_bounded(
+                response.into_body(),
+                TAG_PAGE_LENGTH_MAX,
+                session.idle_timeout(),
+            )
+            .await
+            .map_err(|why| Error::Protocol(format!("list of tags: {why}")))?;
             let page: Page = serde_json::from_slice(&bytes)
                 .map_err(|_| Error::Protocol("list of tags is not valid".to_owned()))?;
             let found = page.tags.unwrap_or_default();
-            tags.extend(found.into_iter().filter(|tag| wharf_ids::reference::is_tag(tag)));
+            tags.extend(
+                found
+                    .into_iter()
+                    .filter(|tag| wharf_ids::reference::is_tag(tag)),
+            );
             if tags.len() > TAG_COUNT_MAX {
                 return Err(Error::Protocol(format!("more than {TAG_COUNT_MAX} tags")));
             }
             match next {
                 Some(next) if next.same_origin(&target) => target = next,
-                Some(_) => return Err(Error::Protocol("list of tags goes on elsewhere".to_owned())),
+                Some(_) => {
+                    return Err(Error::Protocol("list of tags goes on elsewhere".to_owned()));
+                }
                 None => return Ok(tags),
             }
         }
-        Err(Error::Protocol(format!("more than {TAG_PAGE_COUNT_MAX} pages of tags")))
+        Err(Error::Protocol(format!(
+            "more than {TAG_PAGE_COUNT_MAX} pages of tags"
+        )))
     }
 }
 
@@ -357,20 +399,36 @@ fn next_page(response: &Response<Incoming>) -> Option<String> {
 /// The media type of an answer when it is one of a manifest, else nothing: what the document says
 /// of itself counts then.
 fn content_type(response: &Response<Incoming>) -> String {
-    let value = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let bare = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if ACCEPT.contains(&bare) { bare.to_owned() } else { String::new() }
+    let value = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok());
+    let bare = value
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    if ACCEPT.contains(&bare) {
+        bare.to_owned()
+    } else {
+        String::new()
+    }
 }
 
 /// The digest an answer claims.
 fn announced_digest(response: &Response<Incoming>) -> Result<Option<Digest>, Error> {
-    let Some(value) = response.headers().get(CONTENT_DIGEST) else { return Ok(None) };
+    let Some(value) = response.headers().get(CONTENT_DIGEST) else {
+        return Ok(None);
+    };
     let text = value.to_str().unwrap_or_default();
     if !text.starts_with("sha256:") {
         // Another algorithm: nothing to compare with.
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| Error::Protocol("malformed content digest".to_owned()))
+    text.parse()
+        .map(Some)
+        .map_err(|_| Error::Protocol("malformed content digest".to_owned()))
 }
 
 pub(crate) fn digest_of(bytes: &[u8]) -> Digest {

@@ -46,7 +46,12 @@ impl Target {
         if path.parse::<hyper::Uri>().is_err() {
             return Err(bad("bad character"));
         }
-        Ok(Self { tls, host: host.to_ascii_lowercase(), port, path })
+        Ok(Self {
+            tls,
+            host: host.to_ascii_lowercase(),
+            port,
+            path,
+        })
     }
 
     /// The address a `Location` header names, seen from here.
@@ -66,12 +71,21 @@ impl Target {
                 format!("{directory}{location}")
             }
         };
-        Self::parse(&Self { path, ..self.clone() }.to_string())
+        Self::parse(
+            &Self {
+                path,
+                ..self.clone()
+            }
+            .to_string(),
+        )
     }
 
     /// The same host with another path.
     pub(crate) fn with_path(&self, path: impl Into<String>) -> Self {
-        Self { path: path.into(), ..self.clone() }
+        Self {
+            path: path.into(),
+            ..self.clone()
+        }
     }
 
     /// Whether requests to `other` may carry what is meant for us.

@@ -49,9 +49,9 @@ pub(crate) fn client_config(
         builder.with_root_certificates(roots)
     };
     let config = match files.identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
-            Error::Invalid(format!("client certificate for {host}: {error}"))
-        })?,
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| Error::Invalid(format!("client certificate for {host}: {error}")))?,
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
@@ -79,8 +79,12 @@ fn certificate_files(options: &Options, host: &str, port: u16) -> Result<Certifi
 }
 
 fn read_dir(dir: &Path, files: &mut CertificateFiles) -> Result<(), Error> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
-    let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Ok(());
+    };
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .collect();
     paths.sort();
     for path in paths {
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -94,9 +98,8 @@ fn read_dir(dir: &Path, files: &mut CertificateFiles) -> Result<(), Error> {
                         path.display()
                     ))
                 })?;
-                let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
-                    Error::Invalid(format!("{}: {error}", key_path.display()))
-                })?;
+                let key = PrivateKeyDer::from_pem_slice(&bytes)
+                    .map_err(|error| Error::Invalid(format!("{}: {error}", key_path.display())))?;
                 files.identity = Some((certificates(&path)?, key));
             }
             _ => {}
@@ -159,6 +162,178 @@ impl ServerCertVerifier for AnyCertificate {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use hyper::header::HeaderMap;
+    use hyper::{Method, Response};
+    use rustls::ServerConfig;
+    use rustls::server::WebPkiClientVerifier;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::client::Client;
+    use crate::connection::{RequestBody, TransportFailure};
+    use crate::target::Target;
+
+    const OPENSSL: &str = "/usr/bin/openssl";
+
+    fn openssl(dir: &Path, line: &str) {
+        let output = Command::new(OPENSSL)
+            .args(line.split(' '))
+            .current_dir(dir)
+            .output()
+            .expect("openssl is installed");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// `ca`, and signed by it `<name>` for an address.
+    fn make(dir: &Path, name: &str, address: &str) {
+        const NEW: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        if !dir.join("ca.crt").exists() {
+            openssl(
+                dir,
+                &format!("req -x509 {NEW} -days 2 -subj /CN=ca -keyout ca.key -out ca.crt"),
+            );
+        }
+        openssl(
+            dir,
+            &format!("req {NEW} -subj /CN={name} -keyout {name}.key -out {name}.csr"),
+        );
+        let extensions = format!("subjectAltName={address}\nbasicConstraints=CA:FALSE\n");
+        std::fs::write(dir.join("ext"), extensions).unwrap();
+        openssl(
+            dir,
+            &format!(
+                "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out {name}.crt"
+            ),
+        );
+    }
+
+    async fn serve(dir: &Path, name: &str, wants_certificate: bool) -> u16 {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = if wants_certificate {
+            let mut roots = RootCertStore::empty();
+            roots
+                .add(certificates(&dir.join("ca.crt")).unwrap().remove(0))
+                .unwrap();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.unwrap())
+        } else {
+            builder.with_no_client_auth()
+        };
+        let chain = certificates(&dir.join(format!("{name}.crt"))).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(&read(&dir.join(format!("{name}.key"))).unwrap());
+        let config = builder.with_single_cert(chain, key.unwrap()).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                    let _ = stream.shutdown().await;
+                });
+            }
+        });
+        port
+    }
+
+    async fn get(
+        certificate_dir: &Path,
+        port: u16,
+        trust: Trust,
+    ) -> Result<Response<hyper::body::Incoming>, TransportFailure> {
+        let options = Options {
+            certificate_dirs: vec![certificate_dir.to_owned()],
+            ..Options::default()
+        };
+        let client = Client::new(options).unwrap();
+        let target = Target {
+            tls: true,
+            host: "127.0.0.1".to_owned(),
+            port,
+            path: "/".to_owned(),
+        };
+        let headers = HeaderMap::new();
+        client
+            .inner
+            .exchange(&Method::GET, &target, trust, &headers, RequestBody::Empty)
+            .await
+    }
+
+    #[tokio::test]
+    async fn certificates_are_verified_against_the_hosts_own_authorities() {
+        if !Path::new(OPENSSL).exists() {
+            eprintln!("skipped: {OPENSSL} is not installed");
+            return;
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path();
+        make(dir, "right", "IP:127.0.0.1");
+        make(dir, "wrong", "DNS:other.example");
+        make(dir, "client", "DNS:client");
+        let (right, wrong) = (
+            serve(dir, "right", false).await,
+            serve(dir, "wrong", false).await,
+        );
+        let strict = serve(dir, "right", true).await;
+
+        let empty = dir.join("empty");
+        let failure = get(&empty, right, Trust::Verified).await.unwrap_err();
+        assert_eq!(
+            failure.cause,
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+        );
+        assert!(get(&empty, right, Trust::AnyCertificate).await.is_ok());
+
+        let known = dir.join("certs.d");
+        for port in [right, wrong, strict] {
+            let own = known.join(format!("127.0.0.1:{port}"));
+            std::fs::create_dir_all(&own).unwrap();
+            std::fs::copy(dir.join("ca.crt"), own.join("ca.crt")).unwrap();
+        }
+        assert!(get(&known, right, Trust::Verified).await.is_ok());
+        let failure = get(&known, wrong, Trust::Verified).await.unwrap_err();
+        assert!(
+            failure
+                .cause
+                .contains("certificate is not valid for 127.0.0.1"),
+            "{failure:?}"
+        );
+
+        let failure = get(&known, strict, Trust::Verified).await.unwrap_err();
+        assert!(
+            failure.cause.contains("certificate required"),
+            "{failure:?}"
+        );
+        let own = known.join(format!("127.0.0.1:{strict}"));
+        std::fs::copy(dir.join("client.crt"), own.join("client.cert")).unwrap();
+        let failure = get(&known, strict, Trust::Verified).await.unwrap_err();
+        assert!(failure.cause.contains("missing key"), "{failure:?}");
+        std::fs::copy(dir.join("client.key"), own.join("client.key")).unwrap();
+        assert!(get(&known, strict, Trust::Verified).await.is_ok());
     }
 }

@@ -30,7 +30,11 @@ impl Repository {
         let link = self.link().await?;
         let target = self.target(&link, &format!("blobs/{digest}"));
         let call = Call::new(Method::HEAD);
-        let response = self.inner.session.send(&link, &target, &self.scopes(), &call).await?;
+        let response = self
+            .inner
+            .session
+            .send(&link, &target, &self.scopes(), &call)
+            .await?;
         match response.status() {
             StatusCode::OK => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
@@ -47,7 +51,11 @@ impl Repository {
         let link = self.link().await?;
         let mut scopes = self.scopes();
         scopes.push(format!("repository:{from}:pull"));
-        let query = format!("?mount={}&from={}", query_escape(digest.as_str()), query_escape(from));
+        let query = format!(
+            "?mount={}&from={}",
+            query_escape(digest.as_str()),
+            query_escape(from)
+        );
         let response = self.begin_upload(&link, &scopes, &query).await?;
         if response.status() == StatusCode::CREATED {
             return Ok(true);
@@ -55,7 +63,11 @@ impl Repository {
         // The registry has begun an upload instead; nobody will go on with it.
         if let Ok(upload) = location(&response, &self.target(&link, "blobs/uploads/")) {
             let call = Call::new(Method::DELETE);
-            let _ = self.inner.session.send(&link, &upload, &self.scopes(), &call).await;
+            let _ = self
+                .inner
+                .session
+                .send(&link, &upload, &self.scopes(), &call)
+                .await;
         }
         Ok(false)
     }
@@ -103,15 +115,22 @@ impl Repository {
         let call = Call::new(Method::PUT)
             .header(header::CONTENT_TYPE, manifest_type)?
             .body(bytes);
-        let response = self.inner.session.send(&link, &target, &self.scopes(), &call).await?;
+        let response = self
+            .inner
+            .session
+            .send(&link, &target, &self.scopes(), &call)
+            .await?;
         if !response.status().is_success() {
             return Err(self.refused(response, Some(reference)).await);
         }
-        let stored = response.headers().get(CONTENT_DIGEST).and_then(|v| v.to_str().ok());
+        let stored = response
+            .headers()
+            .get(CONTENT_DIGEST)
+            .and_then(|v| v.to_str().ok());
         match stored {
-            Some(stored) if stored.starts_with("sha256:") && stored != digest.as_str() => {
-                Err(Error::Protocol(format!("manifest {digest} was stored as {stored:?}")))
-            }
+            Some(stored) if stored.starts_with("sha256:") && stored != digest.as_str() => Err(
+                Error::Protocol(format!("manifest {digest} was stored as {stored:?}")),
+            ),
             _ => Ok(Descriptor::new(manifest_type, digest, size)),
         }
     }
@@ -124,7 +143,11 @@ impl Repository {
     ) -> Result<Response<Incoming>, Error> {
         let target = self.target(link, &format!("blobs/uploads/{query}"));
         let call = Call::new(Method::POST).body(Bytes::new());
-        let response = self.inner.session.send(link, &target, scopes, &call).await?;
+        let response = self
+            .inner
+            .session
+            .send(link, &target, scopes, &call)
+            .await?;
         match response.status() {
             StatusCode::CREATED | StatusCode::ACCEPTED => Ok(response),
             _ => Err(self.refused(response, None).await),
@@ -148,8 +171,13 @@ impl Repository {
 
         let (pieces_in, pieces) = mpsc::channel(PIECES_AHEAD);
         let taken = Arc::new(AtomicU64::new(0));
-        let body = RequestBody::Stream { pieces, remaining: size, taken: taken.clone() };
-        let call = Call::new(Method::PATCH).header(header::CONTENT_TYPE, "application/octet-stream")?;
+        let body = RequestBody::Stream {
+            pieces,
+            remaining: size,
+            taken: taken.clone(),
+        };
+        let call =
+            Call::new(Method::PATCH).header(header::CONTENT_TYPE, "application/octet-stream")?;
         let feed = async {
             let mut reader = source.open(digest, 0).await.map_err(Error::Store)?;
             while let Some(bytes) = reader.next().await.map_err(Error::Store)? {
@@ -176,8 +204,7 @@ impl Repository {
         self.check_upload_target(&link, &upload)?;
         let separator = if upload.path.contains('?') { '&' } else { '?' };
         let digest_query = query_escape(digest.as_str());
-        let commit =
-            upload.with_path(format!("{}{separator}digest={digest_query}", upload.path));
+        let commit = upload.with_path(format!("{}{separator}digest={digest_query}", upload.path));
         let call = Call::new(Method::PUT).body(Bytes::new());
         let response = session.send(&link, &commit, &scopes, &call).await?;
         match response.status() {
@@ -189,7 +216,9 @@ impl Repository {
     /// An upload may lead to another host, but never from TLS to plain HTTP.
     fn check_upload_target(&self, link: &Link, upload: &Target) -> Result<(), Error> {
         if link.endpoint.base.tls && !upload.tls {
-            return Err(Error::Protocol(format!("upload is to go on without TLS at {upload}")));
+            return Err(Error::Protocol(format!(
+                "upload is to go on without TLS at {upload}"
+            )));
         }
         Ok(())
     }

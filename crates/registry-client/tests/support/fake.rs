@@ -95,7 +95,9 @@ impl Fake {
                     let mut head = Vec::new();
                     let mut buffer = [0; 4096];
                     // A TLS hello has no blank line; it is answered as what it is: no HTTP.
-                    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") && head.first() != Some(&22) {
+                    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n")
+                        && head.first() != Some(&22)
+                    {
                         match stream.read(&mut buffer).await {
                             Ok(0) | Err(_) => return,
                             Ok(length) => head.extend_from_slice(&buffer[..length]),
@@ -111,7 +113,10 @@ impl Fake {
                 });
             }
         });
-        Self { port, log: Arc::default() }
+        Self {
+            port,
+            log: Arc::default(),
+        }
     }
 
     pub fn host(&self) -> String {
@@ -121,21 +126,29 @@ impl Fake {
     /// `METHOD path` of each request so far.
     pub fn asked(&self) -> Vec<String> {
         let log = self.log.lock().unwrap();
-        log.iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+        log.iter()
+            .map(|asked| format!("{} {}", asked.method, asked.path))
+            .collect()
     }
 }
 
 async fn read(request: Request<Incoming>) -> Asked {
     let (parts, body) = request.into_parts();
-    let headers = parts
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()));
+    let headers = parts.headers.iter().map(|(name, value)| {
+        (
+            name.to_string(),
+            value.to_str().unwrap_or_default().to_owned(),
+        )
+    });
     Asked {
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
         headers: headers.collect(),
-        body: body.collect().await.map(|body| body.to_bytes()).unwrap_or_default(),
+        body: body
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default(),
     }
 }
 
@@ -153,8 +166,12 @@ impl Image {
         let mut files = HashMap::new();
         let mut blob = |media_type: &str, bytes: Bytes| {
             let digest = digest_of(&bytes);
-            let described = serde_json::json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
-            files.insert(format!("blobs/{digest}"), ("application/octet-stream".to_owned(), bytes));
+            let described =
+                serde_json::json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
+            files.insert(
+                format!("blobs/{digest}"),
+                ("application/octet-stream".to_owned(), bytes),
+            );
             described
         };
         let config = blob(
@@ -174,7 +191,11 @@ impl Image {
         let file = (media_type.to_owned(), Bytes::from(manifest));
         files.insert("manifests/latest".to_owned(), file.clone());
         files.insert(format!("manifests/{digest}"), file);
-        Self { files, manifest: digest, layers: layers.to_vec() }
+        Self {
+            files,
+            manifest: digest,
+            layers: layers.to_vec(),
+        }
     }
 
     /// Adds an index with this image for `linux/amd64`, tagged `latest` instead of it.
@@ -191,7 +212,8 @@ impl Image {
         .to_string();
         let digest = digest_of(index.as_bytes());
         let file = (media_type.to_owned(), Bytes::from(index));
-        self.files.insert("manifests/latest".to_owned(), file.clone());
+        self.files
+            .insert("manifests/latest".to_owned(), file.clone());
         self.files.insert(format!("manifests/{digest}"), file);
         self
     }
@@ -202,15 +224,28 @@ impl Image {
             return answer(200, &[], "{}");
         }
         let Some(rest) = asked.path.strip_prefix("/v2/test/image/") else {
-            return answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#);
+            return answer(
+                404,
+                &[],
+                r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#,
+            );
         };
         let Some((media_type, bytes)) = self.files.get(rest) else {
-            return answer(404, &[], r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#);
+            return answer(
+                404,
+                &[],
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+            );
         };
         let digest = digest_of(bytes);
-        let mut headers =
-            vec![("content-type", media_type.as_str()), ("docker-content-digest", digest.as_str())];
-        let range = asked.header("range").strip_prefix("bytes=").and_then(|text| text.strip_suffix('-'));
+        let mut headers = vec![
+            ("content-type", media_type.as_str()),
+            ("docker-content-digest", digest.as_str()),
+        ];
+        let range = asked
+            .header("range")
+            .strip_prefix("bytes=")
+            .and_then(|text| text.strip_suffix('-'));
         if let Some(first) = range.and_then(|first| first.parse::<usize>().ok()) {
             let content_range = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());
             headers.push(("content-range", &content_range));

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use wharf_ids::Digest;
-use wharf_registry_client::{
-    BlobInfo, BlobReader, BlobSink, BlobSource, BlobWriter, StoreError,
-};
+use wharf_registry_client::{BlobInfo, BlobReader, BlobSink, BlobSource, BlobWriter, StoreError};
 
 pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_sha256(&Sha256::digest(bytes).into())
@@ -56,7 +54,11 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         if !bytes.is_empty() {
-            self.store.partial.lock().unwrap().insert(self.digest.clone(), bytes);
+            self.store
+                .partial
+                .lock()
+                .unwrap()
+                .insert(self.digest.clone(), bytes);
         }
     }
 }
@@ -69,8 +71,17 @@ impl BlobSink for Store {
     }
 
     async fn begin(&self, blob: &BlobInfo) -> Result<Option<Writer>, StoreError> {
-        let bytes = self.partial.lock().unwrap().remove(&blob.digest).unwrap_or_default();
-        Ok(Some(Writer { store: self.clone(), digest: blob.digest.clone(), bytes }))
+        let bytes = self
+            .partial
+            .lock()
+            .unwrap()
+            .remove(&blob.digest)
+            .unwrap_or_default();
+        Ok(Some(Writer {
+            store: self.clone(),
+            digest: blob.digest.clone(),
+            bytes,
+        }))
     }
 }
 

@@ -1,7 +1,16 @@
 //! What the integration tests share: a content store in memory, a real registry, and a registry
 //! of our own that misbehaves on request.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses another part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses another part"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a failure here is a failed test, and a skipped one must be seen"
+)]
 
 pub mod fake;
 pub mod memory;

@@ -70,7 +70,9 @@ impl Registry {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        config.push_str(&format!("http:\n  addr: 127.0.0.1:{port}\n  secret: test\n"));
+        config.push_str(&format!(
+            "http:\n  addr: 127.0.0.1:{port}\n  secret: test\n"
+        ));
         if setup.tls {
             make_certificates(root);
             config.push_str(&format!(
@@ -79,7 +81,10 @@ impl Registry {
             ));
         }
         if setup.htpasswd {
-            let output = Command::new(HTPASSWD).args(["-Bbn", "user", "secret"]).output().unwrap();
+            let output = Command::new(HTPASSWD)
+                .args(["-Bbn", "user", "secret"])
+                .output()
+                .unwrap();
             fs::write(root.join("htpasswd"), output.stdout).unwrap();
             config.push_str(&format!(
                 "auth:\n  htpasswd:\n    realm: test\n    path: {}/htpasswd\n",
@@ -98,13 +103,21 @@ impl Registry {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let registry = Self { child, port, dir, setup };
+        let registry = Self {
+            child,
+            port,
+            dir,
+            setup,
+        };
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut line = String::new();
         while !line.contains("listening on") {
             line.clear();
             let length = log.read_line(&mut line).unwrap();
-            assert!(length > 0 && Instant::now() < deadline, "the registry did not start");
+            assert!(
+                length > 0 && Instant::now() < deadline,
+                "the registry did not start"
+            );
         }
         // Its log must go on being read, or it blocks.
         std::thread::spawn(move || {
@@ -121,7 +134,12 @@ impl Registry {
     pub fn fill(&self, name: &str, tag: &str) {
         let layout = busybox_layout(self.dir.path());
         let mut command = Command::new(SKOPEO);
-        command.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]);
+        command.args([
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+        ]);
         if self.setup.htpasswd {
             command.arg("--dest-creds=user:secret");
         }
@@ -136,7 +154,12 @@ impl Registry {
     pub fn copy_out(&self, name: &str, tag: &str) -> PathBuf {
         let target = self.dir.path().join("out");
         let mut command = Command::new(SKOPEO);
-        command.args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]);
+        command.args([
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--src-tls-verify=false",
+        ]);
         if self.setup.htpasswd {
             command.arg("--src-creds=user:secret");
         }
@@ -153,13 +176,35 @@ impl Registry {
 fn make_certificates(dir: &Path) {
     let path = |name: &str| dir.join(name).display().to_string();
     run(Command::new(OPENSSL).args([
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-days", "2", "-subj", "/CN=test authority", "-keyout", &path("ca.key"), "-out",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test authority",
+        "-keyout",
+        &path("ca.key"),
+        "-out",
         &path("ca.crt"),
     ]));
     run(Command::new(OPENSSL).args([
-        "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
-        "/CN=127.0.0.1", "-keyout", &path("server.key"), "-out", &path("server.csr"),
+        "req",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-keyout",
+        &path("server.key"),
+        "-out",
+        &path("server.csr"),
     ]));
     fs::write(
         dir.join("server.ext"),
@@ -167,8 +212,20 @@ fn make_certificates(dir: &Path) {
     )
     .unwrap();
     run(Command::new(OPENSSL).args([
-        "x509", "-req", "-in", &path("server.csr"), "-CA", &path("ca.crt"), "-CAkey",
-        &path("ca.key"), "-CAcreateserial", "-days", "2", "-extfile", &path("server.ext"), "-out",
+        "x509",
+        "-req",
+        "-in",
+        &path("server.csr"),
+        "-CA",
+        &path("ca.crt"),
+        "-CAkey",
+        &path("ca.key"),
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        &path("server.ext"),
+        "-out",
         &path("server.crt"),
     ]));
 }
@@ -195,7 +252,15 @@ fn busybox_layout(dir: &Path) -> PathBuf {
             fs::write(path, bytes).unwrap();
         }
         let output = Command::new("/bin/tar")
-            .args(["--sort=name", "--owner=0", "--group=0", "--mtime=@0", "-cf", "-", "-C"])
+            .args([
+                "--sort=name",
+                "--owner=0",
+                "--group=0",
+                "--mtime=@0",
+                "-cf",
+                "-",
+                "-C",
+            ])
             .arg(&root)
             .arg(".")
             .output()
@@ -204,11 +269,13 @@ fn busybox_layout(dir: &Path) -> PathBuf {
         output.stdout
     };
     let busybox = fs::read(BUSYBOX).unwrap();
-    let layers: Vec<(wharf_ids::Digest, usize)> =
-        [tar("one", &[("bin/busybox", &busybox)]), tar("two", &[("etc/motd", b"hello\n")])]
-            .iter()
-            .map(|tar| (put(tar), tar.len()))
-            .collect();
+    let layers: Vec<(wharf_ids::Digest, usize)> = [
+        tar("one", &[("bin/busybox", &busybox)]),
+        tar("two", &[("etc/motd", b"hello\n")]),
+    ]
+    .iter()
+    .map(|tar| (put(tar), tar.len()))
+    .collect();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux",
         "config": {"Cmd": ["/bin/busybox", "sh"]},
@@ -236,6 +303,10 @@ fn busybox_layout(dir: &Path) -> PathBuf {
         }],
     });
     fs::write(layout.join("index.json"), index.to_string()).unwrap();
-    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    fs::write(
+        layout.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
     layout
 }
