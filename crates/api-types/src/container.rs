@@ -12,7 +12,9 @@ use crate::decode::{is_default, null_default, string_or_list};
 use crate::endpoint::EndpointSettings;
 use crate::go_json::{self, GoJsonError};
 use crate::mount::{Mount, MountPoint};
+
 use crate::port::{PortMap, PortSet, PortSummary};
+use crate::version::ApiVersion;
 
 /// An empty JSON object, the value type of Go's sets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -457,7 +459,11 @@ impl CreateContainer {
     /// Decodes the body as Docker's decoder does: `null` is the zero value, keys match in any
     /// letter case.
     pub fn decode(body: &[u8]) -> Result<Self, GoJsonError> {
-        let mut value: serde_json::Value = go_json::from_slice(body)?;
+        Self::from_value(go_json::from_slice(body)?)
+    }
+
+    /// The same from a value.
+    pub fn from_value(mut value: serde_json::Value) -> Result<Self, GoJsonError> {
         let mut take = |name: &str| {
             let object = value.as_object_mut()?;
             let key = object
@@ -834,6 +840,34 @@ pub struct ContainersPruned {
     pub containers_deleted: Option<Vec<String>>,
     /// Bytes.
     pub space_reclaimed: u64,
+}
+
+impl ContainerInspect {
+    /// Takes out what `version` does not know.
+    pub fn adapt(&mut self, version: ApiVersion) {
+        if version.at_least(52) {
+            self.network_settings.legacy = None;
+            self.config.mac_address.clear();
+        }
+        if !version.at_least(48) {
+            self.image_manifest_descriptor = None;
+        }
+    }
+}
+
+impl ContainerSummary {
+    /// Takes out what `version` does not know.
+    pub fn adapt(&mut self, version: ApiVersion) {
+        if !version.at_least(52) {
+            self.health = None;
+        }
+        if !version.at_least(48) {
+            self.image_manifest_descriptor = None;
+        }
+        if !version.at_least(46) {
+            self.host_config.annotations = None;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,15 @@ pub struct ContainerStats {
     pub precpu_stats: CpuStats,
 }
 
+impl ContainerStats {
+    /// Takes out what `version` does not know.
+    pub fn adapt(&mut self, version: crate::ApiVersion) {
+        if !version.at_least(52) {
+            self.os_type.clear();
+        }
+    }
+}
+
 /// CPU times, nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

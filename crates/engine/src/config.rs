@@ -25,7 +25,10 @@ pub use size::parse_bytes;
 /// Settings as a file or the flags give them; `None` is "not given".
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields are the keys of `daemon.json`; DaemonConfig says what they mean")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the keys of `daemon.json`; DaemonConfig says what they mean"
+)]
 pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_insecure_tcp: Option<bool>,
@@ -133,14 +136,48 @@ pub struct Settings {
 
 /// Keys of Docker's that this version of Wharf knows and does not honour.
 const NOT_HONOURED: &[&str] = &[
-    "allow-direct-routing", "api-cors-header", "authorization-plugins", "bip6", "bridge-accept-fwmark",
-    "builder", "cdi-spec-dirs", "containerd", "containerd-namespace", "containerd-plugin-namespace",
-    "cpu-rt-period", "cpu-rt-runtime", "cri-containerd", "default-gateway", "default-gateway-v6",
-    "default-network-opts", "firewall-backend", "fixed-cidr-v6", "host-gateway-ip", "host-gateway-ips",
-    "http-proxy", "https-proxy", "init-path", "ip-forward-no-drop", "ip6tables", "log-format", "metrics-addr",
-    "min-api-version", "network-control-plane-mtu", "no-proxy", "node-generic-resources",
-    "nri-opts", "oom-score-adjust", "proxies", "raw-logs", "rootless", "runtimes", "selinux-enabled",
-    "storage-opts", "swarm-default-advertise-addr", "userland-proxy-path", "userns-remap",
+    "allow-direct-routing",
+    "api-cors-header",
+    "authorization-plugins",
+    "bip6",
+    "bridge-accept-fwmark",
+    "builder",
+    "cdi-spec-dirs",
+    "containerd",
+    "containerd-namespace",
+    "containerd-plugin-namespace",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
+    "cri-containerd",
+    "default-gateway",
+    "default-gateway-v6",
+    "default-network-opts",
+    "firewall-backend",
+    "fixed-cidr-v6",
+    "host-gateway-ip",
+    "host-gateway-ips",
+    "http-proxy",
+    "https-proxy",
+    "init-path",
+    "ip-forward-no-drop",
+    "ip6tables",
+    "log-format",
+    "metrics-addr",
+    "min-api-version",
+    "network-control-plane-mtu",
+    "no-proxy",
+    "node-generic-resources",
+    "nri-opts",
+    "oom-score-adjust",
+    "proxies",
+    "raw-logs",
+    "rootless",
+    "runtimes",
+    "selinux-enabled",
+    "storage-opts",
+    "swarm-default-advertise-addr",
+    "userland-proxy-path",
+    "userns-remap",
 ];
 
 /// A pool that networks without a subnet of their own are cut from.
@@ -353,7 +390,11 @@ impl Settings {
                 unknown.join(", ")
             )));
         }
-        let refused: Vec<&str> = object.keys().map(String::as_str).filter(|key| NOT_HONOURED.contains(key)).collect();
+        let refused: Vec<&str> = object
+            .keys()
+            .map(String::as_str)
+            .filter(|key| NOT_HONOURED.contains(key))
+            .collect();
         if !refused.is_empty() {
             return Err(Error::not_implemented(format!(
                 "the following directives are not supported by this version of Wharf: {}",
@@ -367,19 +408,26 @@ impl Settings {
                 .map_err(|error| Error::invalid(format!("invalid value for {key}: {error}")))?;
         }
         object.retain(|_, value| !value.is_null());
-        serde_json::from_value(Value::Object(object)).map_err(|error| Error::invalid(error.to_string()))
+        serde_json::from_value(Value::Object(object))
+            .map_err(|error| Error::invalid(error.to_string()))
     }
 
     /// Reads a `daemon.json`; `None` when there is none and none was asked for by name.
     pub fn load(path: &Path, required: bool) -> Result<Option<Self>> {
         let named = |error: Error| {
-            let message = format!("unable to configure the Docker daemon with file {}: {error}", path.display());
+            let message = format!(
+                "unable to configure the Docker daemon with file {}: {error}",
+                path.display()
+            );
             Error::new(error.kind(), message)
         };
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).map(Some).map_err(named),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(None),
-            Err(error) => Err(named(Error::invalid(format!("open {}: {error}", path.display())))),
+            Err(error) => Err(named(Error::invalid(format!(
+                "open {}: {error}",
+                path.display()
+            )))),
         }
     }
 
@@ -391,7 +439,11 @@ impl Settings {
             .iter()
             .filter_map(|(key, flag)| {
                 let file = file.get(key)?;
-                Some(format!("{key}: (from flag: {}, from file: {})", go_value(flag), go_value(file)))
+                Some(format!(
+                    "{key}: (from flag: {}, from file: {})",
+                    go_value(flag),
+                    go_value(file)
+                ))
             })
             .collect();
         if !conflicts.is_empty() {
@@ -401,7 +453,8 @@ impl Settings {
             )));
         }
         let both: Map<String, Value> = flags.into_iter().chain(file).collect();
-        serde_json::from_value(Value::Object(both)).map_err(|error| Error::invalid(error.to_string()))
+        serde_json::from_value(Value::Object(both))
+            .map_err(|error| Error::invalid(error.to_string()))
     }
 
     fn to_object(&self) -> Map<String, Value> {
@@ -419,8 +472,13 @@ fn known_keys() -> BTreeSet<&'static str> {
     impl<'de> serde::Deserializer<'de> for &mut Keys {
         type Error = serde::de::value::Error;
 
-        fn deserialize_any<V: serde::de::Visitor<'de>>(self, _: V) -> std::result::Result<V::Value, Self::Error> {
-            Err(serde::de::Error::custom("only the fields' names are wanted"))
+        fn deserialize_any<V: serde::de::Visitor<'de>>(
+            self,
+            _: V,
+        ) -> std::result::Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom(
+                "only the fields' names are wanted",
+            ))
         }
 
         fn deserialize_struct<V: serde::de::Visitor<'de>>(
@@ -448,10 +506,15 @@ fn known_keys() -> BTreeSet<&'static str> {
 fn go_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(list) => format!("[{}]", list.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Array(list) => format!(
+            "[{}]",
+            list.iter().map(go_value).collect::<Vec<_>>().join(" ")
+        ),
         Value::Object(object) => {
-            let entries: Vec<String> =
-                object.iter().map(|(key, value)| format!("{key}:{}", go_value(value))).collect();
+            let entries: Vec<String> = object
+                .iter()
+                .map(|(key, value)| format!("{key}:{}", go_value(value)))
+                .collect();
             format!("map[{}]", entries.join(" "))
         }
         other => other.to_string(),
@@ -486,7 +549,10 @@ mod tests {
     fn nothing_is_the_default() {
         assert_eq!(config("").unwrap(), DaemonConfig::default());
         assert_eq!(config("{}").unwrap(), DaemonConfig::default());
-        assert_eq!(config("\u{feff}{\"debug\": null}").unwrap(), DaemonConfig::default());
+        assert_eq!(
+            config("\u{feff}{\"debug\": null}").unwrap(),
+            DaemonConfig::default()
+        );
     }
 
     #[test]
@@ -495,22 +561,37 @@ mod tests {
             refusal(r#"{"debug":true,"nope":1,"alsono":2}"#),
             "the following directives don't match any configuration option: nope, alsono"
         );
-        assert!(refusal(r#"{"userns-remap":"default"}"#).contains("not supported by this version of Wharf: userns-remap"));
+        assert!(
+            refusal(r#"{"userns-remap":"default"}"#)
+                .contains("not supported by this version of Wharf: userns-remap")
+        );
         assert!(refusal(r#"{"debug":"yes"}"#).starts_with("invalid value for debug: "));
         assert!(!known_keys().iter().any(|key| NOT_HONOURED.contains(key)));
     }
 
     #[test]
     fn a_key_in_flag_and_file_is_a_conflict() {
-        let flags = Settings { debug: Some(true), hosts: Some(vec!["unix:///a".into(), "tcp://b".into()]), ..Settings::default() };
+        let flags = Settings {
+            debug: Some(true),
+            hosts: Some(vec!["unix:///a".into(), "tcp://b".into()]),
+            ..Settings::default()
+        };
         let file = Settings::parse(r#"{"debug":false,"hosts":["fd://"],"icc":false}"#).unwrap();
         assert_eq!(
-            Settings::merge(flags, file.clone()).unwrap_err().to_string(),
+            Settings::merge(flags, file.clone())
+                .unwrap_err()
+                .to_string(),
             "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: false), hosts: (from flag: [unix:///a tcp://b], from file: [fd://])"
         );
-        let flags = Settings { data_root: Some("/x".into()), ..Settings::default() };
+        let flags = Settings {
+            data_root: Some("/x".into()),
+            ..Settings::default()
+        };
         let merged = Settings::merge(flags, file).unwrap();
-        assert_eq!((merged.icc, merged.data_root), (Some(false), Some("/x".into())));
+        assert_eq!(
+            (merged.icc, merged.data_root),
+            (Some(false), Some("/x".into()))
+        );
     }
 
     #[test]
@@ -519,7 +600,10 @@ mod tests {
             (r#"{"labels":["x"]}"#, "bad attribute format: x"),
             (r#"{"labels":["a=1","a=2"]}"#, "conflict labels for a"),
             (r#"{"log-level":"loud"}"#, "invalid logging level: loud"),
-            (r#"{"max-concurrent-downloads":0}"#, "invalid max concurrent downloads: 0"),
+            (
+                r#"{"max-concurrent-downloads":0}"#,
+                "invalid max concurrent downloads: 0",
+            ),
             (r#"{"mtu":-1}"#, "invalid default MTU: -1"),
             (r#"{"dns":["x"]}"#, "x is not an ip address"),
             (r#"{"ip":"x"}"#, "x"),
@@ -530,16 +614,32 @@ mod tests {
             (r#"{"log-driver":"gelf"}"#, "gelf"),
             (r#"{"tlsverify":true}"#, "tlscacert"),
             (r#"{"live-restore":false}"#, "live-restore"),
-            (r#"{"exec-opts":["native.cgroupdriver=systemd"]}"#, "systemd"),
+            (
+                r#"{"exec-opts":["native.cgroupdriver=systemd"]}"#,
+                "systemd",
+            ),
             (r#"{"default-shm-size":"64X"}"#, "64X"),
             (r#"{"registry-mirrors":["ftp://x"]}"#, "ftp"),
-            (r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#, "10.0.0.0/16"),
+            (
+                r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#,
+                "10.0.0.0/16",
+            ),
         ] {
             let found = refusal(text);
             assert!(found.contains(part), "{text}: {found}");
         }
-        assert_eq!(config(r#"{"default-shm-size":"128M"}"#).unwrap().default_shm_size, 128 << 20);
-        assert_eq!(config(r#"{"default-shm-size":1000}"#).unwrap().default_shm_size, 1000);
+        assert_eq!(
+            config(r#"{"default-shm-size":"128M"}"#)
+                .unwrap()
+                .default_shm_size,
+            128 << 20
+        );
+        assert_eq!(
+            config(r#"{"default-shm-size":1000}"#)
+                .unwrap()
+                .default_shm_size,
+            1000
+        );
     }
 
     #[test]

@@ -83,10 +83,14 @@ impl Events {
         let mut ring = VecDeque::new();
         let mut next = 1;
         for part in [older(path), path.to_owned()] {
-            let Ok(file) = File::open(&part) else { continue };
+            let Ok(file) = File::open(&part) else {
+                continue;
+            };
             // A line cut short by a crash ends the reading of its file, not the daemon.
             for line in BufReader::new(file).lines().map_while(std::io::Result::ok) {
-                let Ok(line) = serde_json::from_str::<Line<EventMessage>>(&line) else { continue };
+                let Ok(line) = serde_json::from_str::<Line<EventMessage>>(&line) else {
+                    continue;
+                };
                 if line.number < next {
                     continue;
                 }
@@ -94,19 +98,40 @@ impl Events {
                 if ring.len() == RING_MAX {
                     ring.pop_front();
                 }
-                ring.push_back(Numbered { number: line.number, message: Arc::new(line.message) });
+                ring.push_back(Numbered {
+                    number: line.number,
+                    message: Arc::new(line.message),
+                });
             }
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(|source| {
-            Error::system(format!("cannot open the event log {}", path.display())).caused_by(source)
-        })?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|source| {
+                Error::system(format!("cannot open the event log {}", path.display()))
+                    .caused_by(source)
+            })?;
         let bytes = file.metadata().map_or(0, |metadata| metadata.len());
         if bytes > 0 {
             // Separates the next event from a line that a crash cut short.
             drop(file.write_all(b"\n"));
         }
-        let inner = Inner { ring, next, log: Some(Log { path: path.to_owned(), file, bytes }) };
-        Ok(Self { shared: Arc::new(Shared { inner: Mutex::new(inner), newest: watch::Sender::new(next - 1) }) })
+        let inner = Inner {
+            ring,
+            next,
+            log: Some(Log {
+                path: path.to_owned(),
+                file,
+                bytes,
+            }),
+        };
+        Ok(Self {
+            shared: Arc::new(Shared {
+                inner: Mutex::new(inner),
+                newest: watch::Sender::new(next - 1),
+            }),
+        })
     }
 
     /// Records that `action` happened to the object `id` of `kind` (`container`, `image`,
@@ -122,14 +147,20 @@ impl Events {
         let message = Arc::new(EventMessage {
             kind: kind.to_owned(),
             action: action.into(),
-            actor: EventActor { id: id.to_owned(), attributes },
+            actor: EventActor {
+                id: id.to_owned(),
+                attributes,
+            },
             scope: "local".to_owned(),
             time: now.as_second(),
             time_nano: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
             ..EventMessage::default()
         });
         let mut inner = self.lock();
-        let event = Numbered { number: inner.next, message };
+        let event = Numbered {
+            number: inner.next,
+            message,
+        };
         inner.next += 1;
         if let Some(log) = &mut inner.log
             && let Err(error) = log.append(&event)
@@ -152,7 +183,12 @@ impl Events {
     }
 
     /// The kept events between two points in time that match; `None` leaves a side open.
-    pub fn between(&self, since: Option<Timestamp>, until: Option<Timestamp>, filter: &EventFilter) -> Vec<Numbered> {
+    pub fn between(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        filter: &EventFilter,
+    ) -> Vec<Numbered> {
         let inner = self.lock();
         let inside = |event: &&Numbered| {
             let at = i128::from(event.message.time_nano);
@@ -181,11 +217,20 @@ impl Events {
             };
             (past, inner.next - 1)
         };
-        EventStream { events: self.clone(), newest, pending: past, last, filter }
+        EventStream {
+            events: self.clone(),
+            newest,
+            pending: past,
+            last,
+            filter,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.shared.inner.lock().expect("no code panics while it holds this lock")
+        self.shared
+            .inner
+            .lock()
+            .expect("no code panics while it holds this lock")
     }
 }
 
@@ -219,7 +264,10 @@ impl EventStream {
         let inner = self.events.lock();
         let oldest = inner.ring.front().map_or(inner.next, |event| event.number);
         if oldest > self.last + 1 {
-            tracing::warn!(missed = oldest - self.last - 1, "an event stream is too slow");
+            tracing::warn!(
+                missed = oldest - self.last - 1,
+                "an event stream is too slow"
+            );
         }
         let skip = self.last.saturating_sub(oldest.saturating_sub(1));
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
@@ -236,11 +284,18 @@ impl Log {
     fn append(&mut self, event: &Numbered) -> std::io::Result<()> {
         if self.bytes >= LOG_BYTES_MAX {
             std::fs::rename(&self.path, older(&self.path))?;
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            self.file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)?;
             self.bytes = 0;
         }
-        let line = Line { number: event.number, message: &*event.message };
-        let mut line = serde_json::to_vec(&line).expect("strings and numbers always have a JSON form");
+        let line = Line {
+            number: event.number,
+            message: &*event.message,
+        };
+        let mut line =
+            serde_json::to_vec(&line).expect("strings and numbers always have a JSON form");
         line.push(b'\n');
         self.file.write_all(&line)?;
         self.bytes += line.len() as u64;
@@ -262,10 +317,25 @@ impl EventFilter {
     /// From the `filters` parameter. Unknown names are refused.
     pub fn new(filters: Filters) -> Result<Self> {
         const KNOWN: [&str; 15] = [
-            "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope",
-            "secret", "service", "type", "volume", "build",
+            "config",
+            "container",
+            "daemon",
+            "event",
+            "image",
+            "label",
+            "network",
+            "node",
+            "plugin",
+            "scope",
+            "secret",
+            "service",
+            "type",
+            "volume",
+            "build",
         ];
-        filters.only(&KNOWN).map_err(|error| Error::invalid(error.to_string()))?;
+        filters
+            .only(&KNOWN)
+            .map_err(|error| Error::invalid(error.to_string()))?;
         Ok(Self { filters })
     }
 
@@ -302,12 +372,22 @@ impl EventFilter {
         if wanted.is_empty() {
             return true;
         }
-        let name = event.actor.attributes.get("name").map_or("", String::as_str);
+        let name = event
+            .actor
+            .attributes
+            .get("name")
+            .map_or("", String::as_str);
         // Network events about a container carry its id.
-        let container = event.actor.attributes.get("container").map_or("", String::as_str);
+        let container = event
+            .actor
+            .attributes
+            .get("container")
+            .map_or("", String::as_str);
         wanted.iter().any(|wanted| {
             (event.kind == kind && (event.actor.id.starts_with(wanted.as_str()) || name == wanted))
-                || (kind == "container" && !container.is_empty() && container.starts_with(wanted.as_str()))
+                || (kind == "container"
+                    && !container.is_empty()
+                    && container.starts_with(wanted.as_str()))
         })
     }
 
@@ -317,9 +397,19 @@ impl EventFilter {
         if wanted.is_empty() {
             return true;
         }
-        let attribute = if event.kind == "image" { "name" } else { "image" };
-        let name = event.actor.attributes.get(attribute).map_or("", String::as_str);
-        wanted.iter().any(|wanted| event.actor.id == *wanted || name == wanted || untagged(name) == untagged(wanted))
+        let attribute = if event.kind == "image" {
+            "name"
+        } else {
+            "image"
+        };
+        let name = event
+            .actor
+            .attributes
+            .get(attribute)
+            .map_or("", String::as_str);
+        wanted.iter().any(|wanted| {
+            event.actor.id == *wanted || name == wanted || untagged(name) == untagged(wanted)
+        })
     }
 }
 
@@ -336,7 +426,10 @@ mod tests {
     use super::*;
 
     fn attributes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn filter(text: &str) -> EventFilter {
@@ -374,7 +467,10 @@ mod tests {
         for _ in 0..400 {
             events.publish("container", "start", "c", long.clone());
         }
-        let total: u64 = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+        let total: u64 = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().metadata().unwrap().len())
+            .sum();
         assert!(total < 2 * LOG_BYTES_MAX + 100_000, "{total}");
     }
 

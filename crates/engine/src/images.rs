@@ -41,15 +41,22 @@ pub struct Images {
 impl Images {
     /// Opens the image store and removes what a crash left unfinished.
     pub fn open(config: &EngineConfig, store: &Store) -> Result<Self> {
-        let images = ImageStore::open(&config.data_root, store.clone()).map_err(Error::from_fault)?;
+        let images =
+            ImageStore::open(&config.data_root, store.clone()).map_err(Error::from_fault)?;
         let client = registry::client(&config.daemon)?;
-        Ok(Self { store: images, client: Arc::new(RwLock::new(Arc::new(client))) })
+        Ok(Self {
+            store: images,
+            client: Arc::new(RwLock::new(Arc::new(client))),
+        })
     }
 
     /// Takes over new registry settings. Pulls under way go on with the old ones.
     pub fn reload(&self, daemon: &DaemonConfig) -> Result<()> {
         let client = Arc::new(registry::client(daemon)?);
-        *self.client.write().expect("no code panics while it holds this lock") = client;
+        *self
+            .client
+            .write()
+            .expect("no code panics while it holds this lock") = client;
         Ok(())
     }
 
@@ -59,7 +66,12 @@ impl Images {
     }
 
     fn client(&self) -> Arc<Client> {
-        Arc::clone(&self.client.read().expect("no code panics while it holds this lock"))
+        Arc::clone(
+            &self
+                .client
+                .read()
+                .expect("no code panics while it holds this lock"),
+        )
     }
 
     /// How many there are.
@@ -70,7 +82,12 @@ impl Images {
     /// Finds an image by name, id or the beginning of an id.
     pub async fn find(&self, name: &str, platform: Option<Platform>) -> Result<Arc<Image>> {
         let (store, name) = (self.store.clone(), name.to_owned());
-        blocking(move || store.resolve_platform(&name, platform.as_ref()).map_err(Error::from_fault)).await
+        blocking(move || {
+            store
+                .resolve_platform(&name, platform.as_ref())
+                .map_err(Error::from_fault)
+        })
+        .await
     }
 
     /// Everything about an image.
@@ -79,7 +96,11 @@ impl Images {
     }
 
     /// How an image came to be, newest step first.
-    pub async fn history(&self, name: &str, platform: Option<Platform>) -> Result<Vec<ImageHistoryItem>> {
+    pub async fn history(
+        &self,
+        name: &str,
+        platform: Option<Platform>,
+    ) -> Result<Vec<ImageHistoryItem>> {
         let image = self.find(name, platform).await?;
         let item = |entry: wharf_image_store::HistoryEntry| ImageHistoryItem {
             comment: entry.comment,
@@ -93,10 +114,18 @@ impl Images {
     }
 
     /// Gives an image another name.
-    pub async fn tag(&self, engine: &Engine, source: &str, repository: &str, tag: &str) -> Result<()> {
+    pub async fn tag(
+        &self,
+        engine: &Engine,
+        source: &str,
+        repository: &str,
+        tag: &str,
+    ) -> Result<()> {
         let target = reference(repository, tag)?.or_latest();
         if target.digest.is_some() {
-            return Err(Error::invalid("refusing to create a tag with a digest reference"));
+            return Err(Error::invalid(
+                "refusing to create a tag with a digest reference",
+            ));
         }
         let (store, source, name) = (self.store.clone(), source.to_owned(), target.clone());
         let id = blocking(move || store.tag(&source, &name).map_err(Error::from_fault)).await?;
@@ -105,14 +134,27 @@ impl Images {
     }
 
     /// Removes a name, or an image with all of its names.
-    pub async fn remove(&self, engine: &Engine, name: &str, force: bool) -> Result<Vec<ImageDeleted>> {
+    pub async fn remove(
+        &self,
+        engine: &Engine,
+        name: &str,
+        force: bool,
+    ) -> Result<Vec<ImageDeleted>> {
         // Afterwards nobody knows what the name stood for.
         let (store, text) = (self.store.clone(), name.to_owned());
-        let id = blocking(move || store.resolve(&text).map(|image| image.id.clone()).map_err(Error::from_fault)).await;
+        let id = blocking(move || {
+            store
+                .resolve(&text)
+                .map(|image| image.id.clone())
+                .map_err(Error::from_fault)
+        })
+        .await;
         let (store, text, containers) = (self.store.clone(), name.to_owned(), engine.clone());
         let removed = blocking(move || {
             let usage = |id: &Digest| container_use(&containers, id);
-            store.remove(&text, RemoveOptions { force }, &usage).map_err(Error::from_fault)
+            store
+                .remove(&text, RemoveOptions { force }, &usage)
+                .map_err(Error::from_fault)
         })
         .await?;
         self.announce_removal(engine, id.as_ref().map_or("", Digest::as_str), &removed);
@@ -156,15 +198,26 @@ impl Images {
 
 fn deleted(removed: Removed) -> ImageDeleted {
     match removed {
-        Removed::Untagged(name) => ImageDeleted { untagged: name.to_string(), ..ImageDeleted::default() },
-        Removed::Deleted(id) => ImageDeleted { deleted: id.to_string(), ..ImageDeleted::default() },
+        Removed::Untagged(name) => ImageDeleted {
+            untagged: name.to_string(),
+            ..ImageDeleted::default()
+        },
+        Removed::Deleted(id) => ImageDeleted {
+            deleted: id.to_string(),
+            ..ImageDeleted::default()
+        },
     }
 }
 
 /// The containers made from an image.
 fn container_use(engine: &Engine, id: &Digest) -> Vec<ContainerUse> {
     let users = engine.containers.using_image(id.as_str()).into_iter();
-    users.map(|(id, running)| ContainerUse { id: id.to_string(), running }).collect()
+    users
+        .map(|(id, running)| ContainerUse {
+            id: id.to_string(),
+            running,
+        })
+        .collect()
 }
 
 /// A reference from a name and, in its own parameter, a tag or digest.
@@ -176,6 +229,8 @@ fn reference(name: &str, tag: &str) -> Result<ImageRef> {
     }
     match tag.parse::<Digest>() {
         Ok(digest) => Ok(name.with_digest(digest)),
-        Err(_) => name.with_tag(tag).map_err(|_| Error::invalid("invalid tag format")),
+        Err(_) => name
+            .with_tag(tag)
+            .map_err(|_| Error::invalid("invalid tag format")),
     }
 }

@@ -99,7 +99,16 @@ impl Engine {
         let networks = networks::Networks::open(&config, &store).await?;
         let containers = container::Containers::open(&config, &store)?;
         let engine = Self {
-            parts: Arc::new(Parts { settings: RwLock::new(Arc::new(config.daemon.clone())), config, store, events, images, volumes, networks, containers }),
+            parts: Arc::new(Parts {
+                settings: RwLock::new(Arc::new(config.daemon.clone())),
+                config,
+                store,
+                events,
+                images,
+                volumes,
+                networks,
+                containers,
+            }),
         };
         container::reconcile::run(&engine).await?;
         Ok(engine)
@@ -107,13 +116,23 @@ impl Engine {
 
     /// The daemon's settings in force.
     pub fn settings(&self) -> Arc<config::DaemonConfig> {
-        Arc::clone(&self.parts.settings.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .parts
+                .settings
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Takes over what can change without a restart.
     pub fn reload(&self, new: config::DaemonConfig) -> config::Reload {
         let outcome = self.settings().reload(new);
-        *self.parts.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(outcome.config.clone());
+        *self
+            .parts
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(outcome.config.clone());
         if let Err(error) = self.images.reload(&outcome.config) {
             tracing::error!(error = %wharf_fault::chain(&error), "the registry settings stay as they were");
         }
@@ -134,5 +153,7 @@ fn create_private_dir(folder: &std::path::Path) -> Result<()> {
         .recursive(true)
         .mode(0o710)
         .create(folder)
-        .map_err(|source| Error::system(format!("cannot create directory {}", folder.display())).caused_by(source))
+        .map_err(|source| {
+            Error::system(format!("cannot create directory {}", folder.display())).caused_by(source)
+        })
 }

@@ -29,14 +29,24 @@ const ID_KEY: &str = "id";
 
 /// The id of a data root: made once, a version 4 UUID.
 pub fn engine_id(store: &Store) -> Result<String> {
-    if let Some(id) = store.get::<String>(TABLE, ID_KEY).map_err(Error::from_fault)? {
+    if let Some(id) = store
+        .get::<String>(TABLE, ID_KEY)
+        .map_err(Error::from_fault)?
+    {
         return Ok(id);
     }
     let mut bytes = random_bytes::<16>();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    let id = format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    );
     let mut batch = Batch::new();
     batch.put(TABLE, ID_KEY, &id);
     store.commit(batch).map_err(Error::from_fault)?;
@@ -72,7 +82,9 @@ pub fn version() -> Version {
         details,
     };
     Version {
-        platform: PlatformName { name: format!("Wharf {WHARF_VERSION}") },
+        platform: PlatformName {
+            name: format!("Wharf {WHARF_VERSION}"),
+        },
         components: vec![
             component("Engine", COMPATIBLE_VERSION, details),
             component("wharf", WHARF_VERSION, BTreeMap::new()),
@@ -106,7 +118,10 @@ mod tests {
     #[test]
     fn the_version_names_the_host() {
         let version = version();
-        assert_eq!((version.os.as_str(), version.api_version.as_str()), ("linux", "1.55"));
+        assert_eq!(
+            (version.os.as_str(), version.api_version.as_str()),
+            ("linux", "1.55")
+        );
         assert!(!version.kernel_version.is_empty());
     }
 }

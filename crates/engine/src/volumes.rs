@@ -73,7 +73,9 @@ struct VolumeRecord {
 
 impl VolumeRecord {
     fn is_anonymous(&self) -> bool {
-        self.labels.as_ref().is_some_and(|labels| labels.contains_key(ANONYMOUS_LABEL))
+        self.labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains_key(ANONYMOUS_LABEL))
     }
 }
 
@@ -100,10 +102,14 @@ impl Volumes {
     /// Reads the records and finishes removals a crash interrupted.
     pub fn open(config: &EngineConfig, store: &Store) -> Result<Self> {
         let root = config.data_root.join("volumes");
-        std::fs::create_dir_all(&root)
-            .map_err(|source| Error::system(format!("cannot create {}", root.display())).caused_by(source))?;
-        let records: BTreeMap<String, VolumeRecord> =
-            store.list(TABLE).map_err(Error::from_fault)?.into_iter().collect();
+        std::fs::create_dir_all(&root).map_err(|source| {
+            Error::system(format!("cannot create {}", root.display())).caused_by(source)
+        })?;
+        let records: BTreeMap<String, VolumeRecord> = store
+            .list(TABLE)
+            .map_err(Error::from_fault)?
+            .into_iter()
+            .collect();
         for name in records.keys() {
             // Names were checked when the records were made; a power cut may have lost the directory.
             make_data_dir(&root.join(name))?;
@@ -113,7 +119,10 @@ impl Volumes {
             inner: Arc::new(Inner {
                 root,
                 store: store.clone(),
-                state: Mutex::new(State { records, holds: HashMap::new() }),
+                state: Mutex::new(State {
+                    records,
+                    holds: HashMap::new(),
+                }),
                 change: tokio::sync::Mutex::new(()),
             }),
         };
@@ -135,7 +144,9 @@ impl Volumes {
         };
         let named = |error: Error| Error::new(error.kind(), format!("create {name}: {error}"));
         if request.cluster_volume_spec.is_some() {
-            return Err(Error::not_implemented("cluster volumes are not supported by this version of Wharf"));
+            return Err(Error::not_implemented(
+                "cluster volumes are not supported by this version of Wharf",
+            ));
         }
         if name.len() == 1 {
             return Err(named(Error::invalid(
@@ -175,18 +186,25 @@ impl Volumes {
     /// container that uses it is on record.
     pub fn hold(&self, name: &str) -> VolumeHold {
         *self.lock().holds.entry(name.to_owned()).or_default() += 1;
-        VolumeHold { volumes: self.clone(), name: name.to_owned() }
+        VolumeHold {
+            volumes: self.clone(),
+            name: name.to_owned(),
+        }
     }
 
     /// A volume by name.
     pub fn get(&self, name: &str) -> Option<Volume> {
         let state = self.lock();
-        state.records.get(name).map(|record| self.describe(name, record))
+        state
+            .records
+            .get(name)
+            .map(|record| self.describe(name, record))
     }
 
     /// A volume by name, or Docker's error.
     pub fn inspect(&self, name: &str) -> Result<Volume> {
-        self.get(name).ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
+        self.get(name)
+            .ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
     }
 
     /// The directory containers see; meaningful for volumes that exist.
@@ -212,8 +230,11 @@ impl Volumes {
 
     /// The volumes that match.
     pub fn list(&self, engine: &Engine, filters: &Filters) -> Result<VolumeList> {
-        let invalid = |error: wharf_api_types::filters::FilterError| Error::invalid(error.to_string());
-        filters.only(&["dangling", "driver", "label", "name"]).map_err(invalid)?;
+        let invalid =
+            |error: wharf_api_types::filters::FilterError| Error::invalid(error.to_string());
+        filters
+            .only(&["dangling", "driver", "label", "name"])
+            .map_err(invalid)?;
         let dangling = if filters.contains("dangling") {
             Some(filters.flag("dangling", false).map_err(invalid)?)
         } else {
@@ -222,7 +243,10 @@ impl Volumes {
         let all: Vec<(Volume, BTreeMap<String, String>)> = {
             let state = self.lock();
             let one = |(name, record): (&String, &VolumeRecord)| {
-                (self.describe(name, record), record.labels.clone().unwrap_or_default())
+                (
+                    self.describe(name, record),
+                    record.labels.clone().unwrap_or_default(),
+                )
             };
             state.records.iter().map(one).collect()
         };
@@ -238,24 +262,43 @@ impl Volumes {
             })
             .map(|(volume, _)| volume)
             .collect();
-        Ok(VolumeList { volumes, warnings: None })
+        Ok(VolumeList {
+            volumes,
+            warnings: None,
+        })
     }
 
     /// Removes a volume no container uses. With `force` one that does not exist is no error.
     pub async fn remove(&self, engine: &Engine, name: &str, force: bool) -> Result<()> {
         let _changing = self.inner.change.lock().await;
         if self.get(name).is_none() {
-            return if force { Ok(()) } else { self.inspect(name).map(drop) };
+            return if force {
+                Ok(())
+            } else {
+                self.inspect(name).map(drop)
+            };
         }
-        let users: Vec<String> = engine.containers.using_volume(name).iter().map(ToString::to_string).collect();
+        let users: Vec<String> = engine
+            .containers
+            .using_volume(name)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         if !users.is_empty() {
-            return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
+            return Err(Error::conflict(format!(
+                "remove {name}: volume is in use - [{}]",
+                users.join(", ")
+            )));
         }
         if self.lock().holds.contains_key(name) {
-            return Err(Error::conflict(format!("remove {name}: volume is in use - []")));
+            return Err(Error::conflict(format!(
+                "remove {name}: volume is in use - []"
+            )));
         }
         self.forget(name).await?;
-        engine.events.publish("volume", "destroy", name, driver_attribute());
+        engine
+            .events
+            .publish("volume", "destroy", name, driver_attribute());
         Ok(())
     }
 
@@ -311,7 +354,10 @@ impl Volumes {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().expect("no code panics while it holds this lock")
+        self.inner
+            .state
+            .lock()
+            .expect("no code panics while it holds this lock")
     }
 }
 
@@ -321,10 +367,15 @@ fn driver_attribute() -> BTreeMap<String, String> {
 
 fn make_data_dir(volume: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    let failed =
-        |source: std::io::Error| Error::system(format!("cannot create {}", volume.display())).caused_by(source);
+    let failed = |source: std::io::Error| {
+        Error::system(format!("cannot create {}", volume.display())).caused_by(source)
+    };
     // Containers' users need to pass through neither: they see `_data` itself.
-    std::fs::DirBuilder::new().recursive(true).mode(0o701).create(volume).map_err(failed)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o701)
+        .create(volume)
+        .map_err(failed)?;
     let data = volume.join("_data");
     if std::fs::symlink_metadata(&data).is_ok() {
         return Ok(());

@@ -23,7 +23,9 @@ impl DaemonConfig {
             debug: settings.debug.unwrap_or(false),
             default_address_pools: settings.default_address_pools.unwrap_or_default(),
             default_cgroupns_mode: settings.default_cgroupns_mode.unwrap_or_default(),
-            default_ipc_mode: settings.default_ipc_mode.unwrap_or(default.default_ipc_mode),
+            default_ipc_mode: settings
+                .default_ipc_mode
+                .unwrap_or(default.default_ipc_mode),
             default_runtime: settings.default_runtime.unwrap_or(default.default_runtime),
             default_shm_size: shm_size(settings.default_shm_size, default.default_shm_size)?,
             default_ulimits: settings.default_ulimits.unwrap_or_default(),
@@ -78,7 +80,9 @@ impl DaemonConfig {
             pidfile: settings.pidfile.unwrap_or_default(),
             registry_mirrors: settings.registry_mirrors.unwrap_or_default(),
             seccomp_profile: settings.seccomp_profile.unwrap_or_default(),
-            shutdown_timeout: settings.shutdown_timeout.unwrap_or(default.shutdown_timeout),
+            shutdown_timeout: settings
+                .shutdown_timeout
+                .unwrap_or(default.shutdown_timeout),
             storage_driver: settings.storage_driver.unwrap_or_default(),
             tls: settings.tls.unwrap_or(false),
             tlscacert: settings.tlscacert.unwrap_or_default(),
@@ -99,17 +103,43 @@ impl DaemonConfig {
 
     fn check(&self) -> Result<()> {
         check_labels(&self.labels)?;
-        one_of(&self.log_level, &["debug", "info", "warn", "error", "fatal"], "invalid logging level")?;
-        one_of(&self.default_ipc_mode, &["private", "shareable"], "IPC mode is not supported as default value")?;
-        one_of(&self.default_cgroupns_mode, &["", "private", "host"], "default cgroup namespace mode is invalid")?;
-        one_of(&self.default_runtime, &["runc", "io.containerd.runc.v2"], "specified default runtime does not exist")?;
-        one_of(&self.storage_driver, &["", "overlay2", "overlay", "overlayfs"], "storage driver is not supported by this version of Wharf")?;
-        one_of(&self.log_driver, &["json-file", "local", "none"], "log driver is not supported by this version of Wharf")?;
+        one_of(
+            &self.log_level,
+            &["debug", "info", "warn", "error", "fatal"],
+            "invalid logging level",
+        )?;
+        one_of(
+            &self.default_ipc_mode,
+            &["private", "shareable"],
+            "IPC mode is not supported as default value",
+        )?;
+        one_of(
+            &self.default_cgroupns_mode,
+            &["", "private", "host"],
+            "default cgroup namespace mode is invalid",
+        )?;
+        one_of(
+            &self.default_runtime,
+            &["runc", "io.containerd.runc.v2"],
+            "specified default runtime does not exist",
+        )?;
+        one_of(
+            &self.storage_driver,
+            &["", "overlay2", "overlay", "overlayfs"],
+            "storage driver is not supported by this version of Wharf",
+        )?;
+        one_of(
+            &self.log_driver,
+            &["json-file", "local", "none"],
+            "log driver is not supported by this version of Wharf",
+        )?;
         if !self.bip.is_empty() {
             prefix("bip", &self.bip)?;
         }
         if !self.bip.is_empty() && !self.bridge.is_empty() {
-            return Err(Error::invalid("You specified -b & --bip, mutually exclusive options. Please specify only one"));
+            return Err(Error::invalid(
+                "You specified -b & --bip, mutually exclusive options. Please specify only one",
+            ));
         }
         if !self.fixed_cidr.is_empty() {
             prefix("fixed-cidr", &self.fixed_cidr)?;
@@ -129,12 +159,16 @@ impl DaemonConfig {
             }
         }
         if self.tlsverify && self.tlscacert.as_os_str().is_empty() {
-            return Err(Error::invalid("tlsverify needs the authorities of client certificates: tlscacert"));
+            return Err(Error::invalid(
+                "tlsverify needs the authorities of client certificates: tlscacert",
+            ));
         }
         if (self.tls || self.tlsverify)
             && (self.tlscert.as_os_str().is_empty() || self.tlskey.as_os_str().is_empty())
         {
-            return Err(Error::invalid("tls needs a certificate and its key: tlscert, tlskey"));
+            return Err(Error::invalid(
+                "tls needs a certificate and its key: tlscert, tlskey",
+            ));
         }
         Ok(())
     }
@@ -212,7 +246,11 @@ impl DaemonConfig {
             "tlsverify" tlsverify;
             "userland-proxy" userland_proxy;
         }
-        Reload { config, changed, ignored }
+        Reload {
+            config,
+            changed,
+            ignored,
+        }
     }
 }
 
@@ -238,7 +276,10 @@ fn shm_size(given: Option<Value>, default: i64) -> Result<i64> {
         Some(_) => None,
     };
     parsed.filter(|bytes| *bytes > 0).ok_or_else(|| {
-        Error::invalid(format!("invalid value for default-shm-size: {}", given.unwrap_or_default()))
+        Error::invalid(format!(
+            "invalid value for default-shm-size: {}",
+            given.unwrap_or_default()
+        ))
     })
 }
 
@@ -247,7 +288,9 @@ fn addresses(list: Vec<String>) -> Result<Vec<IpAddr>> {
 }
 
 fn address(key: &str, text: &str) -> Result<IpAddr> {
-    text.trim().parse().map_err(|_| Error::invalid(format!("{key}: {text} is not an ip address")))
+    text.trim()
+        .parse()
+        .map_err(|_| Error::invalid(format!("{key}: {text} is not an ip address")))
 }
 
 /// Splits `10.1.0.1/16`.
@@ -257,7 +300,11 @@ fn prefix(key: &str, text: &str) -> Result<(IpAddr, u8)> {
     let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
     let length: u8 = length.parse().map_err(|_| wrong())?;
     let max = if ip.is_ipv4() { 32 } else { 128 };
-    if length > max { Err(wrong()) } else { Ok((ip, length)) }
+    if length > max {
+        Err(wrong())
+    } else {
+        Ok((ip, length))
+    }
 }
 
 fn check_pool(pool: &Pool) -> Result<()> {
@@ -276,9 +323,14 @@ fn check_labels(labels: &[String]) -> Result<()> {
     let mut seen = BTreeMap::new();
     for label in labels {
         let Some((key, value)) = label.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-            return Err(Error::invalid(format!("invalid label '{label}': bad attribute format: {label}")));
+            return Err(Error::invalid(format!(
+                "invalid label '{label}': bad attribute format: {label}"
+            )));
         };
-        if seen.insert(key, value).is_some_and(|before| before != value) {
+        if seen
+            .insert(key, value)
+            .is_some_and(|before| before != value)
+        {
             return Err(Error::invalid(format!("conflict labels for {key}")));
         }
     }
@@ -286,7 +338,9 @@ fn check_labels(labels: &[String]) -> Result<()> {
 }
 
 fn check_mirror(mirror: &str) -> Result<()> {
-    let host = mirror.strip_prefix("https://").or_else(|| mirror.strip_prefix("http://"));
+    let host = mirror
+        .strip_prefix("https://")
+        .or_else(|| mirror.strip_prefix("http://"));
     let host = match host {
         Some(host) => host,
         None if !mirror.contains("://") => mirror,
@@ -298,7 +352,9 @@ fn check_mirror(mirror: &str) -> Result<()> {
     };
     let host = host.trim_end_matches('/');
     if host.is_empty() || host.contains(['?', '#', '@', ' ']) {
-        return Err(Error::invalid(format!("invalid mirror: {mirror:?} is not the address of a registry")));
+        return Err(Error::invalid(format!(
+            "invalid mirror: {mirror:?} is not the address of a registry"
+        )));
     }
     Ok(())
 }
@@ -312,12 +368,20 @@ fn check_exec_opts(options: &[String]) -> Result<()> {
                     "native.cgroupdriver option {driver} is not supported by this version of Wharf"
                 )));
             }
-            _ => return Err(Error::invalid(format!("option {option:?} not supported by exec-opts"))),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "option {option:?} not supported by exec-opts"
+                )));
+            }
         }
     }
     Ok(())
 }
 
 fn one_of(value: &str, known: &[&str], what: &str) -> Result<()> {
-    if known.contains(&value) { Ok(()) } else { Err(Error::invalid(format!("{what}: {value}"))) }
+    if known.contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("{what}: {value}")))
+    }
 }

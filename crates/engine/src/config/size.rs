@@ -3,7 +3,9 @@
 /// The number of bytes; suffixes are powers of 1024 in either letter case, with or without `b`/`ib`.
 pub fn parse_bytes(text: &str) -> Option<i64> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     if number.is_empty() {
         return None;
@@ -37,12 +39,32 @@ mod tests {
     #[test]
     fn suffixes_are_binary() {
         for (text, bytes) in [
-            ("1024", 1024), ("64m", 64 << 20), ("64M", 64 << 20), ("1g", 1 << 30), ("1GB", 1 << 30), ("1GiB", 1 << 30),
-            ("1.5k", 1536), ("10b", 10), (" 1 k ", 1024),
+            ("1024", 1024),
+            ("64m", 64 << 20),
+            ("64M", 64 << 20),
+            ("1g", 1 << 30),
+            ("1GB", 1 << 30),
+            ("1GiB", 1 << 30),
+            ("1.5k", 1536),
+            ("10b", 10),
+            (" 1 k ", 1024),
         ] {
             assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }
-        for bad in ["", "m", "-1", "1x", "1ki", "1ib", "1i", "1bb", "1.2.3", "99999999999999999999", "9999999p", "1mm"] {
+        for bad in [
+            "",
+            "m",
+            "-1",
+            "1x",
+            "1ki",
+            "1ib",
+            "1i",
+            "1bb",
+            "1.2.3",
+            "99999999999999999999",
+            "9999999p",
+            "1mm",
+        ] {
             assert_eq!(parse_bytes(bad), None, "{bad}");
         }
     }

@@ -44,12 +44,17 @@ impl Images {
                     report(&reports, progress);
                 }
             };
-            store.load(archive, platform.as_ref(), &progress).map_err(Error::from_fault)
+            store
+                .load(archive, platform.as_ref(), &progress)
+                .map_err(Error::from_fault)
         })
         .await?;
         for image in loaded {
             messages.send(StreamMessage::stream(format!("{}\n", image.message())));
-            let name = image.name.as_ref().map_or_else(|| image.id.to_string(), wharf_ids::ImageRef::familiar);
+            let name = image
+                .name
+                .as_ref()
+                .map_or_else(|| image.id.to_string(), wharf_ids::ImageRef::familiar);
             self.announce(engine, "load", image.id.as_str(), &name);
         }
         Ok(())
@@ -73,10 +78,15 @@ impl Images {
                 Some(name.or_latest())
             }
         };
-        let options =
-            ImportOptions { name, message: source.message, changes: source.changes, platform: source.platform };
+        let options = ImportOptions {
+            name,
+            message: source.message,
+            changes: source.changes,
+            platform: source.platform,
+        };
         let store = self.store.clone();
-        let id = blocking(move || store.import(archive, &options).map_err(Error::from_fault)).await?;
+        let id =
+            blocking(move || store.import(archive, &options).map_err(Error::from_fault)).await?;
         messages.send(StreamMessage::status(id.to_string()));
         self.announce(engine, "import", id.as_str(), id.as_str());
         Ok(())
@@ -84,10 +94,20 @@ impl Images {
 
     /// Collects images for an archive. What is wrong with the names is found here, before the
     /// first byte.
-    pub async fn save(&self, engine: &Engine, names: Vec<String>, platform: Option<Platform>) -> Result<Archive> {
+    pub async fn save(
+        &self,
+        engine: &Engine,
+        names: Vec<String>,
+        platform: Option<Platform>,
+    ) -> Result<Archive> {
         let store = self.store.clone();
         let wanted = names.clone();
-        let archive = blocking(move || store.save(&wanted, platform.as_ref()).map_err(Error::from_fault)).await?;
+        let archive = blocking(move || {
+            store
+                .save(&wanted, platform.as_ref())
+                .map_err(Error::from_fault)
+        })
+        .await?;
         for name in names {
             if let Ok(image) = self.store.resolve(&name) {
                 self.announce(engine, "save", image.id.as_str(), image.id.as_str());
@@ -110,7 +130,12 @@ fn report(messages: &Messages, progress: LoadProgress) {
             messages.progress(&id, "Loading layer", done, total);
         }
         LoadProgress::Unpacking(unpack) => {
-            messages.progress(unpack.layer.short(), "Extracting", unpack.done, unpack.total);
+            messages.progress(
+                unpack.layer.short(),
+                "Extracting",
+                unpack.done,
+                unpack.total,
+            );
         }
     }
 }

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use wharf_ids::Digest;
 use wharf_image_store::{BlobWriter as StoreWriter, ImageError, ImageStore, Layer, Lease};
 use wharf_oci::image::Descriptor;
-use wharf_registry_client::{BlobInfo, BlobReader, BlobRole, BlobSink, BlobSource, BlobWriter, StoreError};
+use wharf_registry_client::{
+    BlobInfo, BlobReader, BlobRole, BlobSink, BlobSource, BlobWriter, StoreError,
+};
 
 const GATHER_BYTES: usize = 1024 * 1024;
 
@@ -42,21 +44,40 @@ impl LeaseSink {
     /// A sink, and the layers to unpack as they arrive. The stream ends with the sink.
     pub(super) fn new(lease: Arc<Lease>) -> (Self, mpsc::UnboundedReceiver<Layer>) {
         let (ready, layers) = mpsc::unbounded_channel();
-        (Self { shared: Arc::new(Shared { lease, arrived: Mutex::default(), ready }) }, layers)
+        (
+            Self {
+                shared: Arc::new(Shared {
+                    lease,
+                    arrived: Mutex::default(),
+                    ready,
+                }),
+            },
+            layers,
+        )
     }
 }
 
 impl Shared {
     /// Notes a blob that is in the store now. Reads documents: not for an async worker.
     fn arrived(&self, blob: &BlobInfo) {
-        let mut arrived = self.arrived.lock().expect("no code panics while it holds this lock");
+        let mut arrived = self
+            .arrived
+            .lock()
+            .expect("no code panics while it holds this lock");
         match blob.role {
             BlobRole::Index => {}
             BlobRole::Manifest => {
-                arrived.manifest = Some(Descriptor::new(&blob.media_type, blob.digest.clone(), blob.size));
+                arrived.manifest = Some(Descriptor::new(
+                    &blob.media_type,
+                    blob.digest.clone(),
+                    blob.size,
+                ));
             }
             BlobRole::Config => {
-                let layers = arrived.manifest.as_ref().map(|manifest| self.lease.store().layers(manifest));
+                let layers = arrived
+                    .manifest
+                    .as_ref()
+                    .map(|manifest| self.lease.store().layers(manifest));
                 // What is wrong with the documents is reported when the image as a whole is
                 // unpacked.
                 arrived.layers = layers.and_then(Result::ok);
@@ -64,13 +85,20 @@ impl Shared {
                     self.announce(&arrived, &digest);
                 }
             }
-            BlobRole::Layer if arrived.layers.is_none() => arrived.waiting.push(blob.digest.clone()),
+            BlobRole::Layer if arrived.layers.is_none() => {
+                arrived.waiting.push(blob.digest.clone())
+            }
             BlobRole::Layer => self.announce(&arrived, &blob.digest),
         }
     }
 
     fn announce(&self, arrived: &Arrived, digest: &Digest) {
-        for layer in arrived.layers.iter().flatten().filter(|layer| layer.blob.digest == *digest) {
+        for layer in arrived
+            .layers
+            .iter()
+            .flatten()
+            .filter(|layer| layer.blob.digest == *digest)
+        {
             // Nobody unpacks any more when the pull was given up.
             let _ = self.ready.send(layer.clone());
         }
@@ -104,16 +132,24 @@ impl BlobSink for LeaseSink {
 
     async fn begin(&self, blob: &BlobInfo) -> Result<Option<SinkWriter>, StoreError> {
         let (shared, blob) = (Arc::clone(&self.shared), blob.clone());
-        blocking(move || match shared.lease.begin_blob(&blob.digest, Some(blob.size))? {
-            Some(writer) => {
-                let offset = writer.offset();
-                Ok(Some(SinkWriter { shared, blob, writer: Some(writer), offset, gathered: Vec::new() }))
-            }
-            None => {
-                shared.arrived(&blob);
-                Ok(None)
-            }
-        })
+        blocking(
+            move || match shared.lease.begin_blob(&blob.digest, Some(blob.size))? {
+                Some(writer) => {
+                    let offset = writer.offset();
+                    Ok(Some(SinkWriter {
+                        shared,
+                        blob,
+                        writer: Some(writer),
+                        offset,
+                        gathered: Vec::new(),
+                    }))
+                }
+                None => {
+                    shared.arrived(&blob);
+                    Ok(None)
+                }
+            },
+        )
         .await
     }
 }
@@ -229,7 +265,9 @@ impl BlobReader for SourceReader {
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         /// One piece.
         const PIECE_BYTES: u64 = 256 * 1024;
-        let Some(file) = self.0.take() else { return Ok(None) };
+        let Some(file) = self.0.take() else {
+            return Ok(None);
+        };
         let read = tokio::task::spawn_blocking(move || {
             let mut piece = Vec::new();
             (&file).take(PIECE_BYTES).read_to_end(&mut piece)?;

@@ -1,7 +1,9 @@
 //! An image in Docker's JSON.
 
 use serde_json::{Map, Value};
-use wharf_api_types::image::{Descriptor, GraphDriver, ImageInspect, ImageMetadata, ImageSummary, Platform, RootFs};
+use wharf_api_types::image::{
+    Descriptor, GraphDriver, ImageInspect, ImageMetadata, ImageSummary, Platform, RootFs,
+};
 use wharf_api_types::time;
 use wharf_image_store::Image;
 
@@ -21,7 +23,9 @@ pub(super) fn inspect(image: &Image) -> ImageInspect {
         repo_tags: image.repo_tags(),
         repo_digests: image.repo_digests(),
         parent: String::new(),
-        comment: last_step.map(|step| step.comment.clone()).unwrap_or_default(),
+        comment: last_step
+            .map(|step| step.comment.clone())
+            .unwrap_or_default(),
         created: config.created.clone().unwrap_or_default(),
         docker_version: String::new(),
         author: config.author.clone(),
@@ -32,13 +36,23 @@ pub(super) fn inspect(image: &Image) -> ImageInspect {
         os_version: config.platform.os_version.clone(),
         size: as_i64(image.disk_bytes()),
         virtual_size: None,
-        graph_driver: GraphDriver { data: None, name: GRAPH_DRIVER.to_owned() },
+        graph_driver: GraphDriver {
+            data: None,
+            name: GRAPH_DRIVER.to_owned(),
+        },
         root_fs: RootFs {
             kind: "layers".to_owned(),
-            layers: config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
+            layers: config
+                .rootfs
+                .diff_ids
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         },
         metadata: ImageMetadata {
-            last_tag_time: image.tagged.map_or_else(|| time::ZERO.to_owned(), time::rfc3339_nano),
+            last_tag_time: image
+                .tagged
+                .map_or_else(|| time::ZERO.to_owned(), time::rfc3339_nano),
         },
         descriptor: Some(descriptor(&image.target)),
     }
@@ -47,7 +61,9 @@ pub(super) fn inspect(image: &Image) -> ImageInspect {
 /// The defaults for containers. Fields of older builders that concern no image are left out.
 fn defaults(image: &Image) -> Value {
     let value = serde_json::to_value(&image.config.config).unwrap_or_default();
-    let Value::Object(mut object) = value else { return Value::Object(Map::new()) };
+    let Value::Object(mut object) = value else {
+        return Value::Object(Map::new());
+    };
     for other in image.config.config.other.keys() {
         object.remove(other);
     }

@@ -32,7 +32,17 @@ impl Images {
         let invalid = |error: FilterError| Error::invalid(error.to_string());
         let filters = &options.filters;
         filters
-            .only(&["before", "containers", "dangling", "isdeprecated", "label", "label!", "reference", "since", "until"])
+            .only(&[
+                "before",
+                "containers",
+                "dangling",
+                "isdeprecated",
+                "label",
+                "label!",
+                "reference",
+                "since",
+                "until",
+            ])
             .map_err(invalid)?;
         for unsupported in ["containers", "isdeprecated"] {
             if filters.contains(unsupported) {
@@ -65,8 +75,18 @@ impl Images {
             let mut summary = describe::summary(image);
             if filters.contains("reference") {
                 let wanted = |name: &&ImageRef| matches_reference(filters.get("reference"), name);
-                summary.repo_tags = image.tags.iter().filter(wanted).map(ImageRef::familiar).collect();
-                summary.repo_digests = image.digests.iter().filter(wanted).map(ImageRef::familiar).collect();
+                summary.repo_tags = image
+                    .tags
+                    .iter()
+                    .filter(wanted)
+                    .map(ImageRef::familiar)
+                    .collect();
+                summary.repo_digests = image
+                    .digests
+                    .iter()
+                    .filter(wanted)
+                    .map(ImageRef::familiar)
+                    .collect();
                 if summary.repo_tags.is_empty() && summary.repo_digests.is_empty() {
                     continue;
                 }
@@ -80,7 +100,10 @@ impl Images {
         if options.shared_size {
             let shared = shared_bytes(&all);
             for summary in &mut summaries {
-                let bytes = shared.iter().find(|(id, _)| id.as_str() == summary.id).map_or(0, |(_, bytes)| *bytes);
+                let bytes = shared
+                    .iter()
+                    .find(|(id, _)| id.as_str() == summary.id)
+                    .map_or(0, |(_, bytes)| *bytes);
                 summary.shared_size = describe::as_i64(bytes);
             }
         }
@@ -92,13 +115,19 @@ impl Images {
         match filters.get(name) {
             [] => Ok(None),
             [reference] => Ok(Some(self.find(reference, None).await?.created())),
-            _ => Err(Error::invalid(format!("can't use more than one {name} filter"))),
+            _ => Err(Error::invalid(format!(
+                "can't use more than one {name} filter"
+            ))),
         }
     }
 
     /// All images with what they share and who uses them, and what all of them take on disk.
     pub async fn usage(&self, engine: &Engine) -> Result<(Vec<ImageSummary>, i64)> {
-        let options = ListOptions { shared_size: true, containers: true, ..ListOptions::default() };
+        let options = ListOptions {
+            shared_size: true,
+            containers: true,
+            ..ListOptions::default()
+        };
         let images = self.list(engine, options).await?;
         let store = self.store.clone();
         let total = blocking(move || Ok(total_bytes(&store.list()))).await?;
@@ -117,7 +146,9 @@ fn matches_reference(patterns: &[String], name: &ImageRef) -> bool {
 fn layers(images: &[Arc<Image>]) -> HashMap<&Digest, (usize, u64)> {
     let mut layers: HashMap<&Digest, (usize, u64)> = HashMap::new();
     for layer in images.iter().flat_map(|image| &image.layers) {
-        let entry = layers.entry(&layer.chain_id).or_insert((0, layer.disk_bytes));
+        let entry = layers
+            .entry(&layer.chain_id)
+            .or_insert((0, layer.disk_bytes));
         entry.0 += 1;
     }
     layers
@@ -131,7 +162,14 @@ fn shared_bytes(images: &[Arc<Image>]) -> Vec<(Digest, u64)> {
             Some((users, bytes)) if *users > 1 => *bytes,
             _ => 0,
         };
-        (image.id.clone(), image.layers.iter().map(|layer| of_layer(&layer.chain_id)).sum())
+        (
+            image.id.clone(),
+            image
+                .layers
+                .iter()
+                .map(|layer| of_layer(&layer.chain_id))
+                .sum(),
+        )
     };
     images.iter().map(shared).collect()
 }

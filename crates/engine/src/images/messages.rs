@@ -27,8 +27,18 @@ pub struct Messages {
 pub fn messages() -> (Messages, Receiver) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let backlog = Arc::new(AtomicUsize::new(0));
-    let messages = Messages { sender, backlog: Arc::clone(&backlog), reported: Arc::default() };
-    (messages, Receiver { messages: receiver, backlog })
+    let messages = Messages {
+        sender,
+        backlog: Arc::clone(&backlog),
+        reported: Arc::default(),
+    };
+    (
+        messages,
+        Receiver {
+            messages: receiver,
+            backlog,
+        },
+    )
 }
 
 /// The messages of an operation.
@@ -60,7 +70,10 @@ impl Messages {
     /// Reports how far part `id` is, unless it was reported a moment ago.
     pub fn progress(&self, id: &str, text: &str, current: u64, total: u64) {
         {
-            let mut reported = self.reported.lock().expect("no code panics while it holds this lock");
+            let mut reported = self
+                .reported
+                .lock()
+                .expect("no code panics while it holds this lock");
             let now = Instant::now();
             match reported.get_mut(id) {
                 Some(last) if now.duration_since(*last) < PACE => return,

@@ -15,8 +15,11 @@ use crate::networks::{blocking, until};
 impl Images {
     /// Removes images no container uses: those without a name, or all with `dangling=false`.
     pub async fn prune(&self, engine: &Engine, filters: &Filters) -> Result<ImagesPruned> {
-        let invalid = |error: wharf_api_types::filters::FilterError| Error::invalid(error.to_string());
-        filters.only(&["dangling", "label", "label!", "until"]).map_err(invalid)?;
+        let invalid =
+            |error: wharf_api_types::filters::FilterError| Error::invalid(error.to_string());
+        filters
+            .only(&["dangling", "label", "label!", "until"])
+            .map_err(invalid)?;
         let wanted = PruneFilters {
             all: !filters.flag("dangling", true).map_err(invalid)?,
             until: until(filters)?,
@@ -31,7 +34,8 @@ impl Images {
         .await?;
         self.announce_removal(engine, "", &pruned.removed);
         self.empty_trash_later();
-        let reclaimed = BTreeMap::from([("reclaimed".to_owned(), pruned.reclaimed_bytes.to_string())]);
+        let reclaimed =
+            BTreeMap::from([("reclaimed".to_owned(), pruned.reclaimed_bytes.to_string())]);
         engine.events.publish("image", "prune", "", reclaimed);
         let removed: Vec<_> = pruned.removed.into_iter().map(deleted).collect();
         Ok(ImagesPruned {

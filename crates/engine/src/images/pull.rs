@@ -10,7 +10,9 @@ use wharf_fault::{Error, Result};
 use wharf_ids::{Digest, ImageRef};
 use wharf_image_store::{ImageError, Layer, Lease, UnpackProgress};
 use wharf_oci::platform::Platform;
-use wharf_registry_client::{Access, Event, LayerStatus, PullRequest as Fetch, Reference, Repository, pull};
+use wharf_registry_client::{
+    Access, Event, LayerStatus, PullRequest as Fetch, Reference, Repository, pull,
+};
 
 use super::blob_sink::LeaseSink;
 use super::{Images, Messages, reference};
@@ -36,18 +38,32 @@ pub struct PullRequest {
 impl Images {
     /// Pulls an image, or all tags of a repository. Ends early when nobody listens any more; what
     /// has arrived by then the next pull need not fetch again.
-    pub async fn pull(&self, engine: &Engine, request: PullRequest, messages: Messages) -> Result<()> {
+    pub async fn pull(
+        &self,
+        engine: &Engine,
+        request: PullRequest,
+        messages: Messages,
+    ) -> Result<()> {
         let name = reference(&request.name, &request.tag)?;
         let repository = self.repository(&name, &request.auth, Access::Pull);
         let work = async {
             let names = if name.tag.is_none() && name.digest.is_none() {
                 let tags = repository.tags().await.map_err(Error::from_fault)?;
-                tags.iter().filter_map(|tag| name.with_tag(tag).ok()).collect()
+                tags.iter()
+                    .filter_map(|tag| name.with_tag(tag).ok())
+                    .collect()
             } else {
                 vec![name.clone()]
             };
             for name in names {
-                self.pull_one(engine, &repository, &name, request.platform.as_ref(), &messages).await?;
+                self.pull_one(
+                    engine,
+                    &repository,
+                    &name,
+                    request.platform.as_ref(),
+                    &messages,
+                )
+                .await?;
             }
             Ok(())
         };
@@ -69,7 +85,11 @@ impl Images {
         let lease = Arc::new(self.store.lease());
         let (sink, layers) = LeaseSink::new(Arc::clone(&lease));
         let reports = Arc::new(Reports::new(name, messages.clone()));
-        let unpacking = tokio::spawn(unpack_arriving(Arc::clone(&lease), layers, Arc::clone(&reports)));
+        let unpacking = tokio::spawn(unpack_arriving(
+            Arc::clone(&lease),
+            layers,
+            Arc::clone(&reports),
+        ));
         // Ends with the pull, also when that is given up.
         let _unpacking = AbortOnDrop(unpacking.abort_handle());
         let fetch = Fetch {
@@ -78,9 +98,13 @@ impl Images {
             concurrency: engine.settings().max_concurrent_downloads,
         };
         let report = |event| reports.event(event);
-        let pulled = pull(repository, &fetch, &sink, &report).await.map_err(Error::from_fault)?;
+        let pulled = pull(repository, &fetch, &sink, &report)
+            .await
+            .map_err(Error::from_fault)?;
         drop(sink);
-        unpacking.await.map_err(|source| Error::system("cannot unpack the image").caused_by(source))??;
+        unpacking
+            .await
+            .map_err(|source| Error::system("cannot unpack the image").caused_by(source))??;
         let (target, wanted) = (pulled.target.clone(), platform.cloned());
         let unpack_reports = Arc::clone(&reports);
         blocking(move || {
@@ -97,17 +121,31 @@ impl Images {
         .await?;
         let (store, target, named) = (self.store.clone(), pulled.target.clone(), name.clone());
         blocking(move || {
-            store.set_image(&named, &target).map_err(Error::from_fault)?;
+            store
+                .set_image(&named, &target)
+                .map_err(Error::from_fault)?;
             for layer in &pulled.image.layers {
-                store.add_source(&layer.digest, &named.repository()).map_err(Error::from_fault)?;
+                store
+                    .add_source(&layer.digest, &named.repository())
+                    .map_err(Error::from_fault)?;
             }
             Ok(())
         })
         .await?;
-        messages.send(StreamMessage::status(format!("Digest: {}", pulled.target.digest)));
+        messages.send(StreamMessage::status(format!(
+            "Digest: {}",
+            pulled.target.digest
+        )));
         let is_new = before.is_none_or(|before| before.digest != pulled.target.digest);
-        let outcome = if is_new { "Downloaded newer image for" } else { "Image is up to date for" };
-        messages.send(StreamMessage::status(format!("Status: {outcome} {}", name.familiar())));
+        let outcome = if is_new {
+            "Downloaded newer image for"
+        } else {
+            "Image is up to date for"
+        };
+        messages.send(StreamMessage::status(format!(
+            "Status: {outcome} {}",
+            name.familiar()
+        )));
         self.announce(engine, "pull", &name.familiar(), &name.familiar_name());
         Ok(())
     }
@@ -144,7 +182,9 @@ async fn unpack_arriving(
         }
         let (lease, reports) = (Arc::clone(&lease), Arc::clone(&reports));
         running.spawn_blocking(move || {
-            lease.unpack_layer(&layer, &|progress| reports.unpack(progress)).map_err(Error::from_fault)
+            lease
+                .unpack_layer(&layer, &|progress| reports.unpack(progress))
+                .map_err(Error::from_fault)
         });
     }
     while let Some(result) = running.join_next().await {
@@ -173,32 +213,50 @@ struct Layers {
 impl Reports {
     fn new(name: &ImageRef, messages: Messages) -> Self {
         let id = Reference::of(name).to_string();
-        Self { messages, from: format!("Pulling from {}", name.path), id, layers: Mutex::default() }
+        Self {
+            messages,
+            from: format!("Pulling from {}", name.path),
+            id,
+            layers: Mutex::default(),
+        }
     }
 
     fn event(&self, event: Event) {
         match event {
             Event::Resolved { .. } => {
-                let message = StreamMessage { id: Some(self.id.clone()), ..StreamMessage::status(&self.from) };
+                let message = StreamMessage {
+                    id: Some(self.id.clone()),
+                    ..StreamMessage::status(&self.from)
+                };
                 self.messages.send(message);
             }
-            Event::Layer { digest, status: LayerStatus::Downloading { current, total } } => {
+            Event::Layer {
+                digest,
+                status: LayerStatus::Downloading { current, total },
+            } => {
                 self.lock().new.insert(digest.clone());
-                self.messages.progress(digest.short(), "Downloading", current, total);
+                self.messages
+                    .progress(digest.short(), "Downloading", current, total);
             }
             // Perhaps still to be unpacked; that has a last word of its own.
-            Event::Layer { status: LayerStatus::AlreadyExists, .. } => {}
+            Event::Layer {
+                status: LayerStatus::AlreadyExists,
+                ..
+            } => {}
             Event::Layer { digest, status } => {
                 if status == LayerStatus::DownloadComplete {
                     self.lock().new.insert(digest.clone());
                 }
-                self.messages.send(StreamMessage::part(digest.short(), status.text()));
+                self.messages
+                    .send(StreamMessage::part(digest.short(), status.text()));
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Layers> {
-        self.layers.lock().expect("no code panics while it holds this lock")
+        self.layers
+            .lock()
+            .expect("no code panics while it holds this lock")
     }
 
     fn unpack(&self, progress: UnpackProgress) {
@@ -206,10 +264,16 @@ impl Reports {
         let mut layers = self.lock();
         if !progress.complete {
             layers.new.insert(progress.layer.clone());
-            return self.messages.progress(id, "Extracting", progress.done, progress.total);
+            return self
+                .messages
+                .progress(id, "Extracting", progress.done, progress.total);
         }
         if layers.complete.insert(progress.layer.clone()) {
-            let text = if layers.new.contains(&progress.layer) { "Pull complete" } else { "Already exists" };
+            let text = if layers.new.contains(&progress.layer) {
+                "Pull complete"
+            } else {
+                "Already exists"
+            };
             self.messages.send(StreamMessage::part(id, text));
         }
     }

@@ -33,7 +33,11 @@ impl Images {
         if name.digest.is_some() {
             return Err(Error::invalid("cannot push a digest reference"));
         }
-        let names = if name.tag.is_some() { vec![name.clone()] } else { self.tags_of(&name) };
+        let names = if name.tag.is_some() {
+            vec![name.clone()]
+        } else {
+            self.tags_of(&name)
+        };
         if names.is_empty() {
             return Err(Error::not_found(format!(
                 "An image does not exist locally with the tag: {}",
@@ -42,7 +46,8 @@ impl Images {
         }
         let work = async {
             for name in &names {
-                self.push_one(engine, name, platform.clone(), &auth, &messages).await?;
+                self.push_one(engine, name, platform.clone(), &auth, &messages)
+                    .await?;
             }
             Ok(())
         };
@@ -56,7 +61,8 @@ impl Images {
     fn tags_of(&self, repository: &ImageRef) -> Vec<ImageRef> {
         let images = self.store.list();
         let tags = images.iter().flat_map(|image| &image.tags);
-        let tags: BTreeSet<&ImageRef> = tags.filter(|tag| tag.name() == repository.name()).collect();
+        let tags: BTreeSet<&ImageRef> =
+            tags.filter(|tag| tag.name() == repository.name()).collect();
         tags.into_iter().cloned().collect()
     }
 
@@ -70,18 +76,29 @@ impl Images {
     ) -> Result<()> {
         let concurrency = engine.settings().max_concurrent_uploads;
         let (store, named) = (self.store.clone(), name.clone());
-        let request = blocking(move || collect(&store, &named, platform.as_ref(), concurrency)).await?;
-        messages.send(StreamMessage::status(format!("The push refers to repository [{}]", name.name())));
+        let request =
+            blocking(move || collect(&store, &named, platform.as_ref(), concurrency)).await?;
+        messages.send(StreamMessage::status(format!(
+            "The push refers to repository [{}]",
+            name.name()
+        )));
         let repository = self.repository(name, auth, Access::Push);
         let report = |event: Event| match event {
             Event::Resolved { .. } => {}
-            Event::Layer { digest, status: LayerStatus::Pushing { current, total } } => {
+            Event::Layer {
+                digest,
+                status: LayerStatus::Pushing { current, total },
+            } => {
                 messages.progress(digest.short(), "Pushing", current, total);
             }
-            Event::Layer { digest, status } => messages.send(StreamMessage::part(digest.short(), status.text())),
+            Event::Layer { digest, status } => {
+                messages.send(StreamMessage::part(digest.short(), status.text()))
+            }
         };
         let source = StoreSource(self.store.clone());
-        let pushed = push(&repository, &request, &source, &report).await.map_err(Error::from_fault)?;
+        let pushed = push(&repository, &request, &source, &report)
+            .await
+            .map_err(Error::from_fault)?;
         let tag = name.tag.as_deref().unwrap_or_default();
         let line = format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size);
         messages.send(StreamMessage::status(line));
@@ -105,7 +122,10 @@ fn collect(
     concurrency: usize,
 ) -> Result<PushRequest> {
     let missing = || {
-        Error::not_found(format!("An image does not exist locally with the tag: {}", name.familiar_name()))
+        Error::not_found(format!(
+            "An image does not exist locally with the tag: {}",
+            name.familiar_name()
+        ))
     };
     let target = store.target(name).map_err(|_| missing())?;
     let mut request = PushRequest {
@@ -117,13 +137,21 @@ fn collect(
     };
     let whole = match store.document(&target).map_err(Error::from_fault)? {
         Document::Manifest(_) => vec![target.clone()],
-        Document::Index(index) if platform.is_none() && index.manifests.iter().all(|entry| is_complete(store, entry)) => {
+        Document::Index(index)
+            if platform.is_none()
+                && index
+                    .manifests
+                    .iter()
+                    .all(|entry| is_complete(store, entry)) =>
+        {
             let mut whole = index.manifests;
             whole.push(target.clone());
             whole
         }
         Document::Index(_) => {
-            let image = store.resolve_platform(&name.to_string(), platform).map_err(Error::from_fault)?;
+            let image = store
+                .resolve_platform(&name.to_string(), platform)
+                .map_err(Error::from_fault)?;
             vec![image.manifest.clone()]
         }
     };
@@ -137,21 +165,34 @@ fn collect(
 fn is_complete(store: &ImageStore, entry: &Descriptor) -> bool {
     store.has_blob(&entry.digest)
         && match store.document(entry) {
-            Ok(document) => document.children().iter().all(|child| store.has_blob(&child.digest)),
+            Ok(document) => document
+                .children()
+                .iter()
+                .all(|child| store.has_blob(&child.digest)),
             Err(_) => false,
         }
 }
 
-fn add(store: &ImageStore, name: &ImageRef, descriptor: &Descriptor, request: &mut PushRequest) -> Result<()> {
+fn add(
+    store: &ImageStore,
+    name: &ImageRef,
+    descriptor: &Descriptor,
+    request: &mut PushRequest,
+) -> Result<()> {
     if let Document::Manifest(manifest) = store.document(descriptor).map_err(Error::from_fault)? {
         request.configs.push(manifest.config);
         for layer in manifest.layers {
             let mount_from = mountable(store, name, &layer.digest);
-            request.layers.push(PushLayer { descriptor: layer, mount_from });
+            request.layers.push(PushLayer {
+                descriptor: layer,
+                mount_from,
+            });
         }
     }
     let mut bytes = Vec::new();
-    let mut file = store.open_blob(&descriptor.digest).map_err(Error::from_fault)?;
+    let mut file = store
+        .open_blob(&descriptor.digest)
+        .map_err(Error::from_fault)?;
     std::io::Read::read_to_end(&mut file, &mut bytes)
         .map_err(|source| Error::system("cannot read a manifest").caused_by(source))?;
     request.manifests.push(PushManifest {
@@ -166,6 +207,11 @@ fn add(store: &ImageStore, name: &ImageRef, descriptor: &Descriptor, request: &m
 fn mountable(store: &ImageStore, name: &ImageRef, layer: &Digest) -> Vec<String> {
     let here = format!("{}/", name.registry);
     let sources = store.sources(layer);
-    let paths = sources.iter().filter_map(|source| source.strip_prefix(&here));
-    paths.filter(|path| *path != name.path).map(str::to_owned).collect()
+    let paths = sources
+        .iter()
+        .filter_map(|source| source.strip_prefix(&here));
+    paths
+        .filter(|path| *path != name.path)
+        .map(str::to_owned)
+        .collect()
 }

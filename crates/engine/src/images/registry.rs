@@ -32,15 +32,26 @@ pub(super) fn credentials(auth: &AuthConfig) -> Credentials {
 }
 
 impl Images {
-    pub(super) fn repository(&self, name: &ImageRef, auth: &AuthConfig, access: Access) -> Repository {
+    pub(super) fn repository(
+        &self,
+        name: &ImageRef,
+        auth: &AuthConfig,
+        access: Access,
+    ) -> Repository {
         self.client().repository(name, credentials(auth), access)
     }
 
     /// Asks a registry whether it accepts the credentials.
     pub async fn login(&self, auth: &AuthConfig) -> Result<AuthResult> {
-        let login = self.client().login(&auth.server_address, &credentials(auth)).await;
+        let login = self
+            .client()
+            .login(&auth.server_address, &credentials(auth))
+            .await;
         let login = login.map_err(Error::from_fault)?;
-        Ok(AuthResult { identity_token: login.identity_token, status: login.status })
+        Ok(AuthResult {
+            identity_token: login.identity_token,
+            status: login.status,
+        })
     }
 
     /// What a name stands for in its registry.
@@ -48,7 +59,10 @@ impl Images {
         let invalid = |error: wharf_ids::ReferenceError| Error::invalid(error.to_string());
         let name = ImageRef::parse(name).map_err(invalid)?;
         let repository = self.repository(&name, &auth, Access::Pull);
-        let fetched = repository.manifest(&Reference::of(&name)).await.map_err(Error::from_fault)?;
+        let fetched = repository
+            .manifest(&Reference::of(&name))
+            .await
+            .map_err(Error::from_fault)?;
         let platforms = match &fetched.document {
             Document::Index(index) => index
                 .manifests
@@ -62,7 +76,10 @@ impl Images {
                 .map(|config| vec![describe::platform(&config.platform)])
                 .unwrap_or_default(),
         };
-        Ok(DistributionInspect { descriptor: describe::descriptor(&fetched.descriptor), platforms })
+        Ok(DistributionInspect {
+            descriptor: describe::descriptor(&fetched.descriptor),
+            platforms,
+        })
     }
 
     /// Searching needs Docker Hub's own interface, which no registry has.
@@ -84,7 +101,9 @@ impl Images {
 
 /// The configuration a manifest names; `None` for artifacts.
 async fn image_config(repository: &Repository, fetched: &Fetched) -> Result<Option<ImageConfig>> {
-    let Document::Manifest(manifest) = &fetched.document else { return Ok(None) };
+    let Document::Manifest(manifest) = &fetched.document else {
+        return Ok(None);
+    };
     if !manifest.is_image() || manifest.config.size > CONFIG_SIZE_MAX {
         return Ok(None);
     }
@@ -94,5 +113,7 @@ async fn image_config(repository: &Repository, fetched: &Fetched) -> Result<Opti
         bytes.extend_from_slice(&chunk);
     }
     let config = ImageConfig::parse(&bytes);
-    config.map(Some).map_err(|source| Error::system("the registry's image configuration is not valid").caused_by(source))
+    config.map(Some).map_err(|source| {
+        Error::system("the registry's image configuration is not valid").caused_by(source)
+    })
 }

@@ -23,7 +23,11 @@ pub(super) fn network(view: &NetworkView, containers: bool) -> ApiNetwork {
         ipam: Ipam {
             driver: "default".to_owned(),
             // Docker prints null for the predefined networks and an empty object for others.
-            options: if network.predefined { None } else { Some(network.ipam_options.clone()) },
+            options: if network.predefined {
+                None
+            } else {
+                Some(network.ipam_options.clone())
+            },
             config,
         },
         internal: network.internal,
@@ -38,7 +42,10 @@ pub(super) fn network(view: &NetworkView, containers: bool) -> ApiNetwork {
 fn subnet(config: &SubnetConfig) -> IpamConfig {
     IpamConfig {
         subnet: config.subnet.to_string(),
-        ip_range: config.ip_range.map(|range| range.to_string()).unwrap_or_default(),
+        ip_range: config
+            .ip_range
+            .map(|range| range.to_string())
+            .unwrap_or_default(),
         gateway: config.gateway.to_string(),
         auxiliary_addresses: config
             .aux_addresses
@@ -49,7 +56,10 @@ fn subnet(config: &SubnetConfig) -> IpamConfig {
 }
 
 fn endpoints(view: &NetworkView) -> BTreeMap<String, EndpointResource> {
-    view.endpoints.iter().map(|endpoint| (endpoint.container_id.clone(), resource(endpoint))).collect()
+    view.endpoints
+        .iter()
+        .map(|endpoint| (endpoint.container_id.clone(), resource(endpoint)))
+        .collect()
 }
 
 fn resource(endpoint: &NetworkEndpoint) -> EndpointResource {
@@ -57,7 +67,13 @@ fn resource(endpoint: &NetworkEndpoint) -> EndpointResource {
         name: endpoint.container_name.clone(),
         endpoint_id: endpoint.endpoint_id.clone(),
         mac_address: endpoint.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        ipv4_address: endpoint.ipv4.map(|(address, prefix)| format!("{address}/{prefix}")).unwrap_or_default(),
-        ipv6_address: endpoint.ipv6.map(|(address, prefix)| format!("{address}/{prefix}")).unwrap_or_default(),
+        ipv4_address: endpoint
+            .ipv4
+            .map(|(address, prefix)| format!("{address}/{prefix}"))
+            .unwrap_or_default(),
+        ipv6_address: endpoint
+            .ipv6
+            .map(|(address, prefix)| format!("{address}/{prefix}"))
+            .unwrap_or_default(),
     }
 }

@@ -14,12 +14,19 @@ use crate::Engine;
 impl Networks {
     /// Removes user-defined networks without containers.
     pub async fn prune(&self, engine: &Engine, filters: &Filters) -> Result<NetworksPruned> {
-        filters.only(&["label", "label!", "until"]).map_err(|error| Error::invalid(error.to_string()))?;
+        filters
+            .only(&["label", "label!", "until"])
+            .map_err(|error| Error::invalid(error.to_string()))?;
         let until = until(filters)?;
         let mut deleted = Vec::new();
         for view in self.driver.list() {
             let network = &view.network;
-            let made_before = |until: Timestamp| network.created.parse::<Timestamp>().is_ok_and(|made| made <= until);
+            let made_before = |until: Timestamp| {
+                network
+                    .created
+                    .parse::<Timestamp>()
+                    .is_ok_and(|made| made <= until)
+            };
             let matches = is_dangling(&view)
                 && filters.matches_labels("label", &network.labels)
                 && filters.excludes_labels("label!", &network.labels)
@@ -29,8 +36,15 @@ impl Networks {
                 deleted.push(network.name.clone());
             }
         }
-        engine.events.publish("network", "prune", "", BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]));
-        Ok(NetworksPruned { networks_deleted: (!deleted.is_empty()).then_some(deleted) })
+        engine.events.publish(
+            "network",
+            "prune",
+            "",
+            BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]),
+        );
+        Ok(NetworksPruned {
+            networks_deleted: (!deleted.is_empty()).then_some(deleted),
+        })
     }
 }
 

@@ -14,18 +14,29 @@ pub(super) fn driver_config(config: &EngineConfig) -> Result<Config> {
     let instance = config.instance.trim_start_matches('-');
     let pools = daemon.default_address_pools.iter().map(|pool| {
         let base = subnet("default-address-pools", &pool.base)?;
-        Ok(AddressPool { base, size: pool.size })
+        Ok(AddressPool {
+            base,
+            size: pool.size,
+        })
     });
     Ok(Config {
         instance: (!instance.is_empty()).then(|| instance.to_owned()),
         bridge: (!daemon.bridge.is_empty()).then(|| daemon.bridge.clone()),
         bip: optional(&daemon.bip, bridge_address)?,
-        fixed_cidr: optional(&daemon.fixed_cidr, |text| match subnet("fixed-cidr", text)? {
-            Subnet::V4(net) => Ok(net),
-            Subnet::V6(_) => Err(Error::invalid(format!("fixed-cidr: {text} is not an IPv4 subnet"))),
+        fixed_cidr: optional(&daemon.fixed_cidr, |text| {
+            match subnet("fixed-cidr", text)? {
+                Subnet::V4(net) => Ok(net),
+                Subnet::V6(_) => Err(Error::invalid(format!(
+                    "fixed-cidr: {text} is not an IPv4 subnet"
+                ))),
+            }
         })?,
         ipv6: daemon.ipv6,
-        mtu: if daemon.mtu == 0 { Config::default().mtu } else { daemon.mtu },
+        mtu: if daemon.mtu == 0 {
+            Config::default().mtu
+        } else {
+            daemon.mtu
+        },
         icc: daemon.icc,
         ip_masq: daemon.ip_masq,
         ip_forward: daemon.ip_forward,
@@ -40,7 +51,11 @@ pub(super) fn driver_config(config: &EngineConfig) -> Result<Config> {
 }
 
 fn optional<T>(text: &str, read: impl FnOnce(&str) -> Result<T>) -> Result<Option<T>> {
-    if text.is_empty() { Ok(None) } else { read(text).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        read(text).map(Some)
+    }
 }
 
 fn bridge_address(text: &str) -> Result<(Ipv4Addr, u8)> {
@@ -58,17 +73,32 @@ fn bridge_address(text: &str) -> Result<(Ipv4Addr, u8)> {
 
 /// The network crate's request from Docker's.
 pub(super) fn network_spec(request: NetworkCreate) -> Result<NetworkSpec> {
-    if request.config_only || request.config_from.is_some_and(|from| !from.network.is_empty()) {
-        return Err(Error::not_implemented("config-only networks are not supported by this version of Wharf"));
+    if request.config_only
+        || request
+            .config_from
+            .is_some_and(|from| !from.network.is_empty())
+    {
+        return Err(Error::not_implemented(
+            "config-only networks are not supported by this version of Wharf",
+        ));
     }
     if request.ingress {
-        return Err(Error::not_implemented("ingress networks are not supported by this version of Wharf"));
+        return Err(Error::not_implemented(
+            "ingress networks are not supported by this version of Wharf",
+        ));
     }
     if request.scope == "swarm" {
-        return Err(Error::not_implemented("networks of swarm scope are not supported by this version of Wharf"));
+        return Err(Error::not_implemented(
+            "networks of swarm scope are not supported by this version of Wharf",
+        ));
     }
     let ipam = request.ipam.unwrap_or_default();
-    let subnets = ipam.config.unwrap_or_default().iter().map(subnet_request).collect::<Result<_>>()?;
+    let subnets = ipam
+        .config
+        .unwrap_or_default()
+        .iter()
+        .map(subnet_request)
+        .collect::<Result<_>>()?;
     Ok(NetworkSpec {
         name: request.name,
         driver: request.driver,
@@ -99,9 +129,11 @@ fn subnet_request(config: &IpamConfig) -> Result<SubnetRequest> {
 }
 
 fn subnet(what: &str, text: &str) -> Result<Subnet> {
-    text.parse().map_err(|_| Error::invalid(format!("{what} {text}: invalid CIDR address: {text}")))
+    text.parse()
+        .map_err(|_| Error::invalid(format!("{what} {text}: invalid CIDR address: {text}")))
 }
 
 fn address(what: &str, text: &str) -> Result<IpAddr> {
-    text.parse().map_err(|_| Error::invalid(format!("{what} address {text}: it is not an IP address")))
+    text.parse()
+        .map_err(|_| Error::invalid(format!("{what} address {text}: it is not an IP address")))
 }

@@ -20,7 +20,11 @@ pub struct DiskUsageParts {
 
 impl DiskUsageParts {
     /// All of them.
-    pub const ALL: Self = Self { images: true, containers: true, volumes: true };
+    pub const ALL: Self = Self {
+        images: true,
+        containers: true,
+        volumes: true,
+    };
 }
 
 /// What the objects take on disk; `None` for those not asked for.

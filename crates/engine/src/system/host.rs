@@ -4,17 +4,26 @@ use std::path::Path;
 
 /// `uname -r`.
 pub(super) fn kernel_version() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// `uname -m`.
 pub(super) fn machine() -> String {
-    rustix::system::uname().machine().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .machine()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Host name.
 pub(super) fn name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The processor in Go's words.
@@ -38,13 +47,16 @@ pub(super) fn distribution() -> (String, String) {
             .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
             .map(|value| value.trim_matches(['"', '\'']).to_owned())
     };
-    let name = value("PRETTY_NAME").or_else(|| value("NAME")).unwrap_or_else(|| "Linux".to_owned());
+    let name = value("PRETTY_NAME")
+        .or_else(|| value("NAME"))
+        .unwrap_or_else(|| "Linux".to_owned());
     (name, value("VERSION_ID").unwrap_or_default())
 }
 
 /// Processors this process may use.
 pub(super) fn cpu_count() -> i64 {
-    std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(i64::MAX))
+    std::thread::available_parallelism()
+        .map_or(1, |count| i64::try_from(count.get()).unwrap_or(i64::MAX))
 }
 
 /// Bytes of memory.
@@ -52,7 +64,13 @@ pub(super) fn memory_total() -> i64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     text.lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<i64>().ok())
+        .and_then(|rest| {
+            rest.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<i64>()
+                .ok()
+        })
         .map_or(0, |kib| kib * 1024)
 }
 
@@ -63,8 +81,9 @@ pub(super) fn sysctl_is_on(path: &str) -> bool {
 
 /// Entries of a directory of this process in `/proc`.
 pub(super) fn count_own(folder: &str) -> i64 {
-    std::fs::read_dir(Path::new("/proc/self").join(folder))
-        .map_or(0, |entries| i64::try_from(entries.count()).unwrap_or(i64::MAX))
+    std::fs::read_dir(Path::new("/proc/self").join(folder)).map_or(0, |entries| {
+        i64::try_from(entries.count()).unwrap_or(i64::MAX)
+    })
 }
 
 /// What the kernel's control groups offer.
@@ -83,7 +102,11 @@ pub(super) struct Cgroups {
 pub(super) fn cgroups() -> Cgroups {
     let root = Path::new("/sys/fs/cgroup");
     if let Ok(controllers) = std::fs::read_to_string(root.join("cgroup.controllers")) {
-        let has = |name: &str| controllers.split_whitespace().any(|controller| controller == name);
+        let has = |name: &str| {
+            controllers
+                .split_whitespace()
+                .any(|controller| controller == name)
+        };
         return Cgroups {
             version: "2",
             memory: has("memory"),

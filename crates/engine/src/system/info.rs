@@ -21,7 +21,10 @@ impl Engine {
         let (operating_system, os_version) = host::distribution();
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
         let environment = |name: &str| std::env::var(name).unwrap_or_default();
-        let commit = || Commit { id: format!("wharf {WHARF_VERSION}"), expected: String::new() };
+        let commit = || Commit {
+            id: format!("wharf {WHARF_VERSION}"),
+            expected: String::new(),
+        };
         let mut warnings = Vec::new();
         for (there, what) in [
             (cgroups.memory, "No memory limit support"),
@@ -88,11 +91,26 @@ impl Engine {
             experimental_build: EXPERIMENTAL,
             server_version: COMPATIBLE_VERSION.to_owned(),
             runtimes: BTreeMap::from([
-                ("io.containerd.runc.v2".to_owned(), Runtime { path: "wharf".to_owned(), runtime_args: Vec::new() }),
-                ("runc".to_owned(), Runtime { path: "wharf".to_owned(), runtime_args: Vec::new() }),
+                (
+                    "io.containerd.runc.v2".to_owned(),
+                    Runtime {
+                        path: "wharf".to_owned(),
+                        runtime_args: Vec::new(),
+                    },
+                ),
+                (
+                    "runc".to_owned(),
+                    Runtime {
+                        path: "wharf".to_owned(),
+                        runtime_args: Vec::new(),
+                    },
+                ),
             ]),
             default_runtime: daemon.default_runtime.clone(),
-            swarm: Swarm { local_node_state: "inactive".to_owned(), ..Swarm::default() },
+            swarm: Swarm {
+                local_node_state: "inactive".to_owned(),
+                ..Swarm::default()
+            },
             live_restore_enabled: true,
             init_binary: "docker-init".to_owned(),
             containerd_commit: commit(),
@@ -102,9 +120,15 @@ impl Engine {
             default_address_pools: daemon
                 .default_address_pools
                 .iter()
-                .map(|pool| AddressPool { base: pool.base.clone(), size: i64::from(pool.size) })
+                .map(|pool| AddressPool {
+                    base: pool.base.clone(),
+                    size: i64::from(pool.size),
+                })
                 .collect(),
-            firewall_backend: Some(FirewallBackend { driver: "nftables".to_owned(), info: Vec::new() }),
+            firewall_backend: Some(FirewallBackend {
+                driver: "nftables".to_owned(),
+                info: Vec::new(),
+            }),
             warnings: Some(warnings),
             ..Info::default()
         })
@@ -118,7 +142,9 @@ fn security_options(daemon: &DaemonConfig, cgroup_version: &str) -> Vec<String> 
         "" | "builtin" => options.push("name=seccomp,profile=builtin".to_owned()),
         file => options.push(format!("name=seccomp,profile={file}")),
     }
-    if daemon.default_cgroupns_mode == "private" || daemon.default_cgroupns_mode.is_empty() && cgroup_version == "2" {
+    if daemon.default_cgroupns_mode == "private"
+        || daemon.default_cgroupns_mode.is_empty() && cgroup_version == "2"
+    {
         options.push("name=cgroupns".to_owned());
     }
     if daemon.no_new_privileges {
@@ -143,11 +169,16 @@ fn registries(daemon: &DaemonConfig) -> RegistryConfig {
         if registry.contains('/') {
             config.insecure_registry_cidrs.push(registry.clone());
         } else {
-            let index = IndexInfo { name: registry.clone(), ..IndexInfo::default() };
+            let index = IndexInfo {
+                name: registry.clone(),
+                ..IndexInfo::default()
+            };
             config.index_configs.insert(registry.clone(), index);
         }
     }
     // Always: nobody can listen in on the loopback interface.
-    config.insecure_registry_cidrs.extend(["::1/128".to_owned(), "127.0.0.0/8".to_owned()]);
+    config
+        .insecure_registry_cidrs
+        .extend(["::1/128".to_owned(), "127.0.0.0/8".to_owned()]);
     config
 }

@@ -14,12 +14,18 @@ pub(super) fn check(options: &BTreeMap<String, String>) -> Result<()> {
         }
     }
     let has = |name: &str| options.get(name).is_some_and(|value| !value.is_empty());
-    let needs: [(&str, &[&str]); 3] = [("device", &["type"]), ("type", &["device"]), ("o", &["device", "type"])];
+    let needs: [(&str, &[&str]); 3] = [
+        ("device", &["type"]),
+        ("type", &["device"]),
+        ("o", &["device", "type"]),
+    ];
     for (given, required) in needs {
         if has(given)
             && let Some(missing) = required.iter().find(|required| !has(required))
         {
-            return Err(Error::invalid(format!("missing required option: {missing:?}")));
+            return Err(Error::invalid(format!(
+                "missing required option: {missing:?}"
+            )));
         }
     }
     Ok(())
@@ -31,13 +37,28 @@ mod tests {
     #[test]
     fn a_mount_needs_all_its_parts() {
         let check = |pairs: &[(&str, &str)]| {
-            let options = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let options = pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
             super::check(&options).map_err(|error| error.to_string())
         };
         assert_eq!(check(&[]), Ok(()));
-        assert_eq!(check(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]), Ok(()));
-        assert_eq!(check(&[("type", "tmpfs")]), Err("missing required option: \"device\"".into()));
-        assert_eq!(check(&[("o", "size=1m"), ("device", "x")]), Err("missing required option: \"type\"".into()));
-        assert_eq!(check(&[("color", "red")]), Err("invalid option: \"color\"".into()));
+        assert_eq!(
+            check(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]),
+            Ok(())
+        );
+        assert_eq!(
+            check(&[("type", "tmpfs")]),
+            Err("missing required option: \"device\"".into())
+        );
+        assert_eq!(
+            check(&[("o", "size=1m"), ("device", "x")]),
+            Err("missing required option: \"type\"".into())
+        );
+        assert_eq!(
+            check(&[("color", "red")]),
+            Err("invalid option: \"color\"".into())
+        );
     }
 }

@@ -13,7 +13,12 @@ use crate::Engine;
 impl Volumes {
     /// Removes volumes no container uses. Without `all` (the filter, or `all_by_default` for
     /// clients older than API 1.42) only anonymous ones.
-    pub async fn prune(&self, engine: &Engine, filters: &Filters, all_by_default: bool) -> Result<VolumesPruned> {
+    pub async fn prune(
+        &self,
+        engine: &Engine,
+        filters: &Filters,
+        all_by_default: bool,
+    ) -> Result<VolumesPruned> {
         let invalid = |error: FilterError| Error::invalid(error.to_string());
         filters.only(&["all", "label", "label!"]).map_err(invalid)?;
         let all = filters.flag("all", all_by_default).map_err(invalid)?;
@@ -38,7 +43,8 @@ impl Volumes {
                 pruned.volumes_deleted.push(name);
             }
         }
-        let reclaimed = BTreeMap::from([("reclaimed".to_owned(), pruned.space_reclaimed.to_string())]);
+        let reclaimed =
+            BTreeMap::from([("reclaimed".to_owned(), pruned.space_reclaimed.to_string())]);
         engine.events.publish("volume", "prune", "", reclaimed);
         Ok(pruned)
     }

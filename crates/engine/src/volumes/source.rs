@@ -44,9 +44,14 @@ pub(super) async fn from_options(
     if fs_type.is_empty() && device.is_empty() {
         return Ok(VolumeSource::Directory(directory.to_owned()));
     }
-    let mut mount_options: Vec<String> =
-        get("o").split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
-    let is_bind = mount_options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind"));
+    let mut mount_options: Vec<String> = get("o")
+        .split(',')
+        .filter(|option| !option.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let is_bind = mount_options
+        .iter()
+        .any(|option| matches!(option.as_str(), "bind" | "rbind"));
     if matches!(fs_type, "nfs" | "nfs4" | "cifs") {
         resolve_addr(name, &mut mount_options).await?;
     }
@@ -57,7 +62,11 @@ pub(super) async fn from_options(
         )));
     }
     Ok(VolumeSource::Mount {
-        fs_type: if is_bind { "bind".to_owned() } else { fs_type.to_owned() },
+        fs_type: if is_bind {
+            "bind".to_owned()
+        } else {
+            fs_type.to_owned()
+        },
         source: device.to_owned(),
         options: mount_options,
         directory: directory.to_owned(),
@@ -67,13 +76,22 @@ pub(super) async fn from_options(
 /// The kernel wants addresses: a host name in `addr=` is looked up at each use.
 async fn resolve_addr(volume: &str, options: &mut [String]) -> Result<()> {
     for option in options {
-        let Some(host) = option.strip_prefix("addr=") else { continue };
+        let Some(host) = option.strip_prefix("addr=") else {
+            continue;
+        };
         if host.parse::<std::net::IpAddr>().is_ok() {
             continue;
         }
         let question = (host.to_owned(), 0);
-        let answer = tokio::task::spawn_blocking(move || question.to_socket_addrs().map(|mut found| found.next())).await;
-        let failed = || Error::system(format!("error resolving passed in network volume address of {volume}: {host}"));
+        let answer = tokio::task::spawn_blocking(move || {
+            question.to_socket_addrs().map(|mut found| found.next())
+        })
+        .await;
+        let failed = || {
+            Error::system(format!(
+                "error resolving passed in network volume address of {volume}: {host}"
+            ))
+        };
         let address = match answer {
             Ok(Ok(Some(address))) => address.ip(),
             Ok(Ok(None)) => return Err(failed()),
@@ -90,13 +108,20 @@ mod tests {
     use super::*;
 
     fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[tokio::test]
     async fn options_become_a_mount() {
         let directory = Path::new("/v/_data");
-        let tmpfs = options(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m,uid=5")]);
+        let tmpfs = options(&[
+            ("type", "tmpfs"),
+            ("device", "tmpfs"),
+            ("o", "size=1m,uid=5"),
+        ]);
         assert_eq!(
             from_options("v", directory, &tmpfs).await.unwrap(),
             VolumeSource::Mount {
@@ -107,16 +132,27 @@ mod tests {
             }
         );
         let bind = options(&[("type", "none"), ("device", "/"), ("o", "bind")]);
-        let VolumeSource::Mount { fs_type, source, .. } = from_options("v", directory, &bind).await.unwrap() else {
+        let VolumeSource::Mount {
+            fs_type, source, ..
+        } = from_options("v", directory, &bind).await.unwrap()
+        else {
             panic!("a bind is a mount");
         };
         assert_eq!((fs_type.as_str(), source.as_str()), ("bind", "/"));
         let missing = options(&[("type", "none"), ("device", "/no/such"), ("o", "bind")]);
         assert!(from_options("v", directory, &missing).await.is_err());
-        let nfs = options(&[("type", "nfs"), ("device", ":/x"), ("o", "addr=localhost,rw")]);
-        let VolumeSource::Mount { options, .. } = from_options("v", directory, &nfs).await.unwrap() else {
+        let nfs = options(&[
+            ("type", "nfs"),
+            ("device", ":/x"),
+            ("o", "addr=localhost,rw"),
+        ]);
+        let VolumeSource::Mount { options, .. } = from_options("v", directory, &nfs).await.unwrap()
+        else {
             panic!("nfs is a mount");
         };
-        assert!(matches!(options[0].as_str(), "addr=127.0.0.1" | "addr=::1"), "{options:?}");
+        assert!(
+            matches!(options[0].as_str(), "addr=127.0.0.1" | "addr=::1"),
+            "{options:?}"
+        );
     }
 }

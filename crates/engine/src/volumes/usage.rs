@@ -16,7 +16,11 @@ impl Volumes {
     pub async fn usage(&self, engine: &Engine) -> Result<Vec<Volume>> {
         let mut volumes: Vec<Volume> = {
             let state = self.lock();
-            state.records.iter().map(|(name, record)| self.describe(name, record)).collect()
+            state
+                .records
+                .iter()
+                .map(|(name, record)| self.describe(name, record))
+                .collect()
         };
         for volume in &mut volumes {
             let users = engine.containers.using_volume(&volume.name).len();
@@ -41,14 +45,20 @@ impl Volumes {
 /// Bytes that the files below `root` take on disk; hard links count once, links are not followed
 /// and other file systems not entered. What disappears or cannot be read counts nothing.
 pub(crate) fn disk_usage(root: &Path) -> u64 {
-    let Ok(top) = std::fs::symlink_metadata(root) else { return 0 };
+    let Ok(top) = std::fs::symlink_metadata(root) else {
+        return 0;
+    };
     let mut linked = HashSet::new();
     let mut total = 0;
     let mut pending: Vec<PathBuf> = vec![root.to_owned()];
     while let Some(folder) = pending.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
             if metadata.dev() != top.dev() {
                 continue;
             }

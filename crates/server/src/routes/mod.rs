@@ -5,6 +5,7 @@ mod exec;
 mod images;
 mod missing;
 mod networks;
+mod streams;
 mod system;
 mod volumes;
 

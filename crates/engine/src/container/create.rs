@@ -1,0 +1,406 @@
+//! Making a container: check, merge with the image, make volumes, commit.
+//!
+//! Nothing is left of a container whose creation failed or was not acknowledged: volumes that were
+//! made for it are removed, its directories are orphans which the next start of the engine clears.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use wharf_api_types::container::{ContainerCreated, CreateContainer, HostConfig};
+use wharf_api_types::volume::VolumeCreate;
+use wharf_fault::{Error, Result};
+use wharf_ids::ContainerId;
+use wharf_image_store::Image;
+use wharf_oci::platform::Platform;
+use wharf_state::Batch;
+
+use super::live::Container;
+use super::mounts::{MountRecord, MountSource};
+use super::record::{ContainerRecord, ImageSource, State, TABLE};
+use super::seccomp::SeccompCache;
+use super::{endpoints, image_defaults, mounts, names, security, spec, validate};
+use crate::Engine;
+use crate::volumes::VolumeHold;
+
+/// A volume made for the container that is being made.
+struct NewVolume {
+    name: String,
+    remove_on_failure: bool,
+    _hold: VolumeHold,
+}
+
+impl Engine {
+    /// Makes a container; it is durable when this returns.
+    pub async fn container_create(
+        &self,
+        mut request: CreateContainer,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<ContainerCreated> {
+        let id = ContainerId::random();
+        let reserved = self.reserve(name, &id)?;
+        let result = self
+            .create_reserved(&mut request, &id, reserved.clone(), platform)
+            .await;
+        match result {
+            Ok(warnings) => Ok(ContainerCreated {
+                id: id.to_string(),
+                warnings,
+            }),
+            Err(error) => {
+                self.containers.registry.release_name(&reserved);
+                Err(error)
+            }
+        }
+    }
+
+    fn reserve(&self, name: &str, id: &ContainerId) -> Result<String> {
+        let registry = &self.containers.registry;
+        let name = match name.strip_prefix('/').unwrap_or(name) {
+            "" => names::generate(|name| registry.is_taken(name)),
+            name => name.to_owned(),
+        };
+        registry.reserve_name(&name, id)?;
+        Ok(name)
+    }
+
+    async fn create_reserved(
+        &self,
+        request: &mut CreateContainer,
+        id: &ContainerId,
+        name: String,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<String>> {
+        validate::config(&request.config)?;
+        let image = self
+            .images
+            .store()
+            .resolve_platform(&request.config.image, platform)
+            .map_err(Error::from_fault)?;
+        let warnings = self.settle(request, id, &image)?;
+        let networks = endpoints::of_request(request, self.networks.driver())?;
+        let volumes_of_image = request.config.volumes.clone().unwrap_or_default();
+        let mut mounts = mounts::merge(
+            &request.host_config,
+            &volumes_of_image,
+            |container| {
+                Ok(self
+                    .containers
+                    .find(container)?
+                    .read()
+                    .record
+                    .mounts
+                    .clone())
+            },
+            |path| Path::new(path).exists(),
+        )?;
+        refuse_subpaths(&mounts)?;
+        let made = self.make_volumes(&mut mounts, &image).await?;
+        let (path, args) = image_defaults::command(&request.config);
+        let record = ContainerRecord {
+            id: id.clone(),
+            name,
+            created_at: Timestamp::now(),
+            image_id: image.id.to_string(),
+            image: ImageSource {
+                digest: image.id.to_string(),
+                os: "linux".to_owned(),
+            },
+            manifest: serde_json::to_value(&image.manifest).ok(),
+            path,
+            args,
+            config: std::mem::take(&mut request.config),
+            host_config: std::mem::take(&mut request.host_config),
+            networks,
+            mounts,
+            state: State::default(),
+        };
+        if let Err(error) = self.commit_new(&record, &image).await {
+            self.unmake_volumes(made).await;
+            return Err(error);
+        }
+        let container = Arc::new(Container::new(record));
+        self.containers.registry.insert(Arc::clone(&container));
+        self.events.publish(
+            "container",
+            "create",
+            id.as_str(),
+            container.event_attributes([]),
+        );
+        Ok(warnings)
+    }
+
+    /// Merges, normalises and checks everything that is no mount and no network.
+    fn settle(
+        &self,
+        request: &mut CreateContainer,
+        id: &ContainerId,
+        image: &Image,
+    ) -> Result<Vec<String>> {
+        let facts = &self.containers.host;
+        let daemon = &self.config.daemon;
+        let defaults = &image.config.config;
+        request.host_config.network_mode =
+            endpoints::normalize_mode(&request.host_config.network_mode);
+        validate::combinations(request)?;
+        image_defaults::merge(&mut request.config, defaults)?;
+        validate::config(&request.config)?;
+        let CreateContainer {
+            config,
+            host_config: host,
+            ..
+        } = request;
+        security::normalize_capabilities(host)?;
+        validate::host_config(host, &self.containers.runtimes())?;
+        let options = security::parse(host)?;
+        SeccompCache::check(&options.seccomp)?;
+        if !facts.apparmor {
+            let wanted = options.apparmor;
+            if !matches!(wanted.as_str(), "" | "unconfined") {
+                return Err(Error::invalid(format!(
+                    "AppArmor is not enabled on this host: --security-opt apparmor={wanted} cannot be honoured"
+                )));
+            }
+        }
+        let mut warnings = Vec::new();
+        if host.memory > 0 && host.memory_swap == 0 {
+            // Docker: as much swap as memory.
+            host.memory_swap = host.memory.saturating_mul(2);
+        }
+        if host.pids_limit.is_some_and(|limit| limit <= 0) {
+            host.pids_limit = None;
+        }
+        if host.oom_kill_disable.is_none() && !facts.limits.cgroup_v2 {
+            host.oom_kill_disable = Some(false);
+        }
+        warnings.extend(validate::resources(host, &facts.limits)?);
+        if host.network_mode == "host" && !host.port_bindings.is_empty() {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
+        if host.shm_size == 0 {
+            host.shm_size = daemon.default_shm_size;
+        }
+        if host.ipc_mode.is_empty() {
+            host.ipc_mode.clone_from(&daemon.default_ipc_mode);
+        }
+        if host.cgroupns_mode.is_empty() {
+            let fitting = if facts.limits.cgroup_v2 && !host.privileged {
+                "private"
+            } else {
+                "host"
+            };
+            host.cgroupns_mode = if daemon.default_cgroupns_mode.is_empty() {
+                fitting
+            } else {
+                &daemon.default_cgroupns_mode
+            }
+            .to_owned();
+        }
+        if host.runtime.is_empty() {
+            host.runtime.clone_from(&daemon.default_runtime);
+        }
+        if host.log_config.r#type.is_empty() {
+            host.log_config.r#type.clone_from(&daemon.log_driver);
+        }
+        if host.log_config.r#type == daemon.log_driver {
+            for (key, value) in &daemon.log_opts {
+                host.log_config
+                    .config
+                    .entry(key.clone())
+                    .or_insert_with(|| value.clone());
+            }
+        }
+        super::logs::check_options(host)?;
+        if host.restart_policy.name.is_empty() {
+            host.restart_policy.name = "no".to_owned();
+        }
+        if !host.privileged {
+            let masked = &mut host.masked_paths;
+            *masked = Some(
+                masked
+                    .take()
+                    .unwrap_or_else(|| spec::masked_paths(&facts.throttle_dirs)),
+            );
+            let readonly = &mut host.readonly_paths;
+            *readonly = Some(readonly.take().unwrap_or_else(spec::readonly_paths));
+        }
+        for reference in [
+            &mut host.network_mode,
+            &mut host.ipc_mode,
+            &mut host.pid_mode,
+        ] {
+            if let Some(name) = reference.strip_prefix("container:") {
+                // Kept by id: the name may change.
+                let other = self.containers.find(name)?;
+                *reference = format!("container:{}", other.id);
+            }
+        }
+        normalize_links(host, |name| self.containers.find(name).map(drop))?;
+        if config.hostname.is_empty() {
+            config.hostname = match host.network_mode.strip_prefix("container:") {
+                Some(other) => self
+                    .containers
+                    .find(other)?
+                    .read()
+                    .record
+                    .config
+                    .hostname
+                    .clone(),
+                None if host.network_mode == "host" || host.uts_mode == "host" => {
+                    facts.hostname.clone()
+                }
+                None => id.short().to_owned(),
+            };
+        }
+        Ok(warnings)
+    }
+
+    /// Makes the volumes that do not exist and fills new and empty ones from the image.
+    async fn make_volumes(
+        &self,
+        mounts: &mut [MountRecord],
+        image: &Image,
+    ) -> Result<Vec<NewVolume>> {
+        let mut made = Vec::new();
+        for mount in mounts {
+            let destination = mount.destination.clone();
+            if let Err(error) = self
+                .make_volume(mount, &destination, image, &mut made)
+                .await
+            {
+                self.unmake_volumes(made).await;
+                return Err(error);
+            }
+        }
+        Ok(made)
+    }
+
+    async fn make_volume(
+        &self,
+        mount: &mut MountRecord,
+        destination: &str,
+        image: &Image,
+        made: &mut Vec<NewVolume>,
+    ) -> Result<()> {
+        let MountSource::Volume {
+            name,
+            driver,
+            options,
+            labels,
+            copy,
+            ..
+        } = &mut mount.source
+        else {
+            return Ok(());
+        };
+        let request = VolumeCreate {
+            name: name.clone(),
+            driver: driver.clone(),
+            driver_opts: options.clone(),
+            labels: labels.clone(),
+            ..VolumeCreate::default()
+        };
+        let (volume, created) = self.volumes.ensure(&self.events, &request).await?;
+        let hold = self.volumes.hold(&volume.name);
+        name.clone_from(&volume.name);
+        made.push(NewVolume {
+            name: volume.name.clone(),
+            remove_on_failure: created,
+            _hold: hold,
+        });
+        if *copy && volume.options.is_none() {
+            let layers = self
+                .images
+                .store()
+                .image_layers(image)
+                .map_err(Error::from_fault)?;
+            let (place, directory) = (destination.to_owned(), PathBuf::from(&volume.mountpoint));
+            let copied = tokio::task::spawn_blocking(move || {
+                super::copy_up::fill(&layers, &place, &directory)
+            })
+            .await;
+            let failed = || {
+                Error::system(format!(
+                    "failed to populate volume {} from {destination}",
+                    volume.name
+                ))
+            };
+            copied
+                .map_err(|source| failed().caused_by(source))?
+                .map_err(|source| failed().caused_by(source))?;
+        }
+        Ok(())
+    }
+
+    async fn unmake_volumes(&self, made: Vec<NewVolume>) {
+        for volume in made {
+            let NewVolume {
+                name,
+                remove_on_failure,
+                _hold: hold,
+            } = volume;
+            drop(hold);
+            if remove_on_failure && let Err(error) = self.volumes.remove(self, &name, true).await {
+                tracing::warn!(%error, volume = %name, "cannot remove the volume of a container that was not made");
+            }
+        }
+    }
+
+    async fn commit_new(&self, record: &ContainerRecord, image: &Image) -> Result<()> {
+        let directory = self.containers.directory(&record.id);
+        make_private_dir(&directory).map_err(|source| {
+            Error::system(format!("cannot create {}", directory.display())).caused_by(source)
+        })?;
+        let mut batch = Batch::new();
+        let store = self.images.store();
+        let prepared = store
+            .prepare_container(&record.id, image, &mut batch)
+            .map_err(Error::from_fault);
+        let result = match prepared {
+            Ok(_) => {
+                batch.put(TABLE, record.id.as_str(), record);
+                super::commit(&self.store, batch).await
+            }
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            if let Err(error) = store.discard_container(&record.id) {
+                tracing::warn!(%error, container.id = %record.id, "cannot discard the layer of a container that was not made");
+            }
+            drop(std::fs::remove_dir_all(&directory));
+        }
+        result
+    }
+}
+
+/// Owner only; containers' users see the single files bound into them.
+pub(super) fn make_private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o710)
+        .create(path)
+}
+
+fn refuse_subpaths(mounts: &[MountRecord]) -> Result<()> {
+    let subpath = |mount: &MountRecord| matches!(&mount.source, MountSource::Volume { subpath, .. } if !subpath.is_empty());
+    match mounts.iter().find(|mount| subpath(mount)) {
+        Some(mount) => Err(Error::not_implemented(format!(
+            "VolumeOptions.Subpath (volume-subpath) is not supported by this version of Wharf: mount {}",
+            mount.destination
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Links on the default bridge must lead to containers that exist.
+fn normalize_links(host: &mut HostConfig, exists: impl Fn(&str) -> Result<()>) -> Result<()> {
+    for link in host.links.iter().flatten() {
+        let (name, _) = validate::parse_link(link)?;
+        exists(name).map_err(|error| {
+            Error::invalid(format!("could not get container for {name}: {error}"))
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! Taking over what an earlier daemon left: the only way a daemon starts.
+//!
+//! ```text
+//! record, live shim              → reattach
+//! record, dead shim, exit.json   → book the end
+//! record says running, nothing   → book an unknown end (the machine was restarted)
+//! run directory without record   → end whatever runs there, remove it
+//! container directory, no record → remove it
+//! ```
+//!
+//! Then the restart policies are asked.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use wharf_fault::Result;
+use wharf_ids::ContainerId;
+use wharf_network::LiveContainer;
+use wharf_shim_protocol::{ExitRecord, Reply, Request, ShimState, files};
+
+use super::exit::{kill_cgroup, remove_run_dir, supervise, unknown_end};
+use super::live::{Container, Run, RunRecord};
+use super::record::Phase;
+use super::restart_policy::{self, Ending};
+use super::shim_link::ShimLink;
+use super::start::unmount_shm;
+use crate::Engine;
+
+/// How long a shim may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A shim that is alive.
+struct Found {
+    container: Arc<Container>,
+    link: ShimLink,
+    events: tokio::sync::mpsc::UnboundedReceiver<wharf_shim_protocol::Event>,
+    state: ShimState,
+    kept: RunRecord,
+    run_dir: PathBuf,
+}
+
+/// Brings records and reality together.
+pub async fn run(engine: &Engine) -> Result<()> {
+    let mut live: Vec<Found> = Vec::new();
+    let mut ended: Vec<(Arc<Container>, RunRecord)> = Vec::new();
+    for run_dir in subdirectories(&engine.containers.run_root) {
+        look_at(engine, run_dir, &mut live, &mut ended).await;
+    }
+    take_over_networks(engine, &live);
+    for found in live {
+        reattach(engine, found).await;
+    }
+    let just_ended = settle_records(engine, &ended);
+    remove_orphans(engine);
+    ask_restart_policies(engine, &just_ended);
+    Ok(())
+}
+
+/// Waits until everything that was said is on disk. Containers go on.
+pub async fn shutdown(engine: &Engine) {
+    for container in engine.containers.registry.all() {
+        // Pauses before restarts are over: the next daemon decides anew.
+        container.write().restart_cancel = None;
+    }
+    // One commit behind all others.
+    drop(super::commit(&engine.store, wharf_state::Batch::new()).await);
+}
+
+async fn look_at(
+    engine: &Engine,
+    run_dir: PathBuf,
+    live: &mut Vec<Found>,
+    ended: &mut Vec<(Arc<Container>, RunRecord)>,
+) {
+    let kept = match RunRecord::read(&run_dir) {
+        Ok(Some(kept)) => kept,
+        // The daemon died before anything ran in it, or while it removed it.
+        Ok(None) => return remove_run_dir(&run_dir),
+        Err(error) => {
+            tracing::warn!(%error, path = %run_dir.display(), "unreadable run directory");
+            RunRecord::default()
+        }
+    };
+    let container = engine
+        .containers
+        .find(&kept.container_id)
+        .ok()
+        .filter(|c| c.id.as_str() == kept.container_id);
+    let connected = connect(&run_dir).await;
+    match (container, connected) {
+        (Some(container), Some((link, events, state)))
+            if state.pid.is_some() && state.exit.is_none() =>
+        {
+            live.push(Found {
+                container,
+                link,
+                events,
+                state,
+                kept,
+                run_dir,
+            });
+        }
+        // Never started, or ended a moment ago: nothing was promised about it, or its end is on disk.
+        (Some(container), _) => {
+            clear(&kept, &run_dir).await;
+            ended.push((container, kept));
+        }
+        (None, _) => clear(&kept, &run_dir).await,
+    }
+}
+
+/// Ends what is left of a run and removes its traces.
+async fn clear(kept: &RunRecord, run_dir: &Path) {
+    kill_cgroup(&kept.cgroup_path).await;
+    if let Some(shm) = &kept.shm {
+        unmount_shm(shm);
+    }
+    remove_run_dir(run_dir);
+}
+
+async fn connect(
+    run_dir: &Path,
+) -> Option<(
+    ShimLink,
+    tokio::sync::mpsc::UnboundedReceiver<wharf_shim_protocol::Event>,
+    ShimState,
+)> {
+    // By descriptor: the path may be longer than a socket address holds.
+    let directory = File::open(run_dir).ok()?;
+    let path = files::socket(&PathBuf::from(format!(
+        "/proc/self/fd/{}",
+        directory.as_raw_fd()
+    )));
+    let socket = UnixStream::connect(path).ok()?;
+    let (link, events) = ShimLink::new(socket).ok()?;
+    match tokio::time::timeout(PATIENCE, link.request(Request::State, &[])).await {
+        Ok(Ok((Reply::State(state), _))) => Some((link, events, *state)),
+        Ok(other) => {
+            tracing::warn!(?other, path = %run_dir.display(), "a shim gave a wrong answer");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(path = %run_dir.display(), "a shim does not answer");
+            None
+        }
+    }
+}
+
+fn take_over_networks(engine: &Engine, live: &[Found]) {
+    let containers = live
+        .iter()
+        .filter_map(|found| {
+            Some(LiveContainer {
+                request: found.kept.network.clone()?,
+                pid: u32::try_from(found.state.pid?).ok()?,
+                sandbox_id: found.kept.sandbox_id.clone(),
+                endpoints: found.kept.endpoints.clone(),
+                ports: found.kept.ports.clone(),
+            })
+        })
+        .collect();
+    for (id, error) in engine.networks.driver().reconcile(containers) {
+        tracing::error!(error = %wharf_fault::chain(&error), container.id = %id, "cannot take over a container's network");
+    }
+}
+
+async fn reattach(engine: &Engine, found: Found) {
+    let Found {
+        container,
+        link,
+        events,
+        state,
+        kept,
+        run_dir,
+    } = found;
+    let started_at = Timestamp::from_nanosecond(i128::from(state.started_at_ns)).ok();
+    resume_dns(engine, &container, &link).await;
+    {
+        let mut cell = container.write();
+        let record = &mut cell.record.state;
+        record.phase = Phase::Running;
+        record.restarting = false;
+        record.paused = kept.paused;
+        record.pid = state.pid.unwrap_or(0);
+        record.started_before = true;
+        record.error = String::new();
+        if record.started_at != started_at {
+            // Started after the last commit.
+            record.started_at = started_at;
+            record.exit_code = 0;
+            record.oom_killed = false;
+            record.manually_stopped = kept.stop_requested;
+        }
+        record.restart_count = kept.restart_count;
+        cell.run = Some(Run {
+            link,
+            run_dir,
+            kept,
+            clients: Vec::new(),
+            keep_on_exit: false,
+        });
+    }
+    container.announce(|_| {});
+    engine.start_health(&container);
+    tokio::spawn(supervise(engine.clone(), container, events, None));
+}
+
+async fn resume_dns(engine: &Engine, container: &Container, link: &ShimLink) {
+    let sockets = match link.request(Request::HeldFds, &[]).await {
+        Ok((Reply::Held { .. }, sockets)) if !sockets.is_empty() => sockets,
+        Ok(_) => return,
+        Err(error) => {
+            tracing::warn!(%error, container.id = %container.id, "a shim does not hand back its descriptors");
+            return;
+        }
+    };
+    if let Err(error) = engine
+        .networks
+        .driver()
+        .resume_dns(container.id.as_str(), sockets)
+    {
+        tracing::warn!(error = %wharf_fault::chain(&error), container.id = %container.id, "cannot go on with a container's name server");
+    }
+}
+
+/// Books the ends that nobody saw; returns whose they were.
+fn settle_records(engine: &Engine, ended: &[(Arc<Container>, RunRecord)]) -> HashSet<ContainerId> {
+    let mut just_ended = HashSet::new();
+    for container in engine.containers.registry.all() {
+        let run = ended
+            .iter()
+            .find(|(other, _)| other.id == container.id)
+            .map(|(_, kept)| kept);
+        let (was_running, had_run) = {
+            let cell = container.read();
+            if cell.run.is_some() {
+                continue;
+            }
+            (
+                cell.record.state.phase == Phase::Running || cell.record.state.restarting,
+                run.is_some(),
+            )
+        };
+        if !was_running && !had_run {
+            continue;
+        }
+        let exit_path = engine.containers.directory(&container.id).join("exit.json");
+        let exit = match files::read::<ExitRecord>(&exit_path) {
+            Ok(Some(exit)) if exit.start_failure.is_none() => Some(exit),
+            _ => None,
+        };
+        // A run directory without an exit: the container was being started, and no start was
+        // acknowledged, unless the record says so.
+        let Some(exit) = exit.or_else(|| was_running.then(unknown_end)) else {
+            continue;
+        };
+        {
+            let mut cell = container.write();
+            let state = &mut cell.record.state;
+            let was_restarting = state.restarting;
+            state.phase = Phase::Exited;
+            state.paused = false;
+            state.pid = 0;
+            state.started_before = true;
+            if let Ok(at) = Timestamp::from_nanosecond(i128::from(exit.started_at_ns))
+                && exit.started_at_ns > 0
+            {
+                state.started_at = Some(at);
+            }
+            if !was_restarting || exit.started_at_ns > 0 {
+                state.exit_code = i64::from(exit.exit_code);
+                state.oom_killed = exit.oom_killed;
+                state.finished_at =
+                    Timestamp::from_nanosecond(i128::from(exit.finished_at_ns)).ok();
+            }
+            state.restarting = false;
+            if let Some(kept) = run {
+                state.manually_stopped |= kept.stop_requested;
+                state.restart_count = state.restart_count.max(kept.restart_count);
+            }
+        }
+        let exit_code = i64::from(exit.exit_code);
+        container.announce(|watched| watched.exit_code = exit_code);
+        let attributes = container.event_attributes([("exitCode", exit_code.to_string())]);
+        engine
+            .events
+            .publish("container", "die", container.id.as_str(), attributes);
+        engine.containers.persist(&container);
+        just_ended.insert(container.id.clone());
+    }
+    just_ended
+}
+
+/// Directories of containers that were never acknowledged, or are removed already.
+fn remove_orphans(engine: &Engine) {
+    let known: HashSet<String> = engine
+        .containers
+        .registry
+        .all()
+        .iter()
+        .map(|c| c.id.to_string())
+        .collect();
+    for directory in subdirectories(&engine.containers.root) {
+        let name = directory
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if known.contains(&name) {
+            continue;
+        }
+        unmount_shm(&directory.join("shm"));
+        if let Err(error) = std::fs::remove_dir_all(&directory) {
+            tracing::warn!(%error, path = %directory.display(), "cannot remove a directory without a container");
+        }
+    }
+    for container in engine.containers.registry.all() {
+        if container.read().run.is_none() {
+            unmount_shm(&engine.containers.directory(&container.id).join("shm"));
+        }
+    }
+}
+
+fn ask_restart_policies(engine: &Engine, just_ended: &HashSet<ContainerId>) {
+    for container in engine.containers.registry.all() {
+        let (restart, remove) = {
+            let cell = container.read();
+            let state = &cell.record.state;
+            if cell.run.is_some() || !state.started_before || state.phase == Phase::Dead {
+                continue;
+            }
+            let ending = Ending {
+                exit_code: state.exit_code,
+                manually_stopped: state.manually_stopped,
+                restart_count: state.restart_count,
+            };
+            let policy = &cell.record.host_config.restart_policy;
+            // A new daemon is no reason to repeat an old failure, nor one a user asked for.
+            let stale = policy.name == "on-failure"
+                && (state.manually_stopped || !just_ended.contains(&container.id));
+            let restart = !stale && restart_policy::should_restart(policy, ending);
+            (restart, cell.record.host_config.auto_remove)
+        };
+        if restart {
+            container.write().record.state.restarting = true;
+            container.announce(|_| {});
+            // Not all at the same moment as the daemon becomes ready.
+            engine.restart_later(&container, restart_policy::next_delay(None, Duration::ZERO));
+        } else if remove {
+            let engine = engine.clone();
+            tokio::spawn(async move {
+                let _op = container.op.lock().await;
+                if container.read().run.is_none()
+                    && let Err(error) = engine.remove_locked(&container, true).await
+                {
+                    tracing::warn!(%error, container.id = %container.id, "cannot remove a container that ended");
+                }
+            });
+        }
+    }
+}
+
+fn subdirectories(folder: &Path) -> Vec<PathBuf> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries
+            .flatten()
+            .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|e| e.path())
+            .collect(),
+        Err(error) => {
+            tracing::warn!(%error, path = %folder.display(), "cannot list");
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Removing containers and links.
+
+use std::sync::Arc;
+
+use wharf_fault::{Error, Kind, Result};
+use wharf_state::Batch;
+
+use super::live::Container;
+use super::record::{Phase, TABLE};
+use super::registry::no_such_container;
+use super::signal;
+use super::validate::parse_link;
+use crate::Engine;
+
+impl Engine {
+    /// Removes a container; durable when this returns. `volumes` takes its anonymous volumes along.
+    pub async fn container_remove(
+        &self,
+        reference: &str,
+        force: bool,
+        volumes: bool,
+    ) -> Result<()> {
+        let container = self.containers.find(reference)?;
+        // Set before the lock is free, so that a second caller hears of the first.
+        {
+            let mut cell = container.write();
+            if cell.record.state.removing || cell.gone {
+                return Err(Error::conflict(format!(
+                    "removal of container {} is already in progress",
+                    container.id
+                )));
+            }
+            let state = &cell.record.state;
+            if state.is_running() && !force {
+                let (name, status) = (&cell.record.name, state.status());
+                let hint = if state.paused {
+                    format!("container is {status} and must be unpaused first")
+                } else {
+                    format!(
+                        "container is {status}: stop the container before removing or force remove"
+                    )
+                };
+                return Err(Error::conflict(format!(
+                    "cannot remove container \"/{name}\": {hint}"
+                )));
+            }
+            cell.record.state.removing = true;
+        }
+        let removed = {
+            let _op = container.op.lock().await;
+            self.kill_and_remove(&container, volumes).await
+        };
+        if removed.is_err() {
+            container.write().record.state.removing = false;
+        }
+        removed.map_err(|error| {
+            let text = wharf_fault::chain(&error);
+            Error::new(
+                error.kind(),
+                format!("cannot remove container \"/{}\": {text}", container.name()),
+            )
+        })
+    }
+
+    async fn kill_and_remove(&self, container: &Arc<Container>, volumes: bool) -> Result<()> {
+        if container.read().gone {
+            return Err(no_such_container(container.id.as_str()));
+        }
+        if container.read().record.state.is_running() {
+            if container.read().run.is_none() {
+                self.cancel_restart(container);
+            } else {
+                self.kill_for_removal(container).await?;
+            }
+        }
+        self.remove_locked(container, volumes).await
+    }
+
+    async fn kill_for_removal(&self, container: &Arc<Container>) -> Result<()> {
+        let mut watch = container.watch();
+        {
+            let mut cell = container.write();
+            if let Some(run) = &mut cell.run {
+                run.kept.stop_requested = true;
+                // `--rm` would remove a second time.
+                run.keep_on_exit = true;
+            }
+        }
+        match self.signal_main(container, signal::KILL).await {
+            Ok(()) => {}
+            // It ended by itself meanwhile.
+            Err(error) if error.kind() == Kind::Conflict => {}
+            Err(error) => return Err(error),
+        }
+        let ended = watch.wait_for(|watched| !watched.running);
+        match tokio::time::timeout(std::time::Duration::from_secs(10), ended).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::system(
+                "could not kill container: tried to kill container, but did not receive an exit event",
+            )),
+        }
+    }
+
+    /// Removes a stopped container; the caller holds `op`.
+    pub(super) async fn remove_locked(
+        &self,
+        container: &Arc<Container>,
+        volumes: bool,
+    ) -> Result<()> {
+        let id = &container.id;
+        {
+            let mut cell = container.write();
+            if cell.gone {
+                return Ok(());
+            }
+            cell.gone = true;
+            cell.record.state.removing = true;
+        }
+        let mut batch = Batch::new();
+        batch.delete(TABLE, id.as_str());
+        self.images.store().release_container(id, &mut batch);
+        if let Err(error) = super::commit(&self.store, batch).await {
+            let mut cell = container.write();
+            cell.gone = false;
+            cell.record.state.removing = false;
+            cell.record.state.phase = Phase::Dead;
+            return Err(error);
+        }
+        // From here on the container is gone whatever happens; leftovers go with the next start.
+        let attributes = container.event_attributes([]);
+        self.containers.registry.remove(container);
+        self.forget_execs(container);
+        let images = self.images.store().clone();
+        let directory = self.containers.directory(id);
+        let discarded_id = id.clone();
+        if let Err(error) = images.discard_container(&discarded_id) {
+            tracing::warn!(error = %wharf_fault::chain(&error), container.id = %discarded_id, "cannot discard a container's layer");
+        }
+        if volumes {
+            self.remove_anonymous_volumes(container).await;
+        }
+        self.events
+            .publish("container", "destroy", id.as_str(), attributes);
+        container.announce(|watched| watched.removed = true);
+        // Deleting files takes longer than anybody wants to wait.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = std::fs::remove_dir_all(&directory)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, path = %directory.display(), "cannot remove a container's directory");
+            }
+            if let Err(error) = images.empty_trash() {
+                tracing::warn!(error = %wharf_fault::chain(&error), "cannot empty the trash");
+            }
+        });
+        Ok(())
+    }
+
+    async fn remove_anonymous_volumes(&self, container: &Container) {
+        let names: Vec<String> = {
+            let cell = container.read();
+            cell.record
+                .mounts
+                .iter()
+                .filter(|mount| mount.anonymous)
+                .filter_map(|mount| mount.volume().map(str::to_owned))
+                .collect()
+        };
+        for name in names {
+            match self.volumes.remove(self, &name, true).await {
+                Ok(()) => {}
+                // Another container took it over with `--volumes-from`.
+                Err(error) if error.kind() == Kind::Conflict => {}
+                Err(error) => {
+                    tracing::warn!(%error, volume = %name, "cannot remove an anonymous volume")
+                }
+            }
+        }
+    }
+
+    /// `rm --link parent/alias`: forgets a legacy link.
+    pub async fn container_remove_link(&self, reference: &str) -> Result<()> {
+        let path = reference.strip_prefix('/').unwrap_or(reference);
+        let Some((parent, alias)) = path.split_once('/') else {
+            return Err(Error::conflict(
+                "Conflict, cannot remove the default link name of the container",
+            ));
+        };
+        let container = self.containers.find(parent)?;
+        let _op = container.op.lock().await;
+        {
+            let mut cell = container.write();
+            let links = cell.record.host_config.links.get_or_insert_default();
+            let before = links.len();
+            links.retain(|link| {
+                parse_link(link)
+                    .map(|(_, known)| known != alias)
+                    .unwrap_or(true)
+            });
+            if links.len() == before {
+                return Err(Error::not_found(format!("No such link: {reference}")));
+            }
+        }
+        self.containers.persist_now(&container).await
+    }
+}
