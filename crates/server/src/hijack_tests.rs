@@ -25,7 +25,9 @@ use crate::tls::TlsFiles;
 async fn echo(mut request: Request) -> reply::Reply {
     let body: serde_json::Value = request.json().await?;
     let own_headers = request.query.flag("headers");
-    let socket = request.hijack("application/vnd.docker.multiplexed-stream", own_headers).await?;
+    let socket = request
+        .hijack("application/vnd.docker.multiplexed-stream", own_headers)
+        .await?;
     std::thread::spawn(move || {
         let mut stream = UnixStream::from(socket.fd);
         stream.set_nonblocking(false).unwrap();
@@ -43,7 +45,9 @@ async fn echo(mut request: Request) -> reply::Reply {
 fn routes() -> Vec<Route> {
     vec![
         route(Method::POST, "/echo", echo),
-        route(Method::GET, "/hello", |_| async { Ok(reply::text("hello")) }),
+        route(Method::GET, "/hello", |_| async {
+            Ok(reply::text("hello"))
+        }),
     ]
 }
 
@@ -61,9 +65,15 @@ where
     let root = folder.path().to_owned();
     let server = std::thread::spawn(move || {
         wharf_sys::namespace::unshare(rustix::thread::UnshareFlags::NEWNET).unwrap();
-        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+        let up = std::process::Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status()
+            .unwrap();
         assert!(up.success());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let daemon = DaemonConfig {
                 data_root: root.join("data"),
@@ -74,7 +84,7 @@ where
                 data_root: daemon.data_root.clone(),
                 exec_root: daemon.exec_root.clone(),
                 instance: "-hijack01".to_owned(),
-                shim: ShimProgram::File("/nonexistent".into()),
+                shim: ShimProgram::File("/bin/true".into()),
                 daemon,
             })
             .await
@@ -109,7 +119,12 @@ fn read_until(stream: &mut UnixStream, end: &str) -> String {
     let mut text = Vec::new();
     let mut byte = [0];
     while !text.ends_with(end.as_bytes()) {
-        assert_eq!(stream.read(&mut byte).unwrap(), 1, "ended after {:?}", String::from_utf8_lossy(&text));
+        assert_eq!(
+            stream.read(&mut byte).unwrap(),
+            1,
+            "ended after {:?}",
+            String::from_utf8_lossy(&text)
+        );
         text.push(byte[0]);
     }
     String::from_utf8(text).unwrap()
@@ -134,9 +149,14 @@ fn with_upgrade_the_answer_is_101_upgraded() {
 #[test]
 fn without_upgrade_the_answer_is_200_and_a_raw_stream() {
     with_connection(|mut stream| {
-        stream.write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+        stream
+            .write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
         let head = read_until(&mut stream, "\r\n\r\n");
-        assert_eq!(head, "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n");
+        assert_eq!(
+            head,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
+        );
         stream.write_all(b"ping").unwrap();
         assert_eq!(read_until(&mut stream, "ping"), "body null\nping");
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -155,7 +175,11 @@ fn a_body_is_read_before_the_stream_begins() {
         );
         stream.write_all(request.as_bytes()).unwrap();
         let head = read_until(&mut stream, "\r\n\r\n");
-        assert!(head.starts_with("HTTP/1.1 101 UPGRADED\r\n") && head.contains("\r\nApi-Version: 1.55\r\n"), "{head}");
+        assert!(
+            head.starts_with("HTTP/1.1 101 UPGRADED\r\n")
+                && head.contains("\r\nApi-Version: 1.55\r\n"),
+            "{head}"
+        );
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(read_all(stream), format!("body {body}\nstdin<eof>"));
     });
@@ -164,7 +188,9 @@ fn a_body_is_read_before_the_stream_begins() {
 #[test]
 fn a_connection_that_served_requests_can_still_leave() {
     with_connection(|mut stream| {
-        stream.write_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
         assert!(read_until(&mut stream, "hello").starts_with("HTTP/1.1 200 OK\r\n"));
         stream.write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n1\r\n7\r\n0\r\n\r\nrest").unwrap();
         assert_eq!(read_until(&mut stream, "rest").lines().last(), Some("rest"));
@@ -191,7 +217,8 @@ fn over_tls_the_route_gets_a_socket_too() {
     let client_config = certificates.client(None);
     let client = move |stream: UnixStream| {
         // The pair's far end stands for a TCP connection: bytes are carried between the two.
-        let connection = rustls::ClientConnection::new(client_config, "localhost".try_into().unwrap()).unwrap();
+        let connection =
+            rustls::ClientConnection::new(client_config, "localhost".try_into().unwrap()).unwrap();
         let mut stream = rustls::StreamOwned::new(connection, stream);
         stream.write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly").unwrap();
         stream.conn.send_close_notify();

@@ -194,7 +194,7 @@ fn engine_config(root: &Path) -> EngineConfig {
         data_root: daemon.data_root.clone(),
         exec_root: daemon.exec_root.clone(),
         instance: format!("-{:08x}", std::process::id()),
-        shim: ShimProgram::File(PathBuf::from("/nonexistent")),
+        shim: ShimProgram::File(PathBuf::from("/bin/true")),
         daemon,
     }
 }
