@@ -11,6 +11,7 @@
 mod attach;
 mod bridge;
 mod config;
+mod conntrack;
 mod dns;
 mod error;
 mod files;

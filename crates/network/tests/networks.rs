@@ -1,5 +1,10 @@
 //! Networks and sandboxes: what containers reach, how networks come, change and go.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as expected"
+)]
+
 mod lab;
 
 use std::os::fd::AsFd as _;

@@ -1,5 +1,10 @@
 //! Published ports: every way to reach them, and the ways there must not be.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as expected"
+)]
+
 mod lab;
 
 use lab::{
@@ -282,5 +287,35 @@ fn a_flush_heals() {
         // The administrator's chain is the administrator's.
         run("nft", &["add", "rule", "inet", "wharf", "user", "counter"]);
         run("nft", &["flush", "chain", "inet", "wharf", "user"]);
+    });
+}
+
+#[test]
+fn a_udp_client_follows_the_port_to_its_next_owner() {
+    on_host(|host| {
+        let networks = host.open();
+        let mut request = container("first", &["bridge"]);
+        request.ports = vec![port(Protocol::Udp, Some("192.0.2.1"), 5353, 53)];
+        let client = host.outside(|| {
+            let socket = std::net::UdpSocket::bind("192.0.2.2:4000").unwrap();
+            socket
+                .set_read_timeout(Some(std::time::Duration::from_millis(200)))
+                .unwrap();
+            socket.connect("192.0.2.1:5353").unwrap();
+            socket
+        });
+        let answered = || {
+            client.send(b"who").ok();
+            client.recv(&mut [0; 64]).is_ok()
+        };
+        // Before anybody has it, the kernel already remembers the client.
+        assert!(!answered());
+        for name in ["first", "second"] {
+            request.container_name = name.to_owned();
+            let sandbox = networks.prepare(&request).unwrap();
+            serve(&sandbox, 53);
+            eventually("the client has an answer", answered);
+            networks.release(&request.container_id);
+        }
     });
 }

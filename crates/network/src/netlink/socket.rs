@@ -268,6 +268,12 @@ impl Socket {
         }
     }
 
+    /// An interface's index by name; unlike a request it does not wait for the kernel's lock on
+    /// network configuration.
+    pub(crate) fn index_of(&self, name: &str) -> io::Result<u32> {
+        Ok(rustix::net::netdevice::name_to_index(&self.fd, name)?)
+    }
+
     /// The port id, by which multicast messages name their origin.
     pub(crate) fn port(&self) -> u32 {
         rustix::net::getsockname(&self.fd)

@@ -239,6 +239,11 @@ impl Transaction {
                 });
             }
             put_be32(buffer, 10, id);
+            if set.key == [IFNAME] {
+                // For `nft` only: which way round the names are when it lists them.
+                const HOST_ORDER: [u8; 6] = [0, 4, 1, 0, 0, 0];
+                put(buffer, 13, &HOST_ORDER);
+            }
         });
     }
 

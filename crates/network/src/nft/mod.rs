@@ -12,5 +12,6 @@ mod ruleset;
 
 pub(crate) use element::Element;
 pub(crate) use firewall::Firewall;
+pub(crate) use message::{IPV4, IPV6};
 pub(crate) use resolver_table::{RESOLVER, redirect_dns};
 pub(crate) use ruleset::Options;

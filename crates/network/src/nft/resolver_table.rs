@@ -13,11 +13,10 @@ use crate::netlink::Socket;
 /// Where containers expect the embedded DNS server.
 pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// Leads DNS queries for [`RESOLVER`] to our ports, in the namespace `socket` belongs to.
+/// Leads DNS queries for [`RESOLVER`] to our ports, in the namespace `socket` belongs to, which has
+/// no such table yet.
 pub(crate) fn redirect_dns(socket: &mut Socket, udp_port: u16, tcp_port: u16) -> io::Result<()> {
     let mut transaction = Transaction::new(IPV4, "wharf-dns");
-    transaction.add_table(&[]);
-    transaction.delete_table();
     transaction.add_table(&[]);
     transaction.add_chain(
         "output",

@@ -133,26 +133,26 @@ fn configure(
             .worker
             .inside(netns.as_fd(), move || sysctl::set(&path, "0"))?;
     }
-    let link = route
-        .link_named(plug.ifname)?
-        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let index = route.index_of(plug.ifname)?;
     let mut requests = Requests::new();
     for (address, prefix) in &plug.addresses {
-        requests.add_address(link.index, *address, *prefix);
+        requests.add_address(index, *address, *prefix);
     }
     requests.up(plug.ifname);
     route.execute(requests)?;
-    Ok(link.index)
+    Ok(index)
 }
 
 /// Removes a veth pair by its host end; one that is gone does not matter.
 pub(crate) fn unplug(inner: &Inner, host_ifname: &str) {
-    if host_ifname.is_empty() {
+    let mut host = lock(&inner.host);
+    if host_ifname.is_empty() || host.index_of(host_ifname).is_err() {
         return;
     }
     let mut requests = Requests::new();
     requests.delete_link_named(host_ifname);
-    drop(lock(&inner.host).execute(requests));
+    // Between the two the kernel may have removed it itself.
+    drop(host.execute(requests));
 }
 
 /// `veth` and seven hex digits.

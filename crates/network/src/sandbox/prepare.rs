@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use super::plug::{self, Bare, Plug, Plugged};
-use super::settle::{files_of, publish_request, scope_of, show_endpoints};
+use super::settle::{files_of, forget_clients, publish_request, scope_of, show_endpoints};
 use super::{Attached, ENDPOINT_IFNAME, check_endpoint, gateway_of, mark_gateway};
 use crate::attach::{AttachRequest, Endpoint, EndpointRequest, Mode, Sandbox};
 use crate::dns;
@@ -204,6 +204,8 @@ fn with_endpoints(
             source,
         )
     })?;
+
+    forget_clients(inner, &attached.published.bindings);
 
     let (files, servers) = files_of(inner, &attached)?;
     let mut dns_sockets = Vec::new();

@@ -1,12 +1,14 @@
 //! What follows from a container's endpoints: where its ports lead, what it can resolve, what its
 //! files say; and giving it all back.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::prepare::give_back;
 use super::{Attached, gateway_of};
-use crate::attach::{ContainerFiles, DnsSettings, Endpoint, Mode};
+use crate::attach::{ContainerFiles, DnsSettings, Endpoint, Mode, PortBinding, Protocol};
+use crate::conntrack;
 use crate::dns::{Scope, ScopeNetwork};
 use crate::error::Result;
 use crate::files::{
@@ -210,6 +212,23 @@ pub(crate) fn show_endpoints(state: &mut State, attached: &Attached) {
     }
 }
 
+/// Lets UDP clients of these bindings notice that the port has changed hands; off the path.
+pub(crate) fn forget_clients(inner: &Inner, bindings: &[PortBinding]) {
+    let ports: HashSet<u16> = bindings
+        .iter()
+        .filter(|b| b.protocol == Protocol::Udp)
+        .map(|b| b.host_port)
+        .collect();
+    if ports.is_empty() {
+        return;
+    }
+    inner.runtime.spawn_blocking(move || {
+        if let Err(error) = conntrack::forget_udp(&ports) {
+            tracing::warn!(error = %error, "cannot forget the clients of published UDP ports");
+        }
+    });
+}
+
 /// Addresses of an endpoint, by network.
 pub(crate) fn addresses_of(endpoint: &Endpoint) -> Vec<(String, IpAddr)> {
     let ipv4 = endpoint.ipv4.map(|(ip, _)| IpAddr::V4(ip));
@@ -231,6 +250,7 @@ pub(crate) fn release(inner: &Arc<Inner>, container_id: &str) {
     if let Err(error) = inner.firewall.remove(&elements) {
         tracing::warn!(container = container_id, error = %error, "cannot remove firewall elements");
     }
+    forget_clients(inner, &attached.published.bindings);
     // The host ports are free from here on.
     attached.published = inner.ports.nothing();
     {

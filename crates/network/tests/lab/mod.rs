@@ -7,7 +7,14 @@
 //! Everything lives in namespaces that end with the test's threads, so nothing is left behind
 //! whatever happens. Where namespaces may not be made, tests say so and pass.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_debug_implementations,
+    reason = "helpers of tests; each test file uses its part"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
