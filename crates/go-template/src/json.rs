@@ -62,7 +62,17 @@ fn write(value: &Value, out: &mut String, limit: usize, depth: usize) -> Result<
             out.push('}');
         }
         Data::Pointer(Some(target)) => write(target, out, limit, depth + 1)?,
-        Data::Object(object) => write_json(&object.to_json(), out, limit)?,
+        Data::Object(object) => {
+            let start = out.len();
+            write_json(&object.to_json(), out, limit)?;
+            // Such objects marshal themselves, and there Go escapes what HTML reads; outside of
+            // strings JSON has none of these characters.
+            let escaped = out[start..]
+                .replace('&', "\\u0026")
+                .replace('<', "\\u003c")
+                .replace('>', "\\u003e");
+            out.replace_range(start.., &escaped);
+        }
     }
     Ok(())
 }

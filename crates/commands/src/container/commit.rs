@@ -38,12 +38,12 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         if named.digest.is_some() {
             return Err(Failure::new("refusing to create a tag with a digest reference"));
         }
-        query = query.add("repo", named.familiar_name()).non_empty("tag", named.or_latest().tag.unwrap_or_default());
+        query = query.add("repo", named.name()).non_empty("tag", named.or_latest().tag.unwrap_or_default());
     }
     if !m.bool_or("pause", true) {
         query = query.add("pause", "0");
     }
     let client = cli.client()?;
-    let answer = cli.block_on(client.post(format!("/commit{query}"), Some(serde_json::json!({}))))?;
+    let answer = cli.block_on(client.post(format!("/commit{query}"), None))?;
     Ok(println(answer["Id"].as_str().unwrap_or_default())?)
 }

@@ -58,7 +58,7 @@ pub(crate) static SHAPE: Shape = Shape {
 const WITH_SIZE: &[&str] = &["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
 
 /// What `--format raw` prints.
-const RAW: &str = "container_id: {{.ID}}\\nimage: {{.Image}}\\ncommand: {{.Command}}\\ncreated_at: {{.CreatedAt}}\\nstate: {{.State}}\\nstatus: {{.Status}}\\nnames: {{.Names}}\\nlabels: {{.Labels}}\\nports: {{.Ports}}\\n";
+const RAW: &str = "container_id: {{.ID}}\\nimage: {{.Image}}\\ncommand: {{.Command}}\\ncreated_at: {{.CreatedAt}}\\nstate: {{.State}}\\nstatus: {{.Status}}\\nnames: {{.Names}}\\nlabels: {{- if .Labels}} {{.Labels}}{{end}}\\nports: {{- if .Ports}} {{.Ports}}{{end}}\\n";
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let quiet = m.bool("quiet");

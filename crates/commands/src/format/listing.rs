@@ -150,12 +150,12 @@ impl Format {
         Ok(match text {
             "" | "table" => Self::Table,
             "json" => Self::Each(template("{{json .}}")?),
-            _ => match unescaped.trim().strip_prefix("table") {
+            _ => match unescaped.trim_matches(' ').strip_prefix("table") {
                 Some(columns) => Self::TableOf {
-                    rows: template(columns.trim())?,
-                    head: Template::with_functions(columns.trim(), Functions::Header).map_err(wrong)?,
+                    rows: template(columns.trim_matches(' '))?,
+                    head: Template::with_functions(columns.trim_matches(' '), Functions::Header).map_err(wrong)?,
                 },
-                None => Self::Each(template(unescaped.trim())?),
+                None => Self::Each(template(unescaped.trim_matches(' '))?),
             },
         })
     }

@@ -13,7 +13,7 @@ use crate::outcome::{Failure, Outcome};
 
 pub(crate) static COMMAND: Command = Command {
     usage: "[OPTIONS] [SERVER]",
-    short: "Authenticate to a registry.",
+    short: "Authenticate to a registry",
     long: Some("Authenticate to a registry.\nDefaults to Docker Hub if no server is specified."),
     aliases: &[],
     args: Args::Max(1),

@@ -9,7 +9,7 @@ use crate::outcome::Outcome;
 
 pub(crate) static COMMAND: Command = Command {
     usage: "[SERVER]",
-    short: "Log out from a registry.",
+    short: "Log out from a registry",
     long: Some("Log out from a registry.\nIf no server is specified, the default is defined by the daemon."),
     aliases: &[],
     args: Args::Max(1),

@@ -46,7 +46,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let limit = m.last("limit").unwrap_or_default();
     let query = Query::new()
         .non_empty("filters", Filters::parse(&m.list("filter")).to_wire())
-        .add("limit", if limit.is_empty() { "0" } else { limit })
+        .non_empty("limit", if limit == "0" { "" } else { limit })
         .add("term", term);
     let registry = term.split_once('/').map_or(HUB, |(first, _)| if first.contains(['.', ':']) { first } else { HUB });
     let auth = credentials::header(cli, registry)?;

@@ -57,7 +57,7 @@ static CACHE_SHAPE: Shape = Shape {
 };
 
 const IMAGE_COLUMNS: &[&str] =
-    &["Repository", "Tag", "ID", "CreatedSince", "VirtualSize", "SharedSize", "UniqueSize", "Containers"];
+    &["Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers"];
 const CONTAINER_COLUMNS: &[&str] = &["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"];
 const VOLUME_COLUMNS: &[&str] = &["Name", "Links", "Size"];
 
@@ -143,13 +143,14 @@ fn summary(usage: &Json) -> Vec<Row> {
 
 /// The rows of every kind, each below its heading.
 fn verbose_text(usage: &Json, format: &Format, source: &str) -> Outcome<String> {
+    let trunc = format.is_default();
     let images = || {
         list(usage, "Images").iter().flat_map(|image| {
             let tagged = image["RepoTags"].as_array().is_some_and(|tags| !tags.is_empty());
             // An image that only has digests is one without a name here.
             let names = if tagged { image::ls::names(image, false) } else { vec![image::ls::Name::none()] };
             // Docker gives one line to an image, whatever its number of tags.
-            names.into_iter().take(1).map(|name| image::ls::row(image, &name, true)).collect::<Vec<_>>()
+            names.into_iter().take(1).map(|name| image::ls::row(image, &name, trunc)).collect::<Vec<_>>()
         })
     };
     let containers = || {
@@ -157,7 +158,7 @@ fn verbose_text(usage: &Json, format: &Format, source: &str) -> Outcome<String> 
             let mut found = found.clone();
             // What it shares with its image is counted there.
             found["SizeRootFs"] = json!(0);
-            container::ls::row(&found, true)
+            container::ls::row(&found, trunc)
         })
     };
     let volumes = || list(usage, "Volumes").iter().map(volume::ls::row);
@@ -171,7 +172,9 @@ fn verbose_text(usage: &Json, format: &Format, source: &str) -> Outcome<String> 
             "BuildCache": rows(cache().collect()),
         });
         if source == "json" {
-            return Ok(all.to_string());
+            // Go escapes what HTML reads; outside of strings JSON has none of these characters.
+            let text = all.to_string();
+            return Ok(text.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e"));
         }
         let record = Value::record(
             "formatter.diskUsageContext",

@@ -36,12 +36,20 @@ enum Format {
 }
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
-    let wrong = |error| Failure::new(format!("Error parsing format: {error}")).with_status(64);
+    let wrong = |error: String| Failure::new(format!("Error parsing format: {error}")).with_status(64);
     let format = match m.str("format") {
         "" => Format::Text,
         "json" => Format::Json,
-        text => Format::Template(Template::parse(text).map_err(wrong)?),
+        text => Format::Template(Template::parse(text).map_err(|error| wrong(error.to_string()))?),
     };
+    if let Format::Template(template) = &format
+        && let Some(empty) = types::value("events.Message", &serde_json::json!({}))
+    {
+        // A template that never fits is refused before the engine is asked.
+        template.execute(&empty).map_err(|error| {
+            wrong(error.to_string().replace("in type events.Message", "in type *events.Message"))
+        })?;
+    }
     let now = jiff::Timestamp::now();
     let time = |flag: &str| match m.str(flag) {
         "" => Ok(String::new()),
@@ -62,7 +70,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
                 Format::Template(template) => {
                     let value = types::value("events.Message", &event)
                         .ok_or_else(|| Failure::new("the engine sent something that is not an event"))?;
-                    template.execute(&value).map_err(wrong)?
+                    template.execute(&value).map_err(|error| wrong(error.to_string()))?
                 }
             };
             println(&line)?;

@@ -8,7 +8,7 @@ use wharf_go_template::{Template, Value};
 use super::version::client_version;
 use crate::cli::{Cli, print, say_error};
 use crate::command::{Args, Command, Flag, INSPECT_FORMAT_HELP};
-use crate::format::units;
+use crate::format::{types, units};
 use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
 
@@ -46,12 +46,8 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
             client["Plugins"] = json!([]);
             client["Warnings"] = Json::Null;
             all["ClientInfo"] = client;
-            if m.str("format") == "json" {
-                print(&format!("{all}\n"))?;
-                return failure.map_or(Ok(()), Err);
-            }
-            let fields = all.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), Value::from_json(value)));
-            match template.execute(&Value::record("system.dockerInfo", fields)) {
+            let typed = types::value("system.dockerInfo", &all);
+            match template.execute(&typed.unwrap_or_else(|| Value::from_json(&all))) {
                 Ok(text) => print(&format!("{text}\n"))?,
                 Err(error) => {
                     print("\n")?;
@@ -122,7 +118,8 @@ fn server(info: &Json) -> String {
     let swarm = info["Swarm"]["LocalNodeState"].as_str().unwrap_or("inactive");
     let _ = writeln!(out, " Swarm: {swarm}");
     if let Some(runtimes) = info["Runtimes"].as_object().filter(|runtimes| !runtimes.is_empty()) {
-        let names: Vec<&str> = runtimes.keys().map(String::as_str).collect();
+        let mut names: Vec<&str> = runtimes.keys().map(String::as_str).collect();
+        names.sort_unstable();
         let _ = writeln!(out, " Runtimes: {}", names.join(" "));
         let _ = writeln!(out, " Default Runtime: {}", text("DefaultRuntime"));
     }

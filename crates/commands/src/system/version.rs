@@ -27,7 +27,8 @@ pub(crate) const DOCKER_VERSION: &str = "28.2.2";
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let template = match m.str("format") {
-        "" | "json" => None,
+        "" => None,
+        "json" => Some(Template::parse("{{json .}}")?),
         text => Some(Template::parse(text).map_err(|error| {
             // Docker names this template, others not.
             Failure::new(format!("template parsing error: {}", named(&error.to_string()))).with_status(64)
@@ -38,13 +39,8 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         Ok(server) => (server, None),
         Err(failure) => (Json::Null, Some(failure)),
     };
-    let all = json!({"Client": client_version(cli), "Server": server});
+    let all = json!({"Client": client_version(cli), "Server": with_build_times(server)});
     match template {
-        _ if m.str("format") == "json" => {
-            let mut all = all;
-            all["Server"] = server_json(&all["Server"]);
-            print(&format!("{all}\n"))?;
-        }
         Some(template) => {
             let value = types::value("system.versionInfo", &all)
                 .ok_or_else(|| Failure::new("the engine's version is not what the API says"))?;
@@ -95,8 +91,7 @@ fn architecture() -> &'static str {
 }
 
 /// The server's half with readable build times, as Docker rewrites them.
-fn server_json(server: &Json) -> Json {
-    let mut server = server.clone();
+fn with_build_times(mut server: Json) -> Json {
     for component in server["Components"].as_array_mut().into_iter().flatten() {
         if let Some(time) = component["Details"]["BuildTime"].as_str().map(build_time) {
             component["Details"]["BuildTime"] = json!(time);

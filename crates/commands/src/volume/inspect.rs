@@ -21,5 +21,12 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let client = cli.client()?;
-    inspect::run(&m.args, m.str("format"), inspect::Kind::Volume, |name| Ok(cli.block_on(client.get(super::path(name, "")))?))
+    inspect::run(&m.args, m.str("format"), inspect::Kind::Volume, |name| {
+        let mut volume = cli.block_on(client.get(super::path(name, "")))?;
+        // The order of the Go struct Docker prints, which is that of the names.
+        if let Some(fields) = volume.as_object_mut() {
+            fields.sort_keys();
+        }
+        Ok(volume)
+    })
 }

@@ -10,8 +10,8 @@ use crate::outcome::Outcome;
 
 pub(crate) static COMMAND: Command = Command {
     usage: "[OPTIONS] VOLUME [VOLUME...]",
-    short: "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
-    long: None,
+    short: "Remove one or more volumes",
+    long: Some("Remove one or more volumes. You cannot remove a volume that is in use by a container."),
     aliases: &["volume rm", "volume remove"],
     args: Args::Min(1),
     flags: &[
