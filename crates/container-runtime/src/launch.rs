@@ -223,8 +223,7 @@ impl Launch {
         }
         rustix::process::umask(Mode::from_raw_mode(self.umask.unwrap_or(0o022)));
         let program = self.find_program(&environment)?;
-        signal::reset_all()
-            .map_err(|errno| StartError::new(Stage::Clone, errno, "signal mask"))?;
+        signal::reset_all().map_err(|errno| StartError::new(Stage::Clone, errno, "signal mask"))?;
         fd::close_on_exec_from(3)
             .map_err(|errno| StartError::new(Stage::Clone, errno, "descriptors"))?;
         before_exec()?;

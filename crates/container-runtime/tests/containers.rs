@@ -3,7 +3,11 @@
 //! The library belongs into a process with one thread, which the standard test harness is not:
 //! this file has its own, which runs one test after the other.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, with its own harness")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test, with its own harness"
+)]
 
 #[path = "containers/basic.rs"]
 mod basic;
@@ -26,6 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use sandbox::Sandbox;
+use wharf_sys::mount::{AttributeChange, Propagation, change_attributes};
 
 /// A test's name and body.
 type Test = (&'static str, fn(&Sandbox));
@@ -33,27 +38,55 @@ type Test = (&'static str, fn(&Sandbox));
 fn main() -> ExitCode {
     // Containers started with `init` run this program under that name.
     let mut arguments = std::env::args_os();
-    if arguments.next().is_some_and(|name| name == wharf_container_runtime::INIT_ARGV0) {
+    if arguments
+        .next()
+        .is_some_and(|name| name == wharf_container_runtime::INIT_ARGV0)
+    {
         let status = wharf_container_runtime::init_reaper(arguments);
         return ExitCode::from(u8::try_from(status).unwrap_or(255));
     }
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
     if !rustix::process::geteuid().is_root() {
         println!("skipped: containers need root");
         return ExitCode::SUCCESS;
     }
+    // What tests mount is nobody else's business.
+    wharf_sys::namespace::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+    let private = AttributeChange {
+        propagation: Some(Propagation::Private),
+        ..AttributeChange::default()
+    };
+    change_attributes(rustix::fs::CWD, c"/", true, private).unwrap();
     let sandbox = Sandbox::new();
     let mut failed = Vec::new();
-    let all = [basic::TESTS, confinement::TESTS, exec::TESTS, hostile::TESTS, limits::TESTS, mounts::TESTS, users::TESTS];
+    let all = [
+        basic::TESTS,
+        confinement::TESTS,
+        exec::TESTS,
+        hostile::TESTS,
+        limits::TESTS,
+        mounts::TESTS,
+        users::TESTS,
+    ];
     for (name, test) in all.into_iter().flatten() {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
             continue;
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| test(&sandbox)));
-        println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+        println!(
+            "test {name} ... {}",
+            if outcome.is_ok() { "ok" } else { "FAILED" }
+        );
         if outcome.is_err() {
             failed.push(name);
         }
     }
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

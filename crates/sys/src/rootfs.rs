@@ -5,13 +5,16 @@
 //! resolves it under the root's descriptor (`openat2` with `RESOLVE_IN_ROOT`: absolute links and
 //! `..` stay inside, magic links are refused).
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 /// A root file system, by a descriptor of its top directory.
@@ -19,6 +22,9 @@ use rustix::io::Errno;
 pub struct Rootfs {
     top: OwnedFd,
 }
+
+/// How many links to nothing are followed.
+const LINKS_MAX: usize = 40;
 
 /// How often a resolution that raced with a rename is tried again.
 const TRIES: usize = 128;
@@ -90,37 +96,44 @@ impl Rootfs {
     }
 
     /// The directory `path`, made with `mode` where it is missing, parents included. Links on the
-    /// way are followed inside the root; a dangling one is an error.
+    /// way are followed inside the root, also where they lead to what does not exist yet.
     pub fn create_dir_all(&self, path: &Path, mode: Mode) -> Result<OwnedFd, Errno> {
+        self.create_dirs(path, mode, LINKS_MAX)
+    }
+
+    fn create_dirs(&self, path: &Path, mode: Mode, links: usize) -> Result<OwnedFd, Errno> {
         let directory = OFlags::PATH | OFlags::DIRECTORY;
-        match self.open(path, directory, Mode::empty()) {
+        match self.open(non_empty(path), directory, Mode::empty()) {
             Err(Errno::NOENT) => {}
             other => return other,
         }
-        let mut reached = std::path::PathBuf::new();
+        let mut reached = PathBuf::new();
         let mut parent = self.locate(Path::new("."))?;
-        for component in path.components() {
+        let mut components = path.components();
+        while let Some(component) = components.next() {
             let name = match component {
                 Component::Normal(name) => name,
-                Component::ParentDir => {
-                    reached.pop();
-                    parent = self.open(non_empty(&reached), directory, Mode::empty())?;
-                    continue;
-                }
+                // Resolved by the kernel: what is reached may be a link.
+                Component::ParentDir => OsStr::new(".."),
                 Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
             };
+            let here = reached.clone();
             reached.push(name);
-            let next = match self.open(&reached, directory, Mode::empty()) {
-                Err(Errno::NOENT) => {
-                    match mkdirat(&parent, name, mode) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(errno),
+            parent = match self.open(&reached, directory, Mode::empty()) {
+                Err(Errno::NOENT) => match mkdirat(&parent, name, mode) {
+                    Ok(()) => self.open(&reached, directory, Mode::empty())?,
+                    Err(Errno::EXIST) => {
+                        // A link to nothing, or somebody was faster; then it is found this time.
+                        let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                        let path = here
+                            .join(read_link(&parent, name)?)
+                            .join(components.as_path());
+                        return self.create_dirs(&path, mode, links);
                     }
-                    self.open(&reached, directory, Mode::empty())
-                }
-                other => other,
+                    Err(errno) => return Err(errno),
+                },
+                other => other?,
             };
-            parent = next?;
         }
         Ok(parent)
     }
@@ -136,6 +149,10 @@ impl Rootfs {
     /// What is at `path`, or a new empty file there, parents included: something to mount a file
     /// on. Returns an `O_PATH` descriptor.
     pub fn create_file(&self, path: &Path, mode: Mode) -> Result<OwnedFd, Errno> {
+        self.create_file_through(path, mode, LINKS_MAX)
+    }
+
+    fn create_file_through(&self, path: &Path, mode: Mode, links: usize) -> Result<OwnedFd, Errno> {
         match self.locate(path) {
             Err(Errno::NOENT) => {}
             other => return other,
@@ -144,7 +161,13 @@ impl Rootfs {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&parent, name, flags, mode) {
-            Ok(_) | Err(Errno::EXIST) => self.locate(path),
+            Ok(_) => self.locate(path),
+            Err(Errno::EXIST) => {
+                let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                let target = read_link(&parent, name.as_os_str())?;
+                let here = path.parent().unwrap_or(Path::new("/"));
+                self.create_file_through(&here.join(target), mode, links)
+            }
             Err(errno) => Err(errno),
         }
     }
@@ -207,6 +230,15 @@ pub fn read_regular(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
         return Err(Errno::FBIG.into());
     }
     Ok(content)
+}
+
+/// Where the link `name` leads; its own name if it is no link (any more), to be tried again.
+fn read_link(parent: &OwnedFd, name: &OsStr) -> Result<PathBuf, Errno> {
+    match readlinkat(parent, name, Vec::new()) {
+        Ok(target) => Ok(PathBuf::from(OsStr::from_bytes(target.to_bytes()))),
+        Err(Errno::INVAL) => Ok(PathBuf::from(name)),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn non_empty(path: &Path) -> &Path {
@@ -294,6 +326,28 @@ mod tests {
             root.create_dir_all(Path::new("/elsewhere/x/file/y"), Mode::from_raw_mode(0o755))
                 .unwrap_err(),
             Errno::NOTDIR
+        );
+    }
+
+    #[test]
+    fn links_to_nothing_are_followed_inside() {
+        let (dir, root) = root();
+        let mode = Mode::from_raw_mode(0o755);
+        symlink("/made/there", dir.path().join("absolute")).unwrap();
+        symlink("../../../up", dir.path().join("relative")).unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        root.create_dir_all(Path::new("/absolute/below"), mode)
+            .unwrap();
+        assert!(dir.path().join("made/there/below").is_dir());
+        root.create_file(Path::new("/relative"), mode).unwrap();
+        assert!(dir.path().join("up").is_file());
+        assert_eq!(
+            root.create_dir_all(Path::new("/loop/x"), mode).unwrap_err(),
+            Errno::LOOP
+        );
+        assert_eq!(
+            root.create_file(Path::new("/loop"), mode).unwrap_err(),
+            Errno::LOOP
         );
     }
 

@@ -299,6 +299,11 @@ fn compile(rules: &[Rule]) -> Vec<Instruction> {
             }
         }
         program.extend(block);
+        if length == 2 {
+            // Without a condition it decides everything that is left, and the kernel accepts no
+            // instruction that cannot be reached.
+            return program;
+        }
     }
     program.push(instruction(op::MOVE_IMMEDIATE, 0, 0, 0, 0));
     program.push(instruction(op::EXIT, 0, 0, 0, 0));

@@ -25,23 +25,40 @@ pub(crate) const TESTS: &[Test] = &[
 
 fn program_runs(sandbox: &Sandbox) {
     assert_eq!(sandbox.container(&["true"]).run().code, 0);
-    assert_eq!(sandbox.container(&["/bin/sh", "-c", "exit 42"]).run().code, 42);
+    assert_eq!(
+        sandbox.container(&["/bin/sh", "-c", "exit 42"]).run().code,
+        42
+    );
 }
 
 fn namespaces(sandbox: &Sandbox) {
-    let outcome = sandbox.shell("echo $$; hostname; ls /proc | grep -c '^[0-9]'; ip link | grep -c '^[0-9]'; ls /");
+    let outcome = sandbox
+        .shell("echo $$; hostname; ls /proc | grep -c '^[0-9]'; ip link | grep -c '^[0-9]'; ls /");
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(lines[..2], ["1", "box"], "{outcome:?}");
     assert!(lines[2].parse::<u32>().unwrap() <= 4, "{outcome:?}");
-    assert!(lines[3].parse::<u32>().unwrap() >= 1 && !lines.contains(&"eth0"), "{outcome:?}");
-    assert!(lines.contains(&"bin") && !lines.contains(&"boot"), "{outcome:?}");
+    assert!(
+        lines[3].parse::<u32>().unwrap() >= 1 && !lines.contains(&"eth0"),
+        "{outcome:?}"
+    );
+    assert!(
+        lines.contains(&"bin") && !lines.contains(&"boot"),
+        "{outcome:?}"
+    );
 }
 
 fn streams(sandbox: &Sandbox) {
-    let mut container = sandbox.container(&["sh", "-c", "echo out; echo err >&2; echo $FOO $HOME; cat; pwd"]);
+    let mut container = sandbox.container(&[
+        "sh",
+        "-c",
+        "echo out; echo err >&2; echo $FOO $HOME; cat; pwd",
+    ]);
     container.process().env = vec!["PATH=/bin".into(), "FOO=bar".into()];
     let outcome = container.run();
-    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\nbar /root\n/\n", "err\n"));
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str()),
+        ("out\nbar /root\n/\n", "err\n")
+    );
 }
 
 fn missing_programs(sandbox: &Sandbox) {
@@ -54,11 +71,17 @@ fn missing_programs(sandbox: &Sandbox) {
     );
     assert_eq!(not_in_path.exit_code(), 127);
     let missing = error("/nonesuch");
-    assert_eq!(missing.to_string(), r#"exec: "/nonesuch": stat /nonesuch: no such file or directory"#);
+    assert_eq!(
+        missing.to_string(),
+        r#"exec: "/nonesuch": stat /nonesuch: no such file or directory"#
+    );
     assert_eq!(missing.exit_code(), 127);
     assert_eq!(error("/etc").to_string(), r#"exec: "/etc": is a directory"#);
     let denied = error("/etc/passwd");
-    assert_eq!(denied.to_string(), r#"exec: "/etc/passwd": permission denied"#);
+    assert_eq!(
+        denied.to_string(),
+        r#"exec: "/etc/passwd": permission denied"#
+    );
     assert_eq!(denied.exit_code(), 126);
     assert_eq!(error("").stage, Stage::ProgramNotInPath);
 }
@@ -66,9 +89,16 @@ fn missing_programs(sandbox: &Sandbox) {
 fn foreign_format(sandbox: &Sandbox) {
     let container = sandbox.container(&["/bad"]);
     std::fs::write(container.upper.join("bad"), "not a program").unwrap();
-    rustix::fs::chmod(container.upper.join("bad"), rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+    rustix::fs::chmod(
+        container.upper.join("bad"),
+        rustix::fs::Mode::from_raw_mode(0o755),
+    )
+    .unwrap();
     let outcome = container.run();
-    assert_eq!((outcome.code, outcome.stderr.as_str()), (255, "exec /bad: exec format error\n"));
+    assert_eq!(
+        (outcome.code, outcome.stderr.as_str()),
+        (255, "exec /bad: exec format error\n")
+    );
 }
 
 fn working_directory(sandbox: &Sandbox) {
@@ -81,13 +111,24 @@ fn working_directory(sandbox: &Sandbox) {
 }
 
 fn terminal(sandbox: &Sandbox) {
-    let mut container = sandbox.container(&["sh", "-c", "tty; test -t 0 && stty size; ls -l /dev/console; echo hi >/dev/console"]);
+    let mut container = sandbox.container(&[
+        "sh",
+        "-c",
+        "tty; test -t 0 && stty size; ls -l /dev/console; echo hi >/dev/console",
+    ]);
     container.process().terminal = true;
-    container.process().console_size = Some(wharf_oci::runtime::ConsoleSize { height: 33, width: 99 });
-    let mut running = wharf_container_runtime::run(&container.config, Vec::new(), Stdio::Terminal).unwrap();
+    container.process().console_size = Some(wharf_oci::runtime::ConsoleSize {
+        height: 33,
+        width: 99,
+    });
+    let mut running =
+        wharf_container_runtime::run(&container.config, Vec::new(), Stdio::Terminal).unwrap();
     let text = read_terminal(running.terminal.take().unwrap());
     assert_eq!(reap(running.pid), 0, "{text}");
-    assert!(text.contains("/dev/pts/0\r\n33 99\r\n") && text.contains("hi\r\n"), "{text}");
+    assert!(
+        text.contains("/dev/pts/0\r\n33 99\r\n") && text.contains("hi\r\n"),
+        "{text}"
+    );
     running.cgroup.unwrap().remove().unwrap();
 }
 
@@ -96,13 +137,21 @@ fn two_phases(sandbox: &Sandbox) {
     let (stdio, mut output) = pipes();
     let created = create(&container.config, Vec::new(), stdio).unwrap();
     rustix::io::ioctl_fionbio(&output[0], true).unwrap();
-    assert_eq!(output[0].read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(
+        output[0].read(&mut [0; 8]).unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock
+    );
     rustix::io::ioctl_fionbio(&output[0], false).unwrap();
     let running = created.start().unwrap();
     assert_eq!(finish(running, output).stdout, "started\n");
     let (stdio, _output) = pipes();
     let container = sandbox.container(&["nonesuch"]);
-    assert_eq!(create(&container.config, Vec::new(), stdio).unwrap_err().stage, Stage::ProgramNotInPath);
+    assert_eq!(
+        create(&container.config, Vec::new(), stdio)
+            .unwrap_err()
+            .stage,
+        Stage::ProgramNotInPath
+    );
 }
 
 fn killed(sandbox: &Sandbox) {
@@ -128,7 +177,10 @@ fn init(sandbox: &Sandbox) {
     assert!(cmdline.starts_with(b"/sbin/docker-init\0--\0sh\0"));
     wharf_container_runtime::kill(&running, Signal::TERM).unwrap();
     let outcome = finish(running, output);
-    assert_eq!((seen.as_str(), outcome.stdout.as_str(), outcome.code), ("2\nready\n", "got it\n", 7));
+    assert_eq!(
+        (seen.as_str(), outcome.stdout.as_str(), outcome.code),
+        ("2\nready\n", "got it\n", 7)
+    );
 }
 
 fn nothing_inherited(sandbox: &Sandbox) {
@@ -137,15 +189,27 @@ fn nothing_inherited(sandbox: &Sandbox) {
     let outcome = sandbox.shell("ls /proc/self/fd | xargs");
     // The fourth is the directory being listed.
     assert_eq!(outcome.stdout, "0 1 2 3\n", "{outcome:?}");
-    let status = sandbox.container(&["grep", "Sig[BI]", "/proc/self/status"]).run();
-    assert_eq!(status.stdout, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    let status = sandbox
+        .container(&["grep", "Sig[BI]", "/proc/self/status"])
+        .run();
+    assert_eq!(
+        status.stdout,
+        "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+    );
 }
 
 fn no_trace(sandbox: &Sandbox) {
     let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let (running, _output) = sandbox.container(&["sleep", "1000"]).start();
-    assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    assert_eq!(
+        std::fs::read_to_string("/proc/self/mountinfo").unwrap(),
+        before
+    );
     let path = running.cgroup.as_ref().unwrap().path().to_owned();
     end(running);
-    assert!(!std::path::Path::new("/sys/fs/cgroup/memory").join(&path[1..]).exists());
+    assert!(
+        !std::path::Path::new("/sys/fs/cgroup/memory")
+            .join(&path[1..])
+            .exists()
+    );
 }

@@ -44,17 +44,39 @@ impl Sandbox {
         }
         fs::copy("/bin/busybox", lower.join("bin/busybox")).unwrap();
         let list = Command::new("/bin/busybox").arg("--list").output().unwrap();
-        for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|applet| *applet != "busybox") {
+        for applet in String::from_utf8(list.stdout)
+            .unwrap()
+            .lines()
+            .filter(|applet| *applet != "busybox")
+        {
             symlink("busybox", lower.join("bin").join(applet)).unwrap();
         }
-        fs::write(lower.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/var/www:/bin/sh\n").unwrap();
-        fs::write(lower.join("etc/group"), "root:x:0:\nweb:x:33:\nadm:x:4:web\ndisk:x:6:\n").unwrap();
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        fs::write(
+            lower.join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/var/www:/bin/sh\n",
+        )
+        .unwrap();
+        fs::write(
+            lower.join("etc/group"),
+            "root:x:0:\nweb:x:33:\nadm:x:4:web\ndisk:x:6:\n",
+        )
+        .unwrap();
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
         let filter = Profile::docker_default()
-            .resolve(&wharf_oci::defaults::CAPABILITIES, Machine::native(&release))
+            .resolve(
+                &wharf_oci::defaults::CAPABILITIES,
+                Machine::native(&release),
+            )
             .unwrap();
         let filter = wharf_seccomp::compile(&filter).unwrap();
-        Self { top, filter, next: Cell::new(0) }
+        Self {
+            top,
+            filter,
+            next: Cell::new(0),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -82,10 +104,16 @@ impl Sandbox {
         let mut spec: Spec = wharf_oci::defaults::spec();
         spec.hostname = Some("box".to_owned());
         let process = spec.process.as_mut().unwrap();
-        process.args = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        process.args = arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect();
         process.env.push("HOME=/root".to_owned());
-        spec.linux.as_mut().unwrap().cgroups_path =
-            Some(format!("/wharf-runtime-test-{}/{}", std::process::id(), self.number()));
+        spec.linux.as_mut().unwrap().cgroups_path = Some(format!(
+            "/wharf-runtime-test-{}/{}",
+            std::process::id(),
+            self.number()
+        ));
         let config = ContainerConfig {
             spec,
             rootfs: RootFilesystem::Overlay {
@@ -108,7 +136,10 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        let parent = wharf_container_runtime::Cgroup::at(&format!("/wharf-runtime-test-{}", std::process::id()));
+        let parent = wharf_container_runtime::Cgroup::at(&format!(
+            "/wharf-runtime-test-{}",
+            std::process::id()
+        ));
         let _ = parent.unwrap().remove();
     }
 }
@@ -135,14 +166,19 @@ impl Prepared {
 
     pub(crate) fn start(&self) -> (Running, [std::io::PipeReader; 2]) {
         let (stdio, output) = pipes();
-        (wharf_container_runtime::run(&self.config, Vec::new(), stdio).unwrap(), output)
+        (
+            wharf_container_runtime::run(&self.config, Vec::new(), stdio).unwrap(),
+            output,
+        )
     }
 
     /// The error of a container that does not start.
     pub(crate) fn error(&self) -> StartError {
         let error = self.try_run().unwrap_err();
         if let Some(path) = &self.config.spec.linux.as_ref().unwrap().cgroups_path {
-            let left = wharf_container_runtime::Cgroup::at(path).unwrap().processes();
+            let left = wharf_container_runtime::Cgroup::at(path)
+                .unwrap()
+                .processes();
             assert!(left.unwrap().is_empty(), "a failed start leaves nothing");
         }
         error
@@ -154,7 +190,10 @@ pub(crate) fn pipes() -> (Stdio, [std::io::PipeReader; 2]) {
     let null = fs::File::open("/dev/null").unwrap();
     let (out, out_writer) = std::io::pipe().unwrap();
     let (err, err_writer) = std::io::pipe().unwrap();
-    (Stdio::Streams([null.into(), out_writer.into(), err_writer.into()]), [out, err])
+    (
+        Stdio::Streams([null.into(), out_writer.into(), err_writer.into()]),
+        [out, err],
+    )
 }
 
 /// Reads the output of a container, reaps it and removes its cgroup.
@@ -166,13 +205,20 @@ pub(crate) fn finish(running: Running, [mut out, mut err]: [std::io::PipeReader;
     if let Some(cgroup) = &running.cgroup {
         cgroup.remove().unwrap();
     }
-    Outcome { code, stdout, stderr }
+    Outcome {
+        code,
+        stdout,
+        stderr,
+    }
 }
 
 /// Waits for a process: its exit code, 128 + n for a signal.
 pub(crate) fn reap(pid: rustix::process::Pid) -> i32 {
     let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
-    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap()
+    status
+        .exit_status()
+        .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+        .unwrap()
 }
 
 /// Kills a container and removes its cgroup.
