@@ -82,10 +82,13 @@ pub(crate) struct TarReader<R> {
     ended: bool,
 }
 
+/// Key and value.
+type PaxRecord = (Vec<u8>, Vec<u8>);
+
 /// What extended headers say about the next entry.
 #[derive(Debug, Default)]
 struct Extended {
-    pax: Vec<(Vec<u8>, Vec<u8>)>,
+    pax: Vec<PaxRecord>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
 }
@@ -394,7 +397,7 @@ fn decode(
 }
 
 /// Records `"<length> <key>=<value>\n"`, the length in decimal and including itself.
-fn parse_pax(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ImageError> {
+fn parse_pax(mut bytes: &[u8]) -> Result<Vec<PaxRecord>, ImageError> {
     let malformed = || ImageError::Archive(ArchiveProblem::ExtendedHeader);
     let mut records = Vec::new();
     while !bytes.is_empty() {

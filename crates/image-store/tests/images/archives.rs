@@ -4,7 +4,7 @@ use wharf_ids::{Digest, ImageRef};
 use wharf_image_store::{ImageError, ImportOptions};
 use wharf_oci::platform::Platform;
 
-use crate::support::{Sample, Scratch, digest, gzip, oci_archive, save, tar};
+use crate::support::{Compress, Sample, Scratch, digest, gzip, oci_archive, save, tar};
 
 fn sample() -> Sample {
     Sample::new(&[
@@ -85,12 +85,12 @@ fn archives_may_be_compressed_as_a_whole() {
 
 #[test]
 fn oci_layouts_load_with_every_compression() {
-    let compress: [fn(&[u8]) -> Vec<u8>; 3] = [
+    let compressions: [Compress; 3] = [
         gzip,
         |bytes| zstd::encode_all(bytes, 1).unwrap(),
         |bytes| bytes.to_vec(),
     ];
-    for compress in compress {
+    for compress in compressions {
         let scratch = Scratch::new();
         let loaded = scratch.load(&sample().oci_archive("app:2", compress));
         assert_eq!(loaded[0].message(), "Loaded image: app:2");

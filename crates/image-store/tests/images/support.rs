@@ -125,6 +125,9 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// Turns a plain layer into the blob an archive has.
+pub(crate) type Compress = fn(&[u8]) -> Vec<u8>;
+
 /// An image to put into archives.
 pub(crate) struct Sample {
     /// Uncompressed layers, lowest first.
@@ -185,10 +188,7 @@ impl Sample {
     }
 
     /// Blobs and manifest descriptor as a registry has them.
-    pub(crate) fn oci(
-        &self,
-        compress: fn(&[u8]) -> Vec<u8>,
-    ) -> (BTreeMap<String, Vec<u8>>, serde_json::Value) {
+    pub(crate) fn oci(&self, compress: Compress) -> (BTreeMap<String, Vec<u8>>, serde_json::Value) {
         let mut blobs = BTreeMap::new();
         let mut put = |bytes: Vec<u8>, media_type: &str| {
             let descriptor = serde_json::json!({
@@ -218,7 +218,7 @@ impl Sample {
         (blobs, manifest)
     }
 
-    pub(crate) fn oci_archive(&self, name: &str, compress: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    pub(crate) fn oci_archive(&self, name: &str, compress: Compress) -> Vec<u8> {
         let (blobs, mut manifest) = self.oci(compress);
         if !name.is_empty() {
             manifest["annotations"] =
