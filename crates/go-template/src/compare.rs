@@ -50,7 +50,7 @@ fn equal(a: &Value, b: &Value) -> Result<bool, String> {
         _ => {}
     }
     if kind_a != kind_b && a.is_valid() && b.is_valid() {
-        let (a_text, b_text) = (shown(a), shown(b));
+        let (a_text, b_text) = (shown(a, "%s"), shown(b, "%v"));
         return Err(format!(
             "non-comparable types {a_text}: {}, {}: {b_text}",
             a.ty, b.ty
@@ -60,7 +60,7 @@ fn equal(a: &Value, b: &Value) -> Result<bool, String> {
         return Ok(is_nil(a) && is_nil(b));
     }
     if !is_comparable(&b.ty) {
-        return Err(format!("non-comparable type {}: {}", shown(b), b.ty));
+        return Err(format!("non-comparable type {}: {}", shown(b, "%s"), b.ty));
     }
     Ok(a.ty == b.ty && same(a, b))
 }
@@ -69,8 +69,8 @@ fn incompatible(a: &Value, b: &Value) -> String {
     format!("incompatible types for comparison: {} and {}", a.ty, b.ty)
 }
 
-fn shown(value: &Value) -> String {
-    sprintf("%s", std::slice::from_ref(value), SHOWN_MAX).unwrap_or_else(|_| "...".to_owned())
+fn shown(value: &Value, format: &str) -> String {
+    sprintf(format, std::slice::from_ref(value), SHOWN_MAX).unwrap_or_else(|_| "...".to_owned())
 }
 
 fn is_nil(value: &Value) -> bool {

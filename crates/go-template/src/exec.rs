@@ -240,7 +240,7 @@ impl<'t> State<'_, 't> {
             }
             Data::Map(entries) => {
                 for (key, entry) in entries.iter().flat_map(|entries| entries.iter()) {
-                    if !round(self, Value::from(key.as_str()), entry.clone())? {
+                    if !round(self, over.map_key(key), entry.clone())? {
                         break;
                     }
                 }

@@ -256,7 +256,11 @@ fn slice(item: &Value, indexes: &[Value]) -> Result<Value, String> {
     };
     let mut bounds = [0, length, length];
     for (bound, index) in bounds.iter_mut().zip(indexes) {
-        *bound = index_arg(&index.clone().unboxed(), length)?;
+        if index.boxed {
+            // Unlike `index`, Go's `slice` does not look into interfaces.
+            return Err("cannot index slice/array with type interface {}".to_owned());
+        }
+        *bound = index_arg(index, length)?;
     }
     let [from, to, capacity] = bounds;
     if from > to {

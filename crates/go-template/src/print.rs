@@ -402,7 +402,7 @@ impl Printer {
                     if index > 0 {
                         self.push(if sharp { ", " } else { " " });
                     }
-                    self.value(&Value::from(key.as_str()), verb, depth + 1);
+                    self.value(&value.map_key(key), verb, depth + 1);
                     self.push_char(':');
                     self.value(entry, verb, depth + 1);
                 }

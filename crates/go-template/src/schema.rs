@@ -168,8 +168,13 @@ fn convert(ty: &Type, json: &Json) -> Result<Value, SchemaError> {
         (Type::Bool, Json::Bool(value)) => Data::Bool(*value),
         (Type::Int(_), Json::Number(number)) => Data::Int(number.as_i64().ok_or_else(mismatch)?),
         (Type::Uint(_), Json::Number(number)) => Data::Uint(number.as_u64().ok_or_else(mismatch)?),
-        (Type::Float(_), Json::Number(number)) => {
-            Data::Float(number.as_f64().ok_or_else(mismatch)?)
+        (Type::Float(name), Json::Number(number)) => {
+            let number = number.as_f64().ok_or_else(mismatch)?;
+            Data::Float(if *name == "float32" {
+                f64::from(number as f32)
+            } else {
+                number
+            })
         }
         (Type::String, Json::String(text)) => Data::Str(text.as_str().into()),
         (Type::String, Json::Number(number)) if ty.text_form() == TextForm::JsonNumber => {

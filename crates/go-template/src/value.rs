@@ -221,6 +221,15 @@ impl Value {
         }
     }
 
+    /// A key of this map with its type.
+    pub(crate) fn map_key(&self, key: &str) -> Value {
+        let ty = match self.ty.underlying() {
+            Type::Map(entry) => entry.0.clone(),
+            _ => Type::String,
+        };
+        Self::new(ty, Data::Str(key.into()))
+    }
+
     /// Follows pointers. `Err` is the nil pointer or interface at the end.
     pub(crate) fn indirect(&self) -> Result<Value, Value> {
         let mut value = self.clone();

@@ -43,8 +43,16 @@ fn action() -> impl Strategy<Value = String> {
     prop::collection::vec(piece(), 1..6).prop_map(|pieces| format!("{{{{{}}}}}", pieces.concat()))
 }
 
+/// `PROPTEST_CASES`, else enough for every day.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(3000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn any_text_is_rendered_or_refused(pieces in prop::collection::vec(piece(), 0..40)) {

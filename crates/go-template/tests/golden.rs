@@ -7,7 +7,8 @@
 //! - `strict`: raw with `missingkey=error`, only where that makes a difference,
 //! - `header`: a map of two column titles with the functions for table headers.
 //!
-//! Lines whose output contains the address of a pointer are left out.
+//! The last third are random templates. Lines whose output shows the address of a pointer or the
+//! inside of a `time.Time` are left out.
 
 use wharf_go_template::{Functions, MissingKey, Schema, Template, Value};
 
