@@ -72,7 +72,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
             client.request(Method::POST, super::path(id, "/wait"), Body::Empty, &[]),
         );
         let (stream, exit) = (stream?, exit?);
-        let streams = Streams { stdin, output: true, tty, detach_keys };
+        let streams = Streams { stdin, stdout: true, stderr: true, tty, detach_keys };
         let resize_path = super::path(id, "/resize");
         let resizing = async {
             if tty && stdout_is_terminal() {

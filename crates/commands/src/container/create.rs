@@ -32,9 +32,10 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
+    options::refuse_windows_only(m)?;
     let spec = options::parse(m).map_err(|failure| with_help(cli, m, failure))?;
     let client = cli.client()?;
-    let id = cli.block_on(create(cli, client, &spec)).map_err(|failure| with_help(cli, m, failure))?;
+    let id = cli.block_on(create(cli, client, &spec))?;
     Ok(println(&id)?)
 }
 
@@ -53,6 +54,11 @@ pub(super) fn with_help(cli: &Cli, m: &Matches, failure: Failure) -> Failure {
 
 /// Makes the container, pulling its image when it is missing, and returns its ID.
 pub(super) async fn create(cli: &Cli, client: &Client, spec: &Spec) -> Outcome<String> {
+    if let Err(reason) = Named::parse(&spec.image)
+        && !is_id(&spec.image)
+    {
+        return Err(Failure::new(reason));
+    }
     let cid_file = spec.cid_file.as_deref().map(CidFile::reserve).transpose()?;
     let named = Named::parse(&spec.image).ok().map(Named::or_latest);
     let query = Query::new().non_empty("name", &spec.name).non_empty("platform", &spec.platform);
@@ -80,6 +86,12 @@ pub(super) async fn create(cli: &Cli, client: &Client, spec: &Spec) -> Outcome<S
         file.write(&id)?;
     }
     Ok(id)
+}
+
+/// Whether the text is an image ID rather than a name.
+fn is_id(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 async fn pull(cli: &Cli, client: &Client, named: &Named, spec: &Spec) -> Outcome {

@@ -74,7 +74,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
                 std::future::pending::<()>().await;
             }
         };
-        let streams = Streams { stdin, output: true, tty, detach_keys };
+        let streams = Streams { stdin, stdout: true, stderr: true, tty, detach_keys };
         let ended = tokio::select! {
             ended = streams.pump(stream) => ended?,
             () = resizing => Ended::Closed,

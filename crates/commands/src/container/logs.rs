@@ -58,7 +58,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
             if tty {
                 write_all(rustix::stdio::stdout(), &chunk)?;
             } else {
-                demultiplex(&mut demultiplexer, &chunk)?;
+                demultiplex(&mut demultiplexer, &chunk, [true; 2])?;
             }
         }
         Ok(())

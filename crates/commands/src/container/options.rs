@@ -275,13 +275,31 @@ fn refuse_missing(m: &Matches) -> Outcome {
     Ok(())
 }
 
+/// Flags that mean something on Windows only, refused in Docker's words.
+pub(super) fn refuse_windows_only(m: &Matches) -> Outcome {
+    let given = ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"].into_iter().filter(|flag| m.given(flag));
+    let lines: Vec<String> = given
+        .map(|flag| {
+            format!("\"--{flag}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux")
+        })
+        .collect();
+    if lines.is_empty() { Ok(()) } else { fail(lines.join("\n")) }
+}
+
 fn environment(m: &Matches) -> Outcome<Vec<String>> {
     let lookup = |name: &str| std::env::var(name).ok();
     let mut out = Vec::new();
     for path in m.list("env-file") {
         out.extend(env::file(path, &read(path)?, lookup).map_err(Failure::new)?);
     }
-    out.extend(m.list("env").into_iter().map(|text| env::with_value(text, lookup)));
+    // The last `-e` of a name wins; what comes from a file stays in front of it.
+    let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+    let given = m.list("env");
+    for (at, text) in given.iter().enumerate() {
+        if !given[at + 1..].iter().any(|later| name(later) == name(text)) {
+            out.push(env::with_value(text, lookup));
+        }
+    }
     Ok(out)
 }
 
@@ -404,7 +422,6 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
         ("MemoryReservation", "memory-reservation"),
         ("KernelMemory", "kernel-memory"),
         ("ShmSize", "shm-size"),
-        ("IOMaximumBandwidth", "io-maxbandwidth"),
     ] {
         host.number(key, m.bytes(flag).unwrap_or(0));
     }
@@ -417,11 +434,8 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
         ("CpuQuota", "cpu-quota"),
         ("CpuRealtimePeriod", "cpu-rt-period"),
         ("CpuRealtimeRuntime", "cpu-rt-runtime"),
-        ("CpuCount", "cpu-count"),
-        ("CpuPercent", "cpu-percent"),
         ("PidsLimit", "pids-limit"),
         ("BlkioWeight", "blkio-weight"),
-        ("IOMaximumIOps", "io-maxiops"),
         ("OomScoreAdj", "oom-score-adj"),
     ] {
         host.number(key, m.int(flag).unwrap_or(0));

@@ -44,10 +44,11 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
+    options::refuse_windows_only(m)?;
     let mut spec = options::parse(m).map_err(|failure| with_help(cli, m, failure))?;
     if m.bool("detach") {
         if m.given("attach") {
-            return Err(Failure::new("conflicting options: cannot specify both --attach and --detach").with_status(125));
+            return Err(Failure::new("conflicting options: cannot specify both --attach and --detach"));
         }
         spec.attach = [false; 3];
         for key in ["AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"] {
@@ -88,16 +89,16 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client, spec: &Spec, id: &str
         .flag("stdout", stdout)
         .flag("stderr", stderr)
         .non_empty("detachKeys", keys);
-    let detach_keys = keys::parse(keys)
-        .map_err(|error| Failure::new(format!("invalid detach keys ({keys}) provided: {error}")).with_status(125))?;
+    let detach_keys = match stdin && spec.tty {
+        true => keys::parse(keys)
+            .map_err(|error| Failure::new(format!("invalid detach keys ({keys}) provided: {error}")).with_status(125))?,
+        false => Vec::new(),
+    };
     let (stream, exit) = tokio::join!(
         client.hijack(super::path(id, &format!("/attach{query}")), None),
         wait_registered(client, id, spec.auto_remove),
     );
     let (stream, exit) = (stream?, exit?);
-    if !(stdout || stderr) {
-        println(id)?;
-    }
     if let Err(failure) = start(client, id).await {
         drop(stream);
         if spec.auto_remove {
@@ -106,7 +107,7 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client, spec: &Spec, id: &str
         }
         return Err(with_help(cli, m, failure));
     }
-    let streams = Streams { stdin, output: stdout || stderr, tty: spec.tty, detach_keys };
+    let streams = Streams { stdin, stdout, stderr, tty: spec.tty, detach_keys };
     let resize_path = super::path(id, "/resize");
     let ended = if spec.tty && stdout_is_terminal() {
         tokio::select! {

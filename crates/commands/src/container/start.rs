@@ -106,7 +106,7 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
             std::future::pending::<()>().await;
         }
     };
-    let streams = Streams { stdin, output: true, tty, detach_keys };
+    let streams = Streams { stdin, stdout: true, stderr: true, tty, detach_keys };
     let ended = tokio::select! {
         ended = streams.pump(stream) => ended?,
         () = resizing => Ended::Closed,

@@ -20,8 +20,10 @@ const CHUNK: usize = 128 << 10;
 pub(super) struct Streams {
     /// Standard input goes in.
     pub(super) stdin: bool,
-    /// Output comes out.
-    pub(super) output: bool,
+    /// Standard output comes out.
+    pub(super) stdout: bool,
+    /// Standard error comes out.
+    pub(super) stderr: bool,
     /// The container has a terminal: output is not framed.
     pub(super) tty: bool,
     /// Keys that detach while standard input is a terminal.
@@ -57,7 +59,7 @@ impl Streams {
             ended
         };
         let output = async {
-            if self.tty { copy_raw(&mut reader).await } else { copy_framed(&mut reader).await }
+            if self.tty { copy_raw(&mut reader).await } else { copy_framed(&mut reader, [self.stdout, self.stderr]).await }
         };
         tokio::pin!(input, output);
         let mut input_ended = false;
@@ -69,7 +71,7 @@ impl Streams {
                     match result {
                         Ok(Ended::Detached) => break Ok(Ended::Detached),
                         // Nothing more will come from the container that we asked for.
-                        Ok(Ended::Closed) if !self.output => break Ok(Ended::Closed),
+                        Ok(Ended::Closed) if !(self.stdout || self.stderr) => break Ok(Ended::Closed),
                         // The container stopped reading; its output goes on.
                         Ok(Ended::Closed) | Err(_) => {}
                     }
@@ -118,20 +120,23 @@ async fn copy_raw(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> Outcome {
     }
 }
 
-async fn copy_framed(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> Outcome {
+async fn copy_framed(reader: &mut (impl tokio::io::AsyncRead + Unpin), wanted: [bool; 2]) -> Outcome {
     let mut buffer = vec![0; CHUNK];
     let mut demultiplexer = Demultiplexer::default();
     loop {
         match reader.read(&mut buffer).await? {
             0 => return Ok(()),
-            read => demultiplex(&mut demultiplexer, &buffer[..read])?,
+            read => demultiplex(&mut demultiplexer, &buffer[..read], wanted)?,
         }
     }
 }
 
-/// Writes the frames of one read to where they belong.
-pub(super) fn demultiplex(demultiplexer: &mut Demultiplexer, bytes: &[u8]) -> Outcome {
+/// Writes the frames of one read to where they belong; frames of a stream that is not `wanted`
+/// (output, error) are dropped.
+pub(super) fn demultiplex(demultiplexer: &mut Demultiplexer, bytes: &[u8], wanted: [bool; 2]) -> Outcome {
     demultiplexer.feed(bytes, |stream, piece| match stream {
+        Stream::Stdout if !wanted[0] => Ok(()),
+        Stream::Stderr if !wanted[1] => Ok(()),
         Stream::Stdout => write_all(rustix::stdio::stdout(), piece).map_err(Failure::from),
         Stream::Stderr => write_all(rustix::stdio::stderr(), piece).map_err(Failure::from),
         Stream::SystemError => {
