@@ -104,7 +104,7 @@ fn begin(
         _ => None,
     };
     let outside = if cgroup.is_none() {
-        crate::cgroup::Layout::find("/outside").ok()
+        crate::cgroup::Layout::top().ok()
     } else {
         None
     };

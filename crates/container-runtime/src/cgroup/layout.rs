@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -49,22 +50,57 @@ impl Hierarchy {
 impl Layout {
     /// The directories of the cgroup `path`, absolute from the hierarchy's root.
     pub fn find(path: &str) -> io::Result<Self> {
-        let relative = relative(path)?;
-        let filesystem = rustix::fs::statfs(MOUNT)?.f_type;
-        if filesystem == CGROUP2_SUPER_MAGIC {
-            return Ok(Self::Unified {
+        Self::below(&relative(path)?)
+    }
+
+    /// The hierarchies' own top directories.
+    pub(crate) fn top() -> io::Result<Self> {
+        Self::below(Path::new(""))
+    }
+
+    fn below(relative: &Path) -> io::Result<Self> {
+        Ok(match Host::get()? {
+            Host::Unified => Self::Unified {
                 directory: Path::new(MOUNT).join(relative),
-            });
+            },
+            Host::Split(names) => Self::Split(
+                names
+                    .iter()
+                    .map(|name| Hierarchy {
+                        name: name.clone(),
+                        directory: Path::new(MOUNT).join(name).join(relative),
+                    })
+                    .collect(),
+            ),
+        })
+    }
+}
+
+/// What the host has. It does not change while it runs, and is asked for often.
+enum Host {
+    Unified,
+    Split(Vec<String>),
+}
+
+impl Host {
+    fn get() -> io::Result<&'static Self> {
+        static HOST: OnceLock<Host> = OnceLock::new();
+        if let Some(host) = HOST.get() {
+            return Ok(host);
+        }
+        let host = Self::find()?;
+        Ok(HOST.get_or_init(|| host))
+    }
+
+    fn find() -> io::Result<Self> {
+        if rustix::fs::statfs(MOUNT)?.f_type == CGROUP2_SUPER_MAGIC {
+            return Ok(Self::Unified);
         }
         let list = std::fs::read_to_string("/proc/self/cgroup")?;
-        let hierarchies = names(&list)
-            .filter(|name| Path::new(MOUNT).join(name).exists())
-            .map(|name| Hierarchy {
-                name: name.to_owned(),
-                directory: Path::new(MOUNT).join(name).join(&relative),
-            })
-            .collect();
-        Ok(Self::Split(hierarchies))
+        let mounted = |name: &&str| Path::new(MOUNT).join(name).join("cgroup.procs").exists();
+        Ok(Self::Split(
+            names(&list).filter(mounted).map(str::to_owned).collect(),
+        ))
     }
 }
 
@@ -113,7 +149,8 @@ pub(super) fn create_split(hierarchy: &Hierarchy) -> io::Result<()> {
     let directory = &hierarchy.directory;
     let cpuset = hierarchy.has("cpuset");
     match rustix::fs::mkdir(directory, DIRECTORY) {
-        Ok(()) if !cpuset => return Ok(()),
+        // Below a parent that was made here, a cpuset is complete from the beginning.
+        Ok(()) if !cpuset || !is_blank(&directory.join(CPUSET_FILES[0]))? => return Ok(()),
         Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
@@ -128,21 +165,31 @@ pub(super) fn create_split(hierarchy: &Hierarchy) -> io::Result<()> {
         }
         if cpuset {
             inherit_cpuset(&parent, &reached)?;
+            if reached != *directory {
+                super::write(&reached.join("cgroup.clone_children"), "1")?;
+            }
         }
     }
     Ok(())
 }
 
-/// A new cpuset has neither processors nor memory, and takes no process until it has both.
+/// What a cpuset takes no process without.
+const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// A new cpuset has neither processors nor memory unless its parent says otherwise.
 fn inherit_cpuset(parent: &Path, child: &Path) -> io::Result<()> {
-    for file in ["cpuset.cpus", "cpuset.mems"] {
+    for file in CPUSET_FILES {
         let child = child.join(file);
-        if std::fs::read_to_string(&child)?.trim().is_empty() {
+        if is_blank(&child)? {
             let value = std::fs::read_to_string(parent.join(file))?;
             super::write(&child, value.trim())?;
         }
     }
     Ok(())
+}
+
+fn is_blank(file: &Path) -> io::Result<bool> {
+    Ok(std::fs::read_to_string(file)?.trim().is_empty())
 }
 
 /// Makes the directory on the unified hierarchy and hands `controllers` down to it.

@@ -17,7 +17,7 @@ fn run(program: &Program, arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
         8 | 12 => 0,
         _ => {
             let argument = arguments[usize::try_from((offset - 16) / 8).unwrap()];
-            if offset % 8 == 0 {
+            if offset.is_multiple_of(8) {
                 argument as u32
             } else {
                 (argument >> 32) as u32
