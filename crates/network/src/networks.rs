@@ -450,6 +450,36 @@ impl Inner {
         lock(&self.state)
     }
 
+    /// The index of a network's bridge; one that somebody removed is made again.
+    pub(crate) fn bridge_of(&self, network: &Network) -> Result<u32> {
+        let (known, options) = {
+            let state = self.state();
+            let live = state.find(&network.id)?;
+            (live.bridge, Arc::clone(&live.options))
+        };
+        let mut host = lock(&self.host);
+        if host
+            .index_of(&network.bridge)
+            .is_ok_and(|index| index == known)
+        {
+            return Ok(known);
+        }
+        tracing::warn!(network = %network.name, bridge = %network.bridge, "the bridge was removed; making it again");
+        let (index, _) = bridge::ensure(&mut host, network, &options, &self.instance.alias())?;
+        drop(host);
+        if let Some(live) = self.state().networks.get_mut(&network.id) {
+            live.bridge = index;
+        }
+        if network.is_default_bridge()
+            && let Some(pool) = self.on_bridge.get()
+        {
+            for stale in pool.drain() {
+                sandbox::give_back_on_bridge(self, stale.ipv4, stale.ipv6);
+            }
+        }
+        Ok(index)
+    }
+
     fn delete_link(&self, index: u32) -> std::io::Result<()> {
         if index == 0 {
             return Ok(());

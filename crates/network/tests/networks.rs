@@ -403,10 +403,7 @@ fn instances_live_beside_each_other_and_leave_nothing() {
             networks.tear_down().unwrap();
         }
         drop((one, two));
-        eventually("only what was there before is left", || {
-            println!("{:?}", links());
-            links() == before
-        });
+        eventually("only what was there before is left", || links() == before);
         assert!(!has_table("wharf") && !has_table("wharf-ab12"));
     });
 }
@@ -466,5 +463,138 @@ fn forwarding_for_others_stays_off() {
                 .contains("meta nfproto ipv4 drop")
         );
         drop(again);
+    });
+}
+
+#[test]
+fn the_default_bridge_as_configured() {
+    on_host(|host| {
+        let networks = host.open_with(
+            "state.redb",
+            Config {
+                bip: Some(("10.5.0.1".parse().unwrap(), 24)),
+                fixed_cidr: Some("10.5.0.128/25".parse().unwrap()),
+                ipv6: true,
+                mtu: 1400,
+                ..host.config()
+            },
+        );
+        let mut request = container("one", &["bridge"]);
+        request.ports = vec![port(Protocol::Tcp, Some("192.0.2.1"), 8080, 80)];
+        request.extra_hosts = vec!["gate:host-gateway".to_owned()];
+        let one = networks.prepare(&request).unwrap();
+        assert_eq!(ipv4(&one).to_string(), "10.5.0.128");
+        let ipv6 = one.endpoints[0].ipv6.unwrap().0;
+        assert_eq!(ipv6.octets()[0], 0xfd);
+        assert!(
+            one.files.hosts.contains("10.5.0.1\tgate\n"),
+            "{}",
+            one.files.hosts
+        );
+        assert!(within(&one, || run("ip", &["link", "show", "eth0"])).contains("mtu 1400"));
+        assert!(within(&one, || run("ip", &["-6", "route"])).contains("default via fd"));
+        serve(&one, 80);
+        host.outside(|| ask("192.0.2.1:8080")).unwrap();
+        assert!(refused("127.0.0.1:8080"));
+        ask(&format!("[{ipv6}]:80")).unwrap();
+        serve_in(host.neighbour.as_fd(), 9000);
+        assert_eq!(
+            within(&one, || ask("[2001:db8::2]:9000")).unwrap(),
+            "2001:db8::1"
+        );
+        assert_eq!(networks.inspect("bridge").unwrap().network.subnets.len(), 2);
+    });
+}
+
+#[test]
+fn many_starts_at_once() {
+    on_host(|host| {
+        let networks = host.open();
+        networks.create(spec("net")).unwrap();
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let networks = &networks;
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        let network = if round % 2 == 0 { "bridge" } else { "net" };
+                        let mut request = container(&format!("c{worker}-{round}"), &[network]);
+                        request.container_id = format!("{worker:032x}{round:032x}");
+                        request.ports = vec![port(Protocol::Tcp, None, 0, 80)];
+                        let sandbox = networks.prepare(&request).unwrap();
+                        serve(&sandbox, 80);
+                        ask(&format!("192.0.2.1:{}", sandbox.ports[0].host_port)).unwrap();
+                        networks.release(&request.container_id);
+                    }
+                });
+            }
+        });
+        assert!(networks.list().iter().all(|view| view.endpoints.is_empty()));
+        let table = run("nft", &["list", "map", "inet", "wharf", "any4"]);
+        assert!(!table.contains("elements"), "{table}");
+    });
+}
+
+#[test]
+fn settings_of_an_interface_are_made_before_it_is_up() {
+    on_host(|host| {
+        let networks = host.open();
+        networks.create(spec("net")).unwrap();
+        let mut request = container("one", &["net"]);
+        let options = &mut request.endpoints[0].driver_options;
+        options.insert(
+            "com.docker.network.endpoint.ifname".to_owned(),
+            "lan7".to_owned(),
+        );
+        options.insert(
+            "com.docker.network.endpoint.sysctls".to_owned(),
+            "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.conf.IFNAME.forwarding=0".to_owned(),
+        );
+        let one = networks.prepare(&request).unwrap();
+        assert_eq!(one.endpoints[0].ifname, "lan7");
+        let read = || {
+            std::fs::read_to_string(
+                "/proc/thread-self/root/proc/sys/net/ipv4/conf/lan7/log_martians",
+            )
+        };
+        assert_eq!(within(&one, read).unwrap().trim(), "1");
+        for bad in [
+            "net.ipv4.conf.eth0.log_martians=1",
+            "kernel.IFNAME.x=1",
+            "net.ipv4.conf.IFNAME.../../x=1",
+            "x",
+        ] {
+            let options = &mut request.endpoints[0].driver_options;
+            options.insert(
+                "com.docker.network.endpoint.sysctls".to_owned(),
+                bad.to_owned(),
+            );
+            assert_eq!(
+                networks.prepare(&request).unwrap_err().kind(),
+                Kind::InvalidParameter,
+                "{bad}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_bridge_that_somebody_removed_comes_back() {
+    on_host(|host| {
+        let networks = host.open();
+        networks.create(spec("net")).unwrap();
+        let bridge = networks.find("net").unwrap().bridge;
+        run("ip", &["link", "del", &bridge]);
+        let one = networks.prepare(&container("one", &["net"])).unwrap();
+        serve(&one, 80);
+        ask(&format!("{}:80", ipv4(&one))).unwrap();
+        networks.release(&container("one", &[]).container_id);
+        run("ip", &["link", "del", &bridge]);
+        networks.remove("net").unwrap();
+        // The ready namespaces were on the bridge that is gone.
+        networks.prepare(&container("two", &["bridge"])).unwrap();
+        run("ip", &["link", "del", "docker0"]);
+        let three = networks.prepare(&container("three", &["bridge"])).unwrap();
+        serve(&three, 80);
+        ask(&format!("{}:80", ipv4(&three))).unwrap();
     });
 }

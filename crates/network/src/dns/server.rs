@@ -151,7 +151,11 @@ async fn serve_udp(shared: Arc<Shared>, socket: UdpSocket) {
             Ok(received) => received,
             // The client of an earlier answer was gone.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-            Err(_) => return,
+            // Nothing else is expected; whatever it is must not turn into a busy loop.
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
         };
         while queries.try_join_next().is_some() {}
         let scope = shared.scope();

@@ -99,6 +99,13 @@ impl<T: Send + 'static> Pool<T> {
         taken
     }
 
+    /// Everything that is ready, for the caller to throw away.
+    pub(crate) fn drain(&self) -> Vec<T> {
+        let drained = std::mem::take(&mut self.shared.state().ready).into();
+        self.shared.wanted.notify_all();
+        drained
+    }
+
     /// Waits until the pool is full or making failed. For measurements.
     #[cfg(test)]
     pub(crate) fn settle(&self) {

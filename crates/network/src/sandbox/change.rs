@@ -86,8 +86,7 @@ pub(crate) fn connect(
         .cloned()
         .unwrap_or_else(|| free_ifname(&draft.options.iface_prefix, &in_use));
     let plugged = plug_draft(inner, &draft, &netns, &mut route, &ifname)
-        .inspect_err(|_| give_back(inner, &taken))
-        .map_err(failed)?;
+        .inspect_err(|_| give_back(inner, &taken))?;
     let old = attached.endpoints.clone();
     let endpoint = finish(inner, &attached.request, draft, ifname, &plugged);
     attached.endpoints.push(endpoint);

@@ -17,7 +17,7 @@ use crate::network::{Driver, Network};
 use crate::ports::Published;
 
 pub(crate) use change::{connect, disconnect, rename};
-pub(crate) use plug::{Bare, OnBridge, fill_pools};
+pub(crate) use plug::{Bare, OnBridge, fill_pools, give_back_on_bridge};
 pub(crate) use prepare::{announce, prepare, remember};
 pub(crate) use settle::{files_of, release, scope_of, target_of};
 
@@ -32,6 +32,32 @@ pub(crate) struct Attached {
 }
 
 const ENDPOINT_IFNAME: &str = "com.docker.network.endpoint.ifname";
+const ENDPOINT_SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
+
+/// Reads `net.ipv4.conf.IFNAME.log_martians=1,…` into paths below /proc/sys/net and values, with
+/// the interface's name filled in.
+pub(crate) fn interface_sysctls(text: &str, ifname: &str) -> Result<Vec<(String, String)>> {
+    let word = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    text.split(',')
+        .map(|entry| {
+            let bad = || {
+                NetworkError::invalid(format!(
+                    "invalid {ENDPOINT_SYSCTLS} value \"{entry}\": net.<ipv4|ipv6|mpls>.<conf|neigh|…>.IFNAME.<name>=<value> expected"
+                ))
+            };
+            let (key, value) = entry.trim().split_once('=').ok_or_else(bad)?;
+            let parts: Vec<&str> = key.split('.').collect();
+            match parts.as_slice() {
+                ["net", family @ ("ipv4" | "ipv6" | "mpls"), kind, "IFNAME", name] if word(kind) && word(name) => {
+                    Ok((format!("{family}/{kind}/{ifname}/{name}"), value.to_owned()))
+                }
+                _ => Err(bad()),
+            }
+        })
+        .collect()
+}
 
 /// Checks an endpoint's settings against its network.
 pub(crate) fn check_endpoint(network: &Network, request: &EndpointRequest) -> Result<()> {
@@ -71,6 +97,7 @@ pub(crate) fn check_endpoint(network: &Network, request: &EndpointRequest) -> Re
     for (key, value) in &request.driver_options {
         match key.as_str() {
             ENDPOINT_IFNAME if !value.is_empty() => drop(crate::options::interface_name(value)?),
+            ENDPOINT_SYSCTLS => drop(interface_sysctls(value, "eth0")?),
             _ => {
                 return Err(NetworkError::Unsupported(format!(
                     "endpoint option \"{key}\" is not supported by the bridge driver"

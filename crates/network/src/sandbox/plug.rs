@@ -53,6 +53,8 @@ pub(crate) struct Plug<'a> {
     pub(crate) mac: MacAddr,
     /// Addresses with prefix lengths.
     pub(crate) addresses: Vec<(IpAddr, u8)>,
+    /// Paths below /proc/sys/net and their values.
+    pub(crate) sysctls: Vec<(String, String)>,
 }
 
 /// The Ethernet address of an endpoint: made of its IPv4 address, so that whoever knows the one
@@ -127,11 +129,22 @@ fn configure(
     route: &mut Socket,
     plug: &Plug<'_>,
 ) -> io::Result<u32> {
+    let mut sysctls = plug.sysctls.clone();
     if plug.addresses.iter().any(|(address, _)| address.is_ipv6()) {
-        let path = format!("ipv6/conf/{}/disable_ipv6", plug.ifname);
-        inner
-            .worker
-            .inside(netns.as_fd(), move || sysctl::set(&path, "0"))?;
+        sysctls.insert(
+            0,
+            (
+                format!("ipv6/conf/{}/disable_ipv6", plug.ifname),
+                "0".to_owned(),
+            ),
+        );
+    }
+    if !sysctls.is_empty() {
+        inner.worker.inside(netns.as_fd(), move || {
+            sysctls
+                .iter()
+                .try_for_each(|(path, value)| sysctl::set(path, value))
+        })?;
     }
     let index = route.index_of(plug.ifname)?;
     let mut requests = Requests::new();
@@ -232,6 +245,7 @@ fn make_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
                 ifname: &ifname,
                 mac: mac_for(Some(ipv4)),
                 addresses,
+                sysctls: Vec::new(),
             },
         )?;
         let mut requests = Requests::new();

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use super::plug::{self, Bare, Plug, Plugged};
 use super::settle::{files_of, forget_clients, publish_request, scope_of, show_endpoints};
-use super::{Attached, ENDPOINT_IFNAME, check_endpoint, gateway_of, mark_gateway};
+use super::{
+    Attached, ENDPOINT_IFNAME, ENDPOINT_SYSCTLS, check_endpoint, gateway_of, interface_sysctls,
+    mark_gateway,
+};
 use crate::attach::{AttachRequest, Endpoint, EndpointRequest, Mode, Sandbox};
 use crate::dns;
 use crate::error::{NetworkError, Result};
@@ -65,7 +68,6 @@ pub(super) fn give_back(inner: &Inner, addresses: &[(String, IpAddr)]) {
 pub(super) struct Draft {
     pub(super) network: Arc<Network>,
     pub(super) options: Arc<BridgeOptions>,
-    pub(super) bridge: u32,
     pub(super) ipv4: Option<std::net::Ipv4Addr>,
     pub(super) ipv6: Option<std::net::Ipv6Addr>,
     pub(super) request: EndpointRequest,
@@ -261,6 +263,7 @@ fn on_default_bridge(
     network: &Arc<Network>,
     undo: &mut Undo<'_>,
 ) -> Result<Made> {
+    inner.bridge_of(network)?;
     let ready = plug::take_on_bridge(inner).map_err(|error| kernel(request, error))?;
     undo.addresses
         .push((network.id.clone(), IpAddr::V4(ready.ipv4)));
@@ -282,7 +285,6 @@ fn on_default_bridge(
     let draft = Draft {
         network: Arc::clone(network),
         options,
-        bridge: 0,
         ipv4: Some(ready.ipv4),
         ipv6: ready.ipv6,
         request: wanted.clone(),
@@ -326,8 +328,7 @@ fn on_networks(inner: &Arc<Inner>, request: &AttachRequest, undo: &mut Undo<'_>)
         }
     }
     for (draft, ifname) in drafts.into_iter().zip(names.into_iter().flatten()) {
-        let plugged = plug_draft(inner, &draft, &bare.netns, &mut bare.route, &ifname)
-            .map_err(|error| kernel(request, error))?;
+        let plugged = plug_draft(inner, &draft, &bare.netns, &mut bare.route, &ifname)?;
         undo.veths.push(plugged.host_ifname.clone());
         endpoints.push(finish(inner, request, draft, ifname, &plugged));
         plugs.push(plugged);
@@ -368,7 +369,6 @@ pub(super) fn reserve(
     }
     let mut draft = Draft {
         options: Arc::clone(&live.options),
-        bridge: live.bridge,
         ipv4: None,
         ipv6: None,
         request: wanted.clone(),
@@ -414,7 +414,15 @@ pub(super) fn plug_draft(
     netns: &std::os::fd::OwnedFd,
     route: &mut crate::netlink::Socket,
     ifname: &str,
-) -> io::Result<Plugged> {
+) -> Result<Plugged> {
+    let network = &draft.network;
+    let failed = |source| {
+        NetworkError::kernel(
+            format!("make an endpoint in network {}", network.name),
+            source,
+        )
+    };
+    let bridge = inner.bridge_of(network)?;
     let prefix = |ipv4| {
         draft
             .network
@@ -431,6 +439,10 @@ pub(super) fn plug_draft(
             .iter()
             .map(|ip| (*ip, if ip.is_ipv4() { 16 } else { 64 })),
     );
+    let sysctls = match draft.request.driver_options.get(ENDPOINT_SYSCTLS) {
+        Some(text) => interface_sysctls(text, ifname)?,
+        None => Vec::new(),
+    };
     let mac: MacAddr = draft
         .request
         .mac
@@ -440,14 +452,16 @@ pub(super) fn plug_draft(
         netns,
         route,
         &Plug {
-            bridge: draft.bridge,
+            bridge,
             mtu: draft.options.mtu,
             isolated: !draft.options.icc,
             ifname,
             mac,
             addresses,
+            sysctls,
         },
     )
+    .map_err(failed)
 }
 
 /// The endpoint a draft has become.
