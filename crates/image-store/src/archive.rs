@@ -10,9 +10,10 @@
 use std::io::{self, BufRead};
 
 use crate::error::{ArchiveProblem, EntryProblem, ImageError, printable};
+use crate::sparse::{BodyMap, PIECE_COUNT_MAX, PaxMap, PaxSparse, Sparse};
 
 const BLOCK_BYTES: usize = 512;
-/// Most bytes of one extended header.
+/// Most bytes of the extended headers of one entry.
 const EXTENDED_SIZE_MAX: u64 = 1024 * 1024;
 /// Most entries of one archive; a bound on the memory and inodes a hostile one can take.
 const ENTRY_COUNT_MAX: u64 = 10_000_000;
@@ -54,7 +55,10 @@ pub(crate) struct Entry {
     pub(crate) mtime: Time,
     pub(crate) atime: Option<Time>,
     pub(crate) device: (u32, u32),
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// In the archive's order: of several with the same name the last one counts.
+    pub(crate) xattrs: Vec<PaxRecord>,
+    /// Where the pieces of the body belong; `None` for a file without holes.
+    pub(crate) sparse: Option<Sparse>,
 }
 
 impl Entry {
@@ -79,11 +83,13 @@ pub(crate) struct TarReader<R> {
     /// Bytes between the body's end and the next header.
     padding: u64,
     entries: u64,
+    /// Bytes of extended headers since the last entry.
+    extended: u64,
     ended: bool,
 }
 
 /// Key and value.
-type PaxRecord = (Vec<u8>, Vec<u8>);
+pub(crate) type PaxRecord = (Vec<u8>, Vec<u8>);
 
 /// What extended headers say about the next entry.
 #[derive(Debug, Default)]
@@ -100,6 +106,7 @@ impl<R: BufRead> TarReader<R> {
             body: 0,
             padding: 0,
             entries: 0,
+            extended: 0,
             ended: false,
         }
     }
@@ -107,6 +114,7 @@ impl<R: BufRead> TarReader<R> {
     /// The next record; what was left of the previous body is skipped.
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, ImageError> {
         let mut extended = Extended::default();
+        self.extended = 0;
         loop {
             self.skip(self.body + self.padding)?;
             (self.body, self.padding) = (0, 0);
@@ -118,9 +126,9 @@ impl<R: BufRead> TarReader<R> {
                 return Ok(None);
             };
             let header = tar::Header::from_byte_slice(&block);
-            let size = header
-                .entry_size()
-                .map_err(|_| ImageError::Archive(ArchiveProblem::Header))?;
+            let size = parse_field(&header.as_old().size)
+                .and_then(|size| u64::try_from(size).ok())
+                .ok_or(ImageError::Archive(ArchiveProblem::Header))?;
             match header.entry_type().as_byte() {
                 b'x' => extended.pax.extend(parse_pax(&self.extended_body(size)?)?),
                 b'L' => extended.long_name = Some(self.long_name(size)?),
@@ -134,12 +142,99 @@ impl<R: BufRead> TarReader<R> {
                             ENTRY_COUNT_MAX,
                         )));
                     }
-                    let entry = decode(header, kind, size, extended)?;
-                    self.set_body(entry.size)?;
+                    let (mut entry, map) = decode(header, kind, size, extended)?;
+                    let size = entry.size;
+                    self.set_body(size)?;
+                    self.read_sparse_map(&mut entry, header, map)?;
                     return Ok(Some(entry));
                 }
             }
         }
+    }
+
+    /// Completes the map of a sparse file from wherever it is.
+    fn read_sparse_map(
+        &mut self,
+        entry: &mut Entry,
+        header: &tar::Header,
+        map: Option<PaxMap>,
+    ) -> Result<(), ImageError> {
+        let sparse = match map {
+            None if header.entry_type().as_byte() == b'S' => {
+                let (body, padding) = (self.body, self.padding);
+                let map = self
+                    .read_gnu_map(header)
+                    .ok_or_else(|| entry.problem(EntryProblem::SparseMap))?;
+                // The blocks of the map are not part of the body.
+                (self.body, self.padding) = (body, padding);
+                map
+            }
+            None => return Ok(()),
+            Some(PaxMap::Given(sparse)) => sparse,
+            Some(PaxMap::InBody { size }) => {
+                let mut map = BodyMap::default();
+                loop {
+                    let mut block = [0; BLOCK_BYTES];
+                    if self.body < BLOCK_BYTES as u64 || self.read_block(&mut block)? < BLOCK_BYTES
+                    {
+                        return Err(entry.problem(EntryProblem::SparseMap));
+                    }
+                    self.body -= BLOCK_BYTES as u64;
+                    if map
+                        .block(&block)
+                        .map_err(|problem| entry.problem(problem))?
+                    {
+                        break;
+                    }
+                }
+                Sparse {
+                    size,
+                    pieces: map.pieces(),
+                }
+            }
+        };
+        entry.size = self.body;
+        entry.sparse = Some(
+            sparse
+                .check(self.body)
+                .map_err(|problem| entry.problem(problem))?,
+        );
+        Ok(())
+    }
+
+    /// The map of a type `S` header and of the blocks behind it.
+    fn read_gnu_map(&mut self, header: &tar::Header) -> Option<Sparse> {
+        let number =
+            |field: &[u8]| parse_field(field).and_then(|number| u64::try_from(number).ok());
+        let gnu = header.as_gnu()?;
+        let mut sparse = Sparse {
+            size: number(&gnu.realsize)?,
+            pieces: Vec::new(),
+        };
+        let mut add = |pieces: &[tar::GnuSparseHeader]| -> Option<()> {
+            // An empty offset ends the list.
+            for piece in pieces
+                .iter()
+                .filter(|piece| piece.offset[0] != 0 && piece.numbytes[0] != 0)
+            {
+                sparse
+                    .pieces
+                    .push((number(&piece.offset)?, number(&piece.numbytes)?));
+            }
+            (sparse.pieces.len() <= PIECE_COUNT_MAX).then_some(())
+        };
+        add(&gnu.sparse)?;
+        let mut more = gnu.isextended[0] != 0;
+        while more {
+            let mut block = tar::GnuExtSparseHeader::new();
+            let bytes: &mut [u8; BLOCK_BYTES] = block.as_mut_bytes();
+            if self.read_block(bytes).ok()? < BLOCK_BYTES {
+                return None;
+            }
+            add(block.sparse())?;
+            more = block.is_extended();
+        }
+        Some(sparse)
     }
 
     /// The next piece of the current body, empty at its end. [`TarReader::consume`] takes it.
@@ -244,7 +339,8 @@ impl<R: BufRead> TarReader<R> {
     }
 
     fn extended_body(&mut self, size: u64) -> Result<Vec<u8>, ImageError> {
-        if size > EXTENDED_SIZE_MAX {
+        self.extended = self.extended.saturating_add(size);
+        if self.extended > EXTENDED_SIZE_MAX {
             return Err(ImageError::Archive(ArchiveProblem::ExtendedHeaderTooLarge));
         }
         self.set_body(size)?;
@@ -275,19 +371,19 @@ fn decode(
     kind: u8,
     size: u64,
     extended: Extended,
-) -> Result<Entry, ImageError> {
+) -> Result<(Entry, Option<PaxMap>), ImageError> {
     let mut path = header.path_bytes().into_owned();
     let mut link = header
         .link_name_bytes()
         .map(std::borrow::Cow::into_owned)
         .unwrap_or_default();
-    let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut xattrs: Vec<PaxRecord> = Vec::new();
     let (mut size, mut uid, mut gid, mut mtime, mut atime) = (size, None, None, None, None);
     let mut number_problem = None;
-    let mut sparse = false;
+    let mut sparse = PaxSparse::default();
+    let mut sparse_problem = None;
     for (key, value) in extended.pax {
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            xattrs.retain(|(known, _)| known != name);
             xattrs.push((name.to_vec(), value));
             continue;
         }
@@ -305,10 +401,16 @@ fn decode(
             b"gid" => gid = Some(parse_number(&value)),
             b"mtime" => mtime = Some(parse_time(&value)),
             b"atime" => atime = Some(parse_time(&value)),
-            key if key.starts_with(b"GNU.sparse.") => sparse = true,
+            key if key.starts_with(b"GNU.sparse.") => {
+                sparse_problem = sparse
+                    .record(&key[b"GNU.sparse.".len()..], &value)
+                    .err()
+                    .or(sparse_problem);
+            }
             _ => {}
         }
     }
+    path = sparse.name.take().unwrap_or(path);
     path = extended.long_name.unwrap_or(path);
     link = extended.long_link.unwrap_or(link);
     let problem = |problem| entry_problem(&path, problem);
@@ -324,14 +426,13 @@ fn decode(
     let kind = match kind {
         // Archives from before 1988 mark directories with a slash.
         0 if path.ends_with(b"/") => EntryKind::Directory,
-        0 | b'0' | b'7' => EntryKind::File,
+        0 | b'0' | b'7' | b'S' => EntryKind::File,
         b'1' => EntryKind::HardLink,
         b'2' => EntryKind::Symlink,
         b'3' => EntryKind::CharDevice,
         b'4' => EntryKind::BlockDevice,
         b'5' => EntryKind::Directory,
         b'6' => EntryKind::Fifo,
-        b'S' => return Err(problem(EntryProblem::Type("sparse file".to_owned()))),
         other => {
             return Err(problem(EntryProblem::Type(format!(
                 "'{}'",
@@ -339,9 +440,11 @@ fn decode(
             ))));
         }
     };
-    if sparse {
-        return Err(problem(EntryProblem::Type("sparse file".to_owned())));
-    }
+    let map = match sparse_problem {
+        Some(found) => return Err(problem(found)),
+        None if kind == EntryKind::File => sparse.finish().map_err(problem)?,
+        None => None,
+    };
     let old = header.as_old();
     let owner = |pax: Option<Option<u64>>, header: &[u8], field| {
         let number = match pax {
@@ -381,7 +484,7 @@ fn decode(
         .mode()
         .map_err(|_| problem(EntryProblem::Number("mode")))?
         & 0o7777;
-    Ok(Entry {
+    let entry = Entry {
         size: if kind == EntryKind::File { size } else { 0 },
         link,
         kind,
@@ -392,8 +495,10 @@ fn decode(
         atime: atime.flatten(),
         device,
         xattrs,
+        sparse: None,
         path,
-    })
+    };
+    Ok((entry, map))
 }
 
 /// Records `"<length> <key>=<value>\n"`, the length in decimal and including itself.

@@ -234,7 +234,7 @@ pub enum ArchiveProblem {
     #[error("malformed extended header")]
     ExtendedHeader,
     /// An extended header above the bound.
-    #[error("an extended header is larger than 1 MiB")]
+    #[error("the extended headers of an entry are larger than 1 MiB")]
     ExtendedHeaderTooLarge,
     /// More entries than the bound.
     #[error("more than {0} entries")]

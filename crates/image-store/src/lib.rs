@@ -58,6 +58,7 @@ mod record;
 mod remove;
 mod save;
 mod snapshot;
+mod sparse;
 mod store;
 mod tag;
 mod unpack;

@@ -14,6 +14,7 @@ use super::Applied;
 use super::tree::{Cleared, Tree, TreeError, clean, set_opaque, split, system};
 use crate::archive::{Entry, EntryKind, TarReader, Time};
 use crate::error::{EntryProblem, ImageError, printable};
+use crate::sparse::Sparse;
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 /// Names AUFS kept for itself: the opaque mark and bookkeeping that means nothing here.
@@ -221,15 +222,14 @@ impl<'a> Applier<'a> {
         }
         .map_err(system("create file"))
         .map_err(explain)?;
-        loop {
-            let piece = reader.body()?;
-            if piece.is_empty() {
-                break;
-            }
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, piece))
-                .map_err(system("write"))
-                .map_err(explain)?;
-            reader.consume(written);
+        match &entry.sparse {
+            None => write_body(
+                reader,
+                u64::MAX,
+                |bytes| rustix::io::write(&file, bytes),
+                entry,
+            )?,
+            Some(sparse) => write_pieces(reader, &file, sparse, entry)?,
         }
         attributes(&file, entry).map_err(explain)?;
         rustix::fs::futimens(&file, &times(entry))
@@ -345,6 +345,51 @@ impl<'a> Applier<'a> {
         rustix::fs::utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(system("set times"))
     }
+}
+
+/// Writes at most `length` bytes of the current body.
+fn write_body<R: BufRead>(
+    reader: &mut TarReader<R>,
+    mut length: u64,
+    mut write: impl FnMut(&[u8]) -> Result<usize, Errno>,
+    entry: &Entry,
+) -> Result<(), ImageError> {
+    while length > 0 {
+        let piece = reader.body()?;
+        let piece =
+            &piece[..usize::try_from(length).map_or(piece.len(), |length| length.min(piece.len()))];
+        if piece.is_empty() {
+            break;
+        }
+        let written = rustix::io::retry_on_intr(|| write(piece))
+            .map_err(system("write"))
+            .map_err(|error| explain(entry, error))?;
+        reader.consume(written);
+        length -= written as u64;
+    }
+    Ok(())
+}
+
+/// Writes the pieces of a sparse file where they belong and leaves holes between them.
+fn write_pieces<R: BufRead>(
+    reader: &mut TarReader<R>,
+    file: &OwnedFd,
+    sparse: &Sparse,
+    entry: &Entry,
+) -> Result<(), ImageError> {
+    rustix::fs::ftruncate(file, sparse.size)
+        .map_err(system("truncate"))
+        .map_err(|error| explain(entry, error))?;
+    for (offset, length) in &sparse.pieces {
+        let mut position = *offset;
+        let write = |bytes: &[u8]| {
+            let written = rustix::io::pwrite(file, bytes, position)?;
+            position += written as u64;
+            Ok(written)
+        };
+        write_body(reader, *length, write, entry)?;
+    }
+    Ok(())
 }
 
 /// Owner, mode and extended attributes of an open file or directory, in the order that keeps them.

@@ -106,6 +106,12 @@ fn what_gnu_tar_writes_is_imported_as_gnu_tar_unpacks_it() {
         mkdir sticky; chmod 1777 sticky; chmod 2750 a/b
         touch -d '2001-02-03 04:05:06.123456789' a/file soft -h
         setfattr -n user.note -v hello a/file 2>/dev/null || true
+        for n in 1 3 5 7 9 11 13 15 17 19 21 23 25 27 29 31 33 35 37 39 41 43 45 47 49 51 53 55 57 59; do
+          echo data | dd of=holes bs=65536 seek=$n conv=notrunc 2>/dev/null
+        done
+        truncate -s 5000000 holes
+        tar --format=gnu -Scf ../sparse-gnu.tar .
+        for version in 0.0 0.1 1.0; do tar --format=posix --sparse-version=$version -Scf ../sparse-$version.tar . || exit 1; done
         for format in gnu posix ustar; do
           tar --format=$format -cf ../$format.tar . || exit 1
         done
@@ -115,7 +121,17 @@ fn what_gnu_tar_writes_is_imported_as_gnu_tar_unpacks_it() {
     run(Command::new("sh")
         .args(["-c", script, "sh"])
         .arg(dir.path()));
-    for format in ["gnu", "posix", "ustar", "long-gnu", "long-posix"] {
+    for format in [
+        "gnu",
+        "posix",
+        "ustar",
+        "long-gnu",
+        "long-posix",
+        "sparse-gnu",
+        "sparse-0.0",
+        "sparse-0.1",
+        "sparse-1.0",
+    ] {
         let scratch = Scratch::new();
         let archive = dir.path().join(format!("{format}.tar"));
         let options = wharf_image_store::ImportOptions::default();
