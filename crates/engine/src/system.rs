@@ -24,6 +24,8 @@ pub const WHARF_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Whether experimental features are on, as the `Docker-Experimental` header says.
 pub const EXPERIMENTAL: bool = false;
 
+/// The oldest compiler that builds Wharf; in the field where Docker names its Go.
+const COMPILER: &str = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"));
 const TABLE: &str = "engine";
 const ID_KEY: &str = "id";
 
@@ -69,6 +71,7 @@ pub fn version() -> Version {
     let arch = host::go_architecture();
     let details = BTreeMap::from([
         ("ApiVersion".to_owned(), ApiVersion::NEWEST.to_string()),
+        ("GoVersion".to_owned(), COMPILER.to_owned()),
         ("Arch".to_owned(), arch.to_owned()),
         ("Experimental".to_owned(), EXPERIMENTAL.to_string()),
         ("GitCommit".to_owned(), WHARF_VERSION.to_owned()),
@@ -93,7 +96,7 @@ pub fn version() -> Version {
         api_version: ApiVersion::NEWEST.to_string(),
         min_api_version: ApiVersion::OLDEST.to_string(),
         git_commit: WHARF_VERSION.to_owned(),
-        go_version: "none (Rust)".to_owned(),
+        go_version: COMPILER.to_owned(),
         os: "linux".to_owned(),
         arch: arch.to_owned(),
         kernel_version: kernel,

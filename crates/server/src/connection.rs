@@ -37,7 +37,9 @@ pub(crate) async fn serve(
         let dispatch = Arc::clone(&dispatch);
         let slot = slot.clone();
         // Boxed, so that the connection can be moved out of its loop.
-        Box::pin(async move { Ok::<_, std::convert::Infallible>(dispatch.answer(request, slot).await) })
+        Box::pin(
+            async move { Ok::<_, std::convert::Infallible>(dispatch.answer(request, slot).await) },
+        )
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -78,13 +80,21 @@ macro_rules! each_stream {
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         each_stream!(self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for ClientStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         each_stream!(self, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 

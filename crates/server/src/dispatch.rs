@@ -1,10 +1,12 @@
 //! From an HTTP request to its route and back: version, path, parameters, common headers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt as _;
 use hyper::Request as HttpRequest;
-use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{EXPECT, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use wharf_api_types::ApiVersion;
 use wharf_engine::Engine;
 use wharf_fault::{Error, Kind};
@@ -12,7 +14,7 @@ use wharf_fault::{Error, Kind};
 use crate::hijack::HijackSlot;
 use crate::negotiate;
 use crate::reply::{self, Reply, Response};
-use crate::request::{Query, Request, percent_decode};
+use crate::request::{BodySlot, Query, Request, percent_decode};
 use crate::router::{OnClientGone, Router};
 
 /// What all connections share.
@@ -32,11 +34,19 @@ impl Dispatch {
                 Some((name, HeaderValue::from_str(&value).ok()?))
             })
             .collect();
-        Self { engine, router, headers }
+        Self {
+            engine,
+            router,
+            headers,
+        }
     }
 
     /// Answers a request; errors become answers here.
-    pub(crate) async fn answer(&self, request: HttpRequest<Incoming>, slot: HijackSlot) -> Response {
+    pub(crate) async fn answer(
+        &self,
+        request: HttpRequest<Incoming>,
+        slot: HijackSlot,
+    ) -> Response {
         let begin = Instant::now();
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
@@ -60,13 +70,31 @@ impl Dispatch {
 
     async fn route(&self, request: HttpRequest<Incoming>, slot: HijackSlot) -> Reply {
         let (head, body) = request.into_parts();
-        let path = percent_decode(head.uri.path(), false)
-            .ok_or_else(|| Error::invalid(format!("invalid URL escape in {:?}", head.uri.path())))?;
+        let body = BodySlot::new(body);
+        let expects = head.headers.contains_key(EXPECT);
+        let reply = self.run(head, body.clone(), slot).await;
+        // A client that waits to be asked for the body sends none after this answer.
+        if let Some(rest) = body.take()
+            && !rest.is_end_stream()
+            && !expects
+        {
+            tokio::spawn(drain(rest));
+        }
+        reply
+    }
+
+    async fn run(&self, head: Parts, body: BodySlot, slot: HijackSlot) -> Reply {
+        let path = percent_decode(head.uri.path(), false).ok_or_else(|| {
+            Error::invalid(format!("invalid URL escape in {:?}", head.uri.path()))
+        })?;
         let (version, path) = negotiate::split_path(&path)?;
-        let (route, params) =
-            self.router.find(&head.method, path).ok_or_else(|| Error::not_found("page not found"))?;
+        let (route, params) = self
+            .router
+            .find(&head.method, path)
+            .ok_or_else(|| Error::not_found("page not found"))?;
         let query = Query::parse(head.uri.query().unwrap_or(""))?;
-        let request = Request::new(self.engine.clone(), version, query, params, head.headers, body, slot);
+        let engine = self.engine.clone();
+        let request = Request::new(engine, version, query, params, head.headers, body, slot);
         let work = route.run(request);
         match route.on_client_gone {
             OnClientGone::Cancel => work.await,
@@ -75,4 +103,23 @@ impl Dispatch {
             }),
         }
     }
+}
+
+/// Reads what no route wanted: a client that is still writing would find its connection closed
+/// before it reads the answer. Bounds are those of Go's server.
+async fn drain(mut body: Incoming) {
+    const BYTES_MAX: usize = 256 * 1024;
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let reading = async {
+        let mut left = BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, |data| data.len());
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Whatever comes later is the client's loss.
+    let _ = tokio::time::timeout(PATIENCE, reading).await;
 }

@@ -54,18 +54,32 @@ impl HijackSlot {
         let (sender, receiver) = oneshot::channel();
         self.0.send(sender).await.map_err(|_| gone())?;
         let (mut stream, early) = receiver.await.map_err(|_| gone())?;
-        stream.write_all(head).await.map_err(|source| gone().caused_by(source))?;
-        stream.flush().await.map_err(|source| gone().caused_by(source))?;
-        let fd = into_fd(stream)
-            .map_err(|source| Error::system("cannot hand over the client's socket").caused_by(source))?;
+        stream
+            .write_all(head)
+            .await
+            .map_err(|source| gone().caused_by(source))?;
+        stream
+            .flush()
+            .await
+            .map_err(|source| gone().caused_by(source))?;
+        let fd = into_fd(stream).map_err(|source| {
+            Error::system("cannot hand over the client's socket").caused_by(source)
+        })?;
         Ok(ClientSocket { fd, early })
     }
 }
 
 /// The head of the answer, byte for byte as Docker writes it.
-pub(crate) fn head(upgrade: bool, content_type: &str, own_headers: bool, version: ApiVersion) -> Vec<u8> {
+pub(crate) fn head(
+    upgrade: bool,
+    content_type: &str,
+    own_headers: bool,
+    version: ApiVersion,
+) -> Vec<u8> {
     let mut head = if upgrade {
-        format!("HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n")
+        format!(
+            "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        )
     } else {
         // Docker names this type here whatever the bytes are: such clients know no other.
         "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n".to_owned()
@@ -107,7 +121,12 @@ mod tests {
             b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
         );
         assert_eq!(
-            head(false, "application/vnd.docker.multiplexed-stream", false, version),
+            head(
+                false,
+                "application/vnd.docker.multiplexed-stream",
+                false,
+                version
+            ),
             b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
         );
         let exec = String::from_utf8(head(true, "x", true, version)).unwrap();

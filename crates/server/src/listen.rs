@@ -83,11 +83,17 @@ impl Address {
             "unix" if rest.starts_with('/') => Ok(Self::Unix(PathBuf::from(rest))),
             "fd" => Ok(Self::Systemd(rest.to_owned())),
             "tcp" => {
-                let port = if tls { DEFAULT_PORTS.1 } else { DEFAULT_PORTS.0 };
+                let port = if tls {
+                    DEFAULT_PORTS.1
+                } else {
+                    DEFAULT_PORTS.0
+                };
                 let rest = rest.strip_suffix('/').unwrap_or(rest);
                 let bracketed_alone = rest.starts_with('[') && rest.ends_with(']');
                 let (host, port) = match rest.rsplit_once(':') {
-                    Some((host, number)) if !bracketed_alone => (host, number.parse().map_err(|_| wrong())?),
+                    Some((host, number)) if !bracketed_alone => {
+                        (host, number.parse().map_err(|_| wrong())?)
+                    }
                     _ => (rest, port),
                 };
                 if host.contains('/') {
@@ -110,7 +116,10 @@ pub struct Listener {
 
 pub(crate) enum ListenerKind {
     /// Removes its file when dropped, if it made it.
-    Unix(UnixListener, #[expect(dead_code, reason = "removes the socket's file when dropped")] Option<SocketFile>),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "removes the socket's file when dropped")] Option<SocketFile>,
+    ),
     Tcp(TcpListener, Option<TlsAcceptor>),
 }
 
@@ -142,13 +151,19 @@ impl Listener {
     /// daemon that is gone is replaced, one that answers is not.
     pub async fn unix(path: &Path, gid: Option<u32>) -> Result<Self, ListenError> {
         let address = format!("unix://{}", path.display());
-        let failed = |source: io::Error| ListenError::Bind { address: address.clone(), source };
+        let failed = |source: io::Error| ListenError::Bind {
+            address: address.clone(),
+            source,
+        };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         if let Ok(metadata) = std::fs::symlink_metadata(path) {
             if !metadata.file_type().is_socket() {
-                return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")));
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "there is a file that is no socket",
+                )));
             }
             if tokio::net::UnixStream::connect(path).await.is_ok() {
                 return Err(ListenError::Taken(address));
@@ -177,7 +192,10 @@ impl Listener {
             return Err(failed(source));
         }
         let file = SocketFile::new(path);
-        Ok(Self { kind: ListenerKind::Unix(listener, file), address })
+        Ok(Self {
+            kind: ListenerKind::Unix(listener, file),
+            address,
+        })
     }
 
     /// TCP sockets at `host:port`: one per address the name has. Without TLS only loopback
@@ -189,10 +207,14 @@ impl Listener {
     ) -> Result<Vec<Self>, ListenError> {
         let scheme = if tls.is_some() { "tls" } else { "tcp" };
         let name = host_port.to_owned();
-        let resolved = tokio::task::spawn_blocking(move || name.to_socket_addrs().map(Vec::from_iter)).await;
+        let resolved =
+            tokio::task::spawn_blocking(move || name.to_socket_addrs().map(Vec::from_iter)).await;
         let addresses = resolved
             .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(|source| ListenError::Bind { address: format!("{scheme}://{host_port}"), source })?;
+            .map_err(|source| ListenError::Bind {
+                address: format!("{scheme}://{host_port}"),
+                source,
+            })?;
         let mut listeners = Vec::new();
         for address in addresses {
             if tls.is_none() && !address.ip().is_loopback() {
@@ -201,9 +223,13 @@ impl Listener {
                 }
                 tracing::warn!(%address, "listening without TLS: whoever reaches this address is root on this host");
             }
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|source| ListenError::Bind { address: format!("{scheme}://{address}"), source })?;
+            let listener =
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| ListenError::Bind {
+                        address: format!("{scheme}://{address}"),
+                        source,
+                    })?;
             let bound = listener.local_addr().unwrap_or(address);
             listeners.push(Self {
                 kind: ListenerKind::Tcp(listener, tls.clone().map(TlsAcceptor::from)),
@@ -229,8 +255,12 @@ impl Listener {
                 continue;
             }
             let address = format!("fd://{number}");
-            let failed = |source: io::Error| ListenError::Bind { address: address.clone(), source };
-            let domain = sockopt::socket_domain(socket.as_fd()).map_err(|error| failed(error.into()))?;
+            let failed = |source: io::Error| ListenError::Bind {
+                address: address.clone(),
+                source,
+            };
+            let domain =
+                sockopt::socket_domain(socket.as_fd()).map_err(|error| failed(error.into()))?;
             let kind = if domain == rustix::net::AddressFamily::UNIX {
                 let listener = std::os::unix::net::UnixListener::from(socket);
                 listener.set_nonblocking(true).map_err(failed)?;
@@ -243,7 +273,11 @@ impl Listener {
             };
             listeners.push(Self { kind, address });
         }
-        if listeners.is_empty() { Err(ListenError::NoSystemdSockets) } else { Ok(listeners) }
+        if listeners.is_empty() {
+            Err(ListenError::NoSystemdSockets)
+        } else {
+            Ok(listeners)
+        }
     }
 }
 
@@ -280,7 +314,10 @@ pub(crate) struct SocketFile {
 
 impl SocketFile {
     fn new(path: &Path) -> Option<Self> {
-        Some(Self { path: path.to_owned(), device_inode: device_inode(path)? })
+        Some(Self {
+            path: path.to_owned(),
+            device_inode: device_inode(path)?,
+        })
     }
 }
 
@@ -298,7 +335,6 @@ impl Drop for SocketFile {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,14 +342,40 @@ mod tests {
     #[test]
     fn addresses_are_read_as_docker_reads_them() {
         let read = |text, tls| Address::parse(text, tls).map_err(|error| error.to_string());
-        assert_eq!(read("unix:///run/x.sock", false), Ok(Address::Unix("/run/x.sock".into())));
-        assert_eq!(read("tcp://", false), Ok(Address::Tcp("127.0.0.1:2375".into())));
-        assert_eq!(read("tcp://0.0.0.0", true), Ok(Address::Tcp("0.0.0.0:2376".into())));
-        assert_eq!(read("tcp://[::1]", false), Ok(Address::Tcp("[::1]:2375".into())));
-        assert_eq!(read("tcp://[::1]:99", false), Ok(Address::Tcp("[::1]:99".into())));
-        assert_eq!(read("localhost:99", false), Ok(Address::Tcp("localhost:99".into())));
+        assert_eq!(
+            read("unix:///run/x.sock", false),
+            Ok(Address::Unix("/run/x.sock".into()))
+        );
+        assert_eq!(
+            read("tcp://", false),
+            Ok(Address::Tcp("127.0.0.1:2375".into()))
+        );
+        assert_eq!(
+            read("tcp://0.0.0.0", true),
+            Ok(Address::Tcp("0.0.0.0:2376".into()))
+        );
+        assert_eq!(
+            read("tcp://[::1]", false),
+            Ok(Address::Tcp("[::1]:2375".into()))
+        );
+        assert_eq!(
+            read("tcp://[::1]:99", false),
+            Ok(Address::Tcp("[::1]:99".into()))
+        );
+        assert_eq!(
+            read("localhost:99", false),
+            Ok(Address::Tcp("localhost:99".into()))
+        );
         assert_eq!(read("fd://", false), Ok(Address::Systemd(String::new())));
-        for bad in ["", "x", "unix://rel", "npipe:////./pipe/x", "tcp://a:b", "tcp://a:70000", "tcp://h:1/path"] {
+        for bad in [
+            "",
+            "x",
+            "unix://rel",
+            "npipe:////./pipe/x",
+            "tcp://a:b",
+            "tcp://a:70000",
+            "tcp://h:1/path",
+        ] {
             assert!(read(bad, false).is_err(), "{bad}");
         }
     }
@@ -332,7 +394,10 @@ mod tests {
         // A daemon that was killed leaves its file.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let listener = Listener::unix(&path, None).await.unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o660
+        );
         let second = Listener::unix(&path, None).await.unwrap_err();
         assert!(matches!(second, ListenError::Taken(_)), "{second}");
         drop(listener);

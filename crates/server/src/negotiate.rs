@@ -7,15 +7,22 @@ use wharf_fault::{Error, Result};
 /// Splits `/v1.41/containers/json` into the version and `/containers/json`; a path without prefix
 /// means the newest version.
 pub(crate) fn split_path(path: &str) -> Result<(ApiVersion, &str)> {
-    let Some(rest) = path.strip_prefix("/v") else { return Ok((ApiVersion::NEWEST, path)) };
+    let Some(rest) = path.strip_prefix("/v") else {
+        return Ok((ApiVersion::NEWEST, path));
+    };
     let end = rest.find('/').unwrap_or(rest.len());
     let text = &rest[..end];
     // `/volumes` is no version.
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if text.is_empty()
+        || !text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         return Ok((ApiVersion::NEWEST, path));
     }
-    let version: ApiVersion =
-        text.parse().map_err(|_| Error::invalid(format!("invalid API version format: {text}")))?;
+    let version: ApiVersion = text
+        .parse()
+        .map_err(|_| Error::invalid(format!("invalid API version format: {text}")))?;
     if version < ApiVersion::OLDEST {
         return Err(Error::invalid(format!(
             "client version {version} is too old. Minimum supported API version is {}, please upgrade your client to a newer version",

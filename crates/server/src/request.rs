@@ -1,12 +1,13 @@
 //! A request as a route sees it: path parameters, query, headers, body, and the way out of HTTP.
 
 use std::io;
+use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
-use http_body_util::{BodyExt as _, BodyStream, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, BodyStream};
 use hyper::HeaderMap;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, UPGRADE};
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncRead;
@@ -32,8 +33,28 @@ pub(crate) struct Request {
     /// The headers.
     pub(crate) headers: HeaderMap,
     params: Vec<(&'static str, String)>,
-    body: Option<Incoming>,
+    body: BodySlot,
     hijack: HijackSlot,
+}
+
+/// Where a request's body is until it is read; what is left of it returns here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BodySlot(Arc<Mutex<Option<Incoming>>>);
+
+impl BodySlot {
+    pub(crate) fn new(body: Incoming) -> Self {
+        Self(Arc::new(Mutex::new(Some(body))))
+    }
+
+    /// Takes the body; nothing after the first time.
+    pub(crate) fn take(&self) -> Option<Incoming> {
+        self.0.lock().expect("no code panics while it holds this lock").take()
+    }
+
+    /// Puts back what is not read to its end.
+    fn put_back(&self, body: Incoming) {
+        *self.0.lock().expect("no code panics while it holds this lock") = Some(body);
+    }
 }
 
 impl Request {
@@ -43,15 +64,26 @@ impl Request {
         query: Query,
         params: Vec<(&'static str, String)>,
         headers: HeaderMap,
-        body: Incoming,
+        body: BodySlot,
         hijack: HijackSlot,
     ) -> Self {
-        Self { engine, version, query, headers, params, body: Some(body), hijack }
+        Self {
+            engine,
+            version,
+            query,
+            headers,
+            params,
+            body,
+            hijack,
+        }
     }
 
     /// The part of the path that stands for `{name}` in the route's pattern.
     pub(crate) fn param(&self, name: &str) -> &str {
-        self.params.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value.as_str())
+        self.params
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map_or("", |(_, value)| value.as_str())
     }
 
     /// A header's value, when it is readable text.
@@ -66,28 +98,48 @@ impl Request {
             return Ok(T::default());
         }
         if let Some(content_type) = self.header(CONTENT_TYPE.as_str()) {
-            let mime = content_type.split(';').next().unwrap_or(content_type).trim();
+            let mime = content_type
+                .split(';')
+                .next()
+                .unwrap_or(content_type)
+                .trim();
             if !mime.is_empty() && !mime.eq_ignore_ascii_case("application/json") {
                 return Err(Error::invalid(format!(
                     "unsupported Content-Type header ({content_type}): must be 'application/json'"
                 )));
             }
         } else {
-            return Err(Error::invalid("malformed Content-Type header (): mime: no media type"));
+            return Err(Error::invalid(
+                "malformed Content-Type header (): mime: no media type",
+            ));
         }
         go_json::from_slice(&body).map_err(|error| Error::invalid(error.to_string()))
     }
 
     /// The whole body, at most `max` bytes of it.
     pub(crate) async fn bytes(&mut self, max: usize) -> Result<Bytes> {
-        let Some(body) = self.body.take() else { return Ok(Bytes::new()) };
-        match Limited::new(body, max).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(Error::invalid(format!("http: request body too large: at most {max} bytes are accepted")))
-            }
-            Err(error) => Err(Error::invalid(format!("cannot read the request body: {error}"))),
+        let Some(mut body) = self.body.take() else {
+            return Ok(Bytes::new());
+        };
+        let too_large = || {
+            Error::invalid(format!("http: request body too large: at most {max} bytes are accepted"))
+        };
+        if body.size_hint().lower() > max as u64 {
+            self.body.put_back(body);
+            return Err(too_large());
         }
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Error::invalid(format!("cannot read the request body: {error}")))?;
+            // Trailers are of no interest.
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > max {
+                self.body.put_back(body);
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes.freeze())
     }
 
     /// The body as it comes. A client that leaves makes it fail.
@@ -113,8 +165,17 @@ impl Request {
     ///
     /// `content_type` is the one of the bytes that follow. `own_headers` adds the headers every
     /// answer carries, as Docker does for exec and not for attach.
-    pub(crate) async fn hijack(&mut self, content_type: &str, own_headers: bool) -> Result<ClientSocket> {
-        let head = crate::hijack::head(self.wants_upgrade(), content_type, own_headers, self.version);
+    pub(crate) async fn hijack(
+        &mut self,
+        content_type: &str,
+        own_headers: bool,
+    ) -> Result<ClientSocket> {
+        let head = crate::hijack::head(
+            self.wants_upgrade(),
+            content_type,
+            own_headers,
+            self.version,
+        );
         self.hijack_with(&head).await
     }
 
@@ -139,7 +200,8 @@ impl Query {
         for part in text.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let decode = |text: &str| {
-                percent_decode(text, true).ok_or_else(|| Error::invalid(format!("invalid URL escape in {part:?}")))
+                percent_decode(text, true)
+                    .ok_or_else(|| Error::invalid(format!("invalid URL escape in {part:?}")))
             };
             pairs.push((decode(name)?, decode(value)?));
         }
@@ -153,12 +215,19 @@ impl Query {
 
     /// The first value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.pairs
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All values of a parameter.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
-        self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
+        self.pairs
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// A truth value: everything but nothing, `0`, `no`, `false` and `none` is true.
@@ -170,9 +239,10 @@ impl Query {
     pub(crate) fn flag_or(&self, name: &str, default: bool) -> bool {
         match self.get(name) {
             None => default,
-            Some(value) => {
-                !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
-            }
+            Some(value) => !matches!(
+                value.trim().to_ascii_lowercase().as_str(),
+                "" | "0" | "no" | "false" | "none"
+            ),
         }
     }
 
@@ -182,7 +252,9 @@ impl Query {
             "" => Ok(None),
             text => match text.parse() {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(Error::invalid(format!("invalid value for {name}: {text:?} is not a number"))),
+                Err(_) => Err(Error::invalid(format!(
+                    "invalid value for {name}: {text:?} is not a number"
+                ))),
             },
         }
     }

@@ -51,7 +51,11 @@ where
         method,
         segments,
         handler: Box::new(move |request| Box::pin(handler(request))),
-        on_client_gone: if read_only { OnClientGone::Cancel } else { OnClientGone::Finish },
+        on_client_gone: if read_only {
+            OnClientGone::Cancel
+        } else {
+            OnClientGone::Finish
+        },
     }
 }
 
@@ -84,7 +88,10 @@ impl std::fmt::Debug for Route {
 
 impl Segment {
     fn parse(text: &'static str) -> Self {
-        match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
+        match text
+            .strip_prefix('{')
+            .and_then(|text| text.strip_suffix('}'))
+        {
             Some(name) => name.strip_suffix('*').map_or(Self::One(name), Self::Many),
             None => Self::Word(text),
         }
@@ -167,8 +174,14 @@ mod tests {
         assert_eq!(try_match("/info", "/info"), Some(vec![]));
         assert_eq!(try_match("/info", "/info/x"), None);
         assert_eq!(try_match("/info", "/info/"), None);
-        assert_eq!(try_match("/containers/{id}/json", "/containers/web/json"), Some(vec![("id", "web".to_owned())]));
-        assert_eq!(try_match("/containers/{id}/json", "/containers//json"), None);
+        assert_eq!(
+            try_match("/containers/{id}/json", "/containers/web/json"),
+            Some(vec![("id", "web".to_owned())])
+        );
+        assert_eq!(
+            try_match("/containers/{id}/json", "/containers//json"),
+            None
+        );
         assert_eq!(
             try_match("/images/{name*}/json", "/images/localhost:5000/a/b:1/json"),
             Some(vec![("name", "localhost:5000/a/b:1".to_owned())])

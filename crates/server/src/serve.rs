@@ -60,20 +60,31 @@ pub async fn serve_with_limits(
     let mut accepting = JoinSet::new();
     for listener in listeners {
         tracing::info!(address = listener.address(), "API listening");
-        accepting.spawn(accept(listener, Arc::clone(&dispatch), limits, stopping.clone()));
+        accepting.spawn(accept(
+            listener,
+            Arc::clone(&dispatch),
+            limits,
+            stopping.clone(),
+        ));
     }
     drop(stopping);
     shutdown.await;
     stop.send_replace(true);
-    let drained = async {
-        while accepting.join_next().await.is_some() {}
-    };
-    if tokio::time::timeout(limits.drain_timeout, drained).await.is_err() {
+    let drained = async { while accepting.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain_timeout, drained)
+        .await
+        .is_err()
+    {
         tracing::debug!("open streams are cut");
     }
 }
 
-async fn accept(listener: Listener, dispatch: Arc<Dispatch>, limits: Limits, mut stopping: watch::Receiver<bool>) {
+async fn accept(
+    listener: Listener,
+    dispatch: Arc<Dispatch>,
+    limits: Limits,
+    mut stopping: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     while !*stopping.borrow() {
@@ -137,7 +148,8 @@ impl Incoming {
         match self {
             Self::Ready(stream) => Some(stream),
             Self::Tls(stream, acceptor) => {
-                match tokio::time::timeout(limits.handshake_timeout, acceptor.accept(stream)).await {
+                match tokio::time::timeout(limits.handshake_timeout, acceptor.accept(stream)).await
+                {
                     Ok(Ok(stream)) => Some(ClientStream::Tls(Box::new(stream))),
                     Ok(Err(error)) => {
                         tracing::debug!(%error, "TLS handshake failed");

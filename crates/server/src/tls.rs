@@ -52,8 +52,11 @@ impl TlsFiles {
     pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let chain = certificates("a certificate", &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| TlsError::Pem { what: "a private key", path: self.key.clone(), why: error.to_string() })?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::Pem {
+            what: "a private key",
+            path: self.key.clone(),
+            why: error.to_string(),
+        })?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Unusable)?;
@@ -62,22 +65,34 @@ impl TlsFiles {
             Some(path) => {
                 let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(certificates("a certificate authority", path)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .build()
-                    .map_err(TlsError::Authorities)?;
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                        .build()
+                        .map_err(TlsError::Authorities)?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |why: String| TlsError::Pem { what, path: path.to_owned(), why };
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
+    let wrong = |why: String| TlsError::Pem {
+        what,
+        path: path.to_owned(),
+        why,
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+        .map_err(|error| wrong(error.to_string()))?
+        .collect();
     let found = found.map_err(|error| wrong(error.to_string()))?;
-    if found.is_empty() { Err(wrong("there is none in it".to_owned())) } else { Ok(found) }
+    if found.is_empty() {
+        Err(wrong("there is none in it".to_owned()))
+    } else {
+        Ok(found)
+    }
 }

@@ -333,8 +333,7 @@ async fn logs(request: Request) -> Reply {
         stderr: query.flag("stderr"),
         since_ns: time("since")?,
         until_ns: time("until")?,
-        // Anything that is no number means all, as in Docker.
-        tail: query.str("tail").parse().ok(),
+        tail: tail(query.str("tail"))?,
         timestamps: query.flag("timestamps"),
         details: query.flag("details"),
         follow: query.flag("follow"),
@@ -363,6 +362,17 @@ async fn logs(request: Request) -> Reply {
         }
     });
     Ok(response)
+}
+
+/// `all`, or a number; a negative one is all.
+fn tail(text: &str) -> Result<Option<u64>> {
+    match text {
+        "" | "all" => Ok(None),
+        text => match text.parse::<i64>() {
+            Ok(number) => Ok(u64::try_from(number).ok()),
+            Err(_) => Err(Error::invalid(format!("invalid value for \"tail\": {text:?} is neither \"all\" nor a number"))),
+        },
+    }
 }
 
 async fn stats(request: Request) -> Reply {

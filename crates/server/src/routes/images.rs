@@ -40,7 +40,11 @@ async fn list(request: Request) -> Reply {
     if !query.str("filter").is_empty() && !request.version.at_least(41) {
         filters.add("reference", query.str("filter"));
     }
-    let options = ListOptions { filters, shared_size: query.flag("shared-size"), containers: false };
+    let options = ListOptions {
+        filters,
+        shared_size: query.flag("shared-size"),
+        containers: false,
+    };
     let mut images = request.engine.images.list(&request.engine, options).await?;
     for image in &mut images {
         summary_for_version(image, request.version);
@@ -65,7 +69,11 @@ fn summary_for_version(image: &mut ImageSummary, version: ApiVersion) {
 
 async fn inspect(request: Request) -> Reply {
     let platform = platform(request.query.str("platform"))?;
-    let mut image = request.engine.images.inspect(request.param("name"), platform).await?;
+    let mut image = request
+        .engine
+        .images
+        .inspect(request.param("name"), platform)
+        .await?;
     inspect_for_version(&mut image, request.version);
     Ok(reply::json(&image))
 }
@@ -96,12 +104,26 @@ fn inspect_for_version(image: &mut ImageInspect, version: ApiVersion) {
 
 async fn history(request: Request) -> Reply {
     let platform = platform(request.query.str("platform"))?;
-    Ok(reply::json(&request.engine.images.history(request.param("name"), platform).await?))
+    Ok(reply::json(
+        &request
+            .engine
+            .images
+            .history(request.param("name"), platform)
+            .await?,
+    ))
 }
 
 async fn tag(request: Request) -> Reply {
     let (engine, query) = (&request.engine, &request.query);
-    engine.images.tag(engine, request.param("name"), query.str("repo"), query.str("tag")).await?;
+    engine
+        .images
+        .tag(
+            engine,
+            request.param("name"),
+            query.str("repo"),
+            query.str("tag"),
+        )
+        .await?;
     Ok(reply::empty(StatusCode::CREATED))
 }
 
@@ -112,13 +134,21 @@ async fn remove(request: Request) -> Reply {
             "removing single platforms of an image is not supported by this version of Wharf",
         ));
     }
-    let removed = engine.images.remove(engine, request.param("name"), request.query.flag("force")).await?;
+    let removed = engine
+        .images
+        .remove(engine, request.param("name"), request.query.flag("force"))
+        .await?;
     Ok(reply::json(&removed))
 }
 
 async fn prune(request: Request) -> Reply {
     let engine = &request.engine;
-    Ok(reply::json(&engine.images.prune(engine, &request.query.filters()?).await?))
+    Ok(reply::json(
+        &engine
+            .images
+            .prune(engine, &request.query.filters()?)
+            .await?,
+    ))
 }
 
 /// `POST /images/create`: pull, or import when there is a `fromSrc`.
@@ -132,16 +162,28 @@ async fn create(mut request: Request) -> Reply {
                 repository: query.str("repo").to_owned(),
                 tag: query.str("tag").to_owned(),
                 message: query.str("message").to_owned(),
-                changes: query.all("changes").iter().map(ToString::to_string).collect(),
+                changes: query
+                    .all("changes")
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 platform,
             };
             let archive = SyncIoBridge::new(request.body_reader());
-            stream(move |messages| async move { engine.images.import(&engine, archive, source, messages).await }).await
+            stream(move |messages| async move {
+                engine
+                    .images
+                    .import(&engine, archive, source, messages)
+                    .await
+            })
+            .await
         }
-        ("", "") => Err(Error::invalid("one of fromImage and fromSrc has to be given")),
-        ("", _) => {
-            Err(Error::not_implemented("importing from a URL is not supported by this version of Wharf; use `-`"))
-        }
+        ("", "") => Err(Error::invalid(
+            "one of fromImage and fromSrc has to be given",
+        )),
+        ("", _) => Err(Error::not_implemented(
+            "importing from a URL is not supported by this version of Wharf; use `-`",
+        )),
         (name, _) => {
             let pull = PullRequest {
                 name: name.to_owned(),
@@ -149,7 +191,8 @@ async fn create(mut request: Request) -> Reply {
                 platform,
                 auth: auth(&request),
             };
-            stream(move |messages| async move { engine.images.pull(&engine, pull, messages).await }).await
+            stream(move |messages| async move { engine.images.pull(&engine, pull, messages).await })
+                .await
         }
     }
 }
@@ -162,8 +205,17 @@ async fn push(mut request: Request) -> Reply {
         None => request.json().await.unwrap_or_default(),
     };
     let engine = request.engine.clone();
-    let (name, tag) = (request.param("name").to_owned(), request.query.str("tag").to_owned());
-    stream(move |messages| async move { engine.images.push(&engine, &name, &tag, platform, auth, messages).await }).await
+    let (name, tag) = (
+        request.param("name").to_owned(),
+        request.query.str("tag").to_owned(),
+    );
+    stream(move |messages| async move {
+        engine
+            .images
+            .push(&engine, &name, &tag, platform, auth, messages)
+            .await
+    })
+    .await
 }
 
 async fn load(mut request: Request) -> Reply {
@@ -180,7 +232,13 @@ async fn load(mut request: Request) -> Reply {
     let quiet = request.query.flag_or("quiet", true);
     let engine = request.engine.clone();
     let archive = SyncIoBridge::new(request.body_reader());
-    stream(move |messages| async move { engine.images.load(&engine, archive, platform, quiet, messages).await }).await
+    stream(move |messages| async move {
+        engine
+            .images
+            .load(&engine, archive, platform, quiet, messages)
+            .await
+    })
+    .await
 }
 
 /// `GET /images/{name}/get` and `GET /images/get?names=…`.
@@ -197,16 +255,29 @@ async fn save(request: Request) -> Reply {
     };
     let names: Vec<String> = match request.param("name") {
         // A list may also be given as one value with commas.
-        "" => request.query.all("names").iter().flat_map(|names| names.split(',')).map(str::to_owned).collect(),
+        "" => request
+            .query
+            .all("names")
+            .iter()
+            .flat_map(|names| names.split(','))
+            .map(str::to_owned)
+            .collect(),
         name => vec![name.to_owned()],
     };
-    let archive = request.engine.images.save(&request.engine, names, platform).await?;
+    let archive = request
+        .engine
+        .images
+        .save(&request.engine, names, platform)
+        .await?;
     let (sender, response) = reply::stream("application/x-tar");
     let mut writer = sender.blocking_writer();
     tokio::task::spawn_blocking(move || {
         use std::io::Write as _;
-        let written = Images::write_archive(&archive, &mut writer)
-            .and_then(|()| writer.flush().map_err(|source| Error::system("cannot send").caused_by(source)));
+        let written = Images::write_archive(&archive, &mut writer).and_then(|()| {
+            writer
+                .flush()
+                .map_err(|source| Error::system("cannot send").caused_by(source))
+        });
         if let Err(error) = written {
             tracing::debug!(error = chain(&error), "an image archive ended early");
             writer.abort();
@@ -220,20 +291,39 @@ async fn search(request: Request) -> Reply {
     let limit = match request.query.int("limit")? {
         None | Some(0) => 25,
         Some(limit @ 1..=100) => limit,
-        Some(limit) => return Err(Error::invalid(format!("invalid limit {limit}: must be between 1 and 100"))),
+        Some(limit) => {
+            return Err(Error::invalid(format!(
+                "invalid limit {limit}: must be between 1 and 100"
+            )));
+        }
     };
     let auth = auth(&request);
     let term = request.query.str("term");
-    Ok(reply::json(&request.engine.images.search(term, limit, &filters, auth).await?))
+    Ok(reply::json(
+        &request
+            .engine
+            .images
+            .search(term, limit, &filters, auth)
+            .await?,
+    ))
 }
 
 async fn distribution(request: Request) -> Reply {
     let auth = auth(&request);
-    Ok(reply::json(&request.engine.images.distribution(request.param("name"), auth).await?))
+    Ok(reply::json(
+        &request
+            .engine
+            .images
+            .distribution(request.param("name"), auth)
+            .await?,
+    ))
 }
 
 fn auth(request: &Request) -> AuthConfig {
-    request.header("x-registry-auth").map(AuthConfig::from_header).unwrap_or_default()
+    request
+        .header("x-registry-auth")
+        .map(AuthConfig::from_header)
+        .unwrap_or_default()
 }
 
 /// A platform parameter: `linux/arm64`, or JSON from API 1.48 on.

@@ -16,10 +16,18 @@ const NOT_YET: &[(Method, &str, &str)] = &[
     (Method::POST, "/session", "build sessions"),
     (Method::POST, "/grpc", "BuildKit"),
     (Method::POST, "/commit", "committing containers"),
-    (Method::GET, "/images/{name*}/attestations", "image attestations"),
+    (
+        Method::GET,
+        "/images/{name*}/attestations",
+        "image attestations",
+    ),
     (Method::GET, "/containers/{id}/checkpoints", "checkpoints"),
     (Method::POST, "/containers/{id}/checkpoints", "checkpoints"),
-    (Method::DELETE, "/containers/{id}/checkpoints/{checkpoint}", "checkpoints"),
+    (
+        Method::DELETE,
+        "/containers/{id}/checkpoints/{checkpoint}",
+        "checkpoints",
+    ),
     (Method::PUT, "/volumes/{name}", "cluster volumes"),
     (Method::GET, "/plugins/privileges", "plugins"),
     (Method::POST, "/plugins/pull", "plugins"),
@@ -68,17 +76,26 @@ const SWARM: &[(Method, &str)] = &[
 pub(super) fn routes() -> Vec<Route> {
     let not_yet = NOT_YET.iter().map(|(method, pattern, what)| {
         route(method.clone(), pattern, move |_| async move {
-            Err(Error::not_implemented(format!("{what} is not supported by this version of Wharf ({method} {pattern})")))
+            Err(Error::not_implemented(format!(
+                "{what} is not supported by this version of Wharf ({method} {pattern})"
+            )))
         })
     });
     let swarm = SWARM.iter().map(|(method, pattern)| {
-        route(method.clone(), pattern, |_| async { Err(Error::new(Kind::Unavailable, NO_SWARM)) })
+        route(method.clone(), pattern, |_| async {
+            Err(Error::new(Kind::Unavailable, NO_SWARM))
+        })
     });
     let outside = [
         route(Method::POST, "/swarm/leave", |_| async {
-            Err(Error::new(Kind::Unavailable, "This node is not part of a swarm"))
+            Err(Error::new(
+                Kind::Unavailable,
+                "This node is not part of a swarm",
+            ))
         }),
-        route(Method::POST, "/swarm/unlock", |_| async { Err(Error::conflict("swarm is not locked")) }),
+        route(Method::POST, "/swarm/unlock", |_| async {
+            Err(Error::conflict("swarm is not locked"))
+        }),
     ];
     not_yet.chain(swarm).chain(outside).collect()
 }

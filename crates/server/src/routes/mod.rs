@@ -1,5 +1,6 @@
 //! The routes of the API, one file per kind of object.
 
+mod attach_websocket;
 mod containers;
 mod exec;
 mod images;
@@ -16,6 +17,7 @@ pub(crate) fn all() -> Vec<Route> {
     let mut routes = Vec::new();
     routes.extend(system::routes());
     routes.extend(containers::routes());
+    routes.extend(attach_websocket::routes());
     routes.extend(exec::routes());
     routes.extend(images::routes());
     routes.extend(networks::routes());

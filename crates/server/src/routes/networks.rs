@@ -50,7 +50,10 @@ fn for_version(network: &mut Network, version: ApiVersion) {
 async fn create(mut request: Request) -> Reply {
     let body: NetworkCreate = request.json().await?;
     let engine = &request.engine;
-    Ok(reply::json_with(StatusCode::CREATED, &engine.networks.create(engine, body).await?))
+    Ok(reply::json_with(
+        StatusCode::CREATED,
+        &engine.networks.create(engine, body).await?,
+    ))
 }
 
 async fn remove(request: Request) -> Reply {
@@ -62,17 +65,28 @@ async fn remove(request: Request) -> Reply {
 async fn connect(mut request: Request) -> Reply {
     let body: NetworkConnect = request.json().await?;
     let settings = body.endpoint_config.unwrap_or_default();
-    request.engine.connect_network(request.param("id"), &body.container, settings).await?;
+    request
+        .engine
+        .connect_network(request.param("id"), &body.container, settings)
+        .await?;
     Ok(reply::empty(StatusCode::OK))
 }
 
 async fn disconnect(mut request: Request) -> Reply {
     let body: NetworkDisconnect = request.json().await?;
-    request.engine.disconnect_network(request.param("id"), &body.container, body.force).await?;
+    request
+        .engine
+        .disconnect_network(request.param("id"), &body.container, body.force)
+        .await?;
     Ok(reply::empty(StatusCode::OK))
 }
 
 async fn prune(request: Request) -> Reply {
     let engine = &request.engine;
-    Ok(reply::json(&engine.networks.prune(engine, &request.query.filters()?).await?))
+    Ok(reply::json(
+        &engine
+            .networks
+            .prune(engine, &request.query.filters()?)
+            .await?,
+    ))
 }

@@ -17,10 +17,14 @@ use crate::router::{Route, route};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route(Method::GET, "/_ping", |_| async { Ok(ping(reply::text("OK"))) }),
+        route(Method::GET, "/_ping", |_| async {
+            Ok(ping(reply::text("OK")))
+        }),
         route(Method::HEAD, "/_ping", |_| async {
             let mut response = ping(reply::text(""));
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             Ok(response)
         }),
         route(Method::GET, "/version", version),
@@ -38,11 +42,20 @@ pub(super) fn routes() -> Vec<Route> {
 
 fn ping(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-store, must-revalidate"),
+    );
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     // 1 is the classic builder; BuildKit's interface is not there yet.
-    headers.insert(HeaderName::from_static("builder-version"), HeaderValue::from_static("1"));
-    headers.insert(HeaderName::from_static("swarm"), HeaderValue::from_static("inactive"));
+    headers.insert(
+        HeaderName::from_static("builder-version"),
+        HeaderValue::from_static("1"),
+    );
+    headers.insert(
+        HeaderName::from_static("swarm"),
+        HeaderValue::from_static("inactive"),
+    );
     response
 }
 
@@ -60,7 +73,11 @@ async fn info(request: Request) -> Reply {
         info.firewall_backend = None;
     }
     if !request.version.at_least(48) {
-        for commit in [&mut info.containerd_commit, &mut info.runc_commit, &mut info.init_commit] {
+        for commit in [
+            &mut info.containerd_commit,
+            &mut info.runc_commit,
+            &mut info.init_commit,
+        ] {
             commit.expected.clone_from(&commit.id);
         }
     }
@@ -123,7 +140,11 @@ fn time_until(until: Timestamp) -> std::time::Duration {
     std::time::Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default()
 }
 
-async fn send_event(sender: &BodySender, event: &Numbered, legacy: bool) -> std::result::Result<(), ClientGone> {
+async fn send_event(
+    sender: &BodySender,
+    event: &Numbered,
+    legacy: bool,
+) -> std::result::Result<(), ClientGone> {
     if legacy {
         let message: EventMessage = (*event.message).clone();
         return sender.send_json(&message.with_legacy_fields()).await;
@@ -136,13 +157,19 @@ fn instant(request: &Request, name: &str, now: Timestamp) -> Result<Option<Times
         "" => Ok(None),
         text => match parse_reference(text, now) {
             Some(at) => Ok(Some(at)),
-            None => Err(Error::invalid(format!("invalid value for {name}: failed to parse value as time or duration: {text:?}"))),
+            None => Err(Error::invalid(format!(
+                "invalid value for {name}: failed to parse value as time or duration: {text:?}"
+            ))),
         },
     }
 }
 
 async fn disk_usage(request: Request) -> Reply {
-    let mut parts = DiskUsageParts { images: false, containers: false, volumes: false };
+    let mut parts = DiskUsageParts {
+        images: false,
+        containers: false,
+        volumes: false,
+    };
     let types = request.query.all("type");
     for kind in &types {
         match *kind {
@@ -183,28 +210,77 @@ fn current_form(usage: &DiskUsage, build_cache: bool, verbose: bool) -> Value {
     let mut body = serde_json::Map::new();
     if let Some(images) = &usage.images {
         let active = images.iter().filter(|image| image.containers > 0).count();
-        let used: i64 = images.iter().filter(|image| image.containers > 0).map(|image| image.size - image.shared_size.max(0)).sum();
+        let used: i64 = images
+            .iter()
+            .filter(|image| image.containers > 0)
+            .map(|image| image.size - image.shared_size.max(0))
+            .sum();
         let reclaimable = (usage.layers_bytes - used).max(0);
-        body.insert("ImageUsage".into(), sums(active, images.len(), reclaimable, usage.layers_bytes, verbose.then(|| json!(images))));
+        body.insert(
+            "ImageUsage".into(),
+            sums(
+                active,
+                images.len(),
+                reclaimable,
+                usage.layers_bytes,
+                verbose.then(|| json!(images)),
+            ),
+        );
     }
     if let Some(containers) = &usage.containers {
         let is_active = |state: &str| matches!(state, "running" | "paused" | "restarting");
-        let active = containers.iter().filter(|container| is_active(&container.state)).count();
-        let size = |container: &wharf_api_types::container::ContainerSummary| container.size_rw.unwrap_or(0);
+        let active = containers
+            .iter()
+            .filter(|container| is_active(&container.state))
+            .count();
+        let size = |container: &wharf_api_types::container::ContainerSummary| {
+            container.size_rw.unwrap_or(0)
+        };
         let total = containers.iter().map(size).sum();
-        let reclaimable = containers.iter().filter(|container| !is_active(&container.state)).map(size).sum();
-        body.insert("ContainerUsage".into(), sums(active, containers.len(), reclaimable, total, verbose.then(|| json!(containers))));
+        let reclaimable = containers
+            .iter()
+            .filter(|container| !is_active(&container.state))
+            .map(size)
+            .sum();
+        body.insert(
+            "ContainerUsage".into(),
+            sums(
+                active,
+                containers.len(),
+                reclaimable,
+                total,
+                verbose.then(|| json!(containers)),
+            ),
+        );
     }
     if let Some(volumes) = &usage.volumes {
-        let numbers = |volume: &wharf_api_types::volume::Volume| volume.usage_data.unwrap_or_default();
-        let active = volumes.iter().filter(|volume| numbers(volume).ref_count > 0).count();
+        let numbers =
+            |volume: &wharf_api_types::volume::Volume| volume.usage_data.unwrap_or_default();
+        let active = volumes
+            .iter()
+            .filter(|volume| numbers(volume).ref_count > 0)
+            .count();
         let total = volumes.iter().map(|volume| numbers(volume).size).sum();
-        let unused = volumes.iter().filter(|volume| numbers(volume).ref_count == 0);
+        let unused = volumes
+            .iter()
+            .filter(|volume| numbers(volume).ref_count == 0);
         let reclaimable = unused.map(|volume| numbers(volume).size).sum();
-        body.insert("VolumeUsage".into(), sums(active, volumes.len(), reclaimable, total, verbose.then(|| json!(volumes))));
+        body.insert(
+            "VolumeUsage".into(),
+            sums(
+                active,
+                volumes.len(),
+                reclaimable,
+                total,
+                verbose.then(|| json!(volumes)),
+            ),
+        );
     }
     if build_cache {
-        body.insert("BuildCacheUsage".into(), sums(0, 0, 0, 0, verbose.then(|| json!([]))));
+        body.insert(
+            "BuildCacheUsage".into(),
+            sums(0, 0, 0, 0, verbose.then(|| json!([]))),
+        );
     }
     Value::Object(body)
 }

@@ -19,7 +19,9 @@ pub(super) fn routes() -> Vec<Route> {
 
 async fn list(request: Request) -> Reply {
     let engine = &request.engine;
-    Ok(reply::json(&engine.volumes.list(engine, &request.query.filters()?)?))
+    Ok(reply::json(
+        &engine.volumes.list(engine, &request.query.filters()?)?,
+    ))
 }
 
 async fn create(mut request: Request) -> Reply {
@@ -30,12 +32,17 @@ async fn create(mut request: Request) -> Reply {
 }
 
 async fn inspect(request: Request) -> Reply {
-    Ok(reply::json(&request.engine.volumes.inspect(request.param("name"))?))
+    Ok(reply::json(
+        &request.engine.volumes.inspect(request.param("name"))?,
+    ))
 }
 
 async fn remove(request: Request) -> Reply {
     let engine = &request.engine;
-    engine.volumes.remove(engine, request.param("name"), request.query.flag("force")).await?;
+    engine
+        .volumes
+        .remove(engine, request.param("name"), request.query.flag("force"))
+        .await?;
     Ok(reply::no_content())
 }
 
@@ -44,5 +51,10 @@ async fn prune(request: Request) -> Reply {
     // Before API 1.42 named volumes were pruned too.
     let all_by_default = !request.version.at_least(42);
     let filters = request.query.filters()?;
-    Ok(reply::json(&engine.volumes.prune(engine, &filters, all_by_default).await?))
+    Ok(reply::json(
+        &engine
+            .volumes
+            .prune(engine, &filters, all_by_default)
+            .await?,
+    ))
 }
