@@ -75,7 +75,9 @@ impl std::fmt::Debug for Body {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Json(value) => f.debug_tuple("Json").field(value).finish(),
-            Self::Stream { content_type, .. } => f.debug_tuple("Stream").field(content_type).finish(),
+            Self::Stream { content_type, .. } => {
+                f.debug_tuple("Stream").field(content_type).finish()
+            }
         }
     }
 }
@@ -107,7 +109,11 @@ impl Lease {
 impl Client {
     /// A client with these settings; connects with the first request.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, idle: Arc::default(), negotiated: Mutex::new(None) }
+        Self {
+            settings,
+            idle: Arc::default(),
+            negotiated: Mutex::new(None),
+        }
     }
 
     /// The engine's address.
@@ -120,7 +126,9 @@ impl Client {
         if let Some(pinned) = &self.settings.pinned_version {
             return pinned.clone();
         }
-        lock(&self.negotiated).clone().unwrap_or_else(|| API_VERSION.to_owned())
+        lock(&self.negotiated)
+            .clone()
+            .unwrap_or_else(|| API_VERSION.to_owned())
     }
 
     /// Asks the engine for its version now instead of at the first refusal.
@@ -130,7 +138,9 @@ impl Client {
         if self.settings.pinned_version.is_some() || lock(&self.negotiated).is_some() {
             return Ok(());
         }
-        let response = self.round_trip(Method::GET, "/_ping".to_owned(), Body::Empty, &[]).await?;
+        let response = self
+            .round_trip(Method::GET, "/_ping".to_owned(), Body::Empty, &[])
+            .await?;
         let theirs = response.header("api-version").map(str::to_owned);
         response.drain().await?;
         *lock(&self.negotiated) = Some(older(theirs.as_deref()));
@@ -139,18 +149,27 @@ impl Client {
 
     /// `GET` of a JSON document; `path` starts with `/` and may carry a query.
     pub async fn get(&self, path: impl Into<String>) -> Result<Value> {
-        self.request(Method::GET, path, Body::Empty, &[]).await?.json().await
+        self.request(Method::GET, path, Body::Empty, &[])
+            .await?
+            .json()
+            .await
     }
 
     /// `POST` with an optional JSON body and a JSON answer (`Value::Null` when it has none).
     pub async fn post(&self, path: impl Into<String>, body: Option<Value>) -> Result<Value> {
         let body = body.map_or(Body::Empty, Body::Json);
-        self.request(Method::POST, path, body, &[]).await?.json().await
+        self.request(Method::POST, path, body, &[])
+            .await?
+            .json()
+            .await
     }
 
     /// `DELETE` with a JSON answer (`Value::Null` when it has none).
     pub async fn delete(&self, path: impl Into<String>) -> Result<Value> {
-        self.request(Method::DELETE, path, Body::Empty, &[]).await?.json().await
+        self.request(Method::DELETE, path, Body::Empty, &[])
+            .await?
+            .json()
+            .await
     }
 
     /// Any request; an answer of 400 and above is an [`Error::Daemon`].
@@ -171,11 +190,17 @@ impl Client {
                 Body::Empty
             }
         };
-        let response = self.round_trip(method.clone(), self.versioned(&path), body, headers).await?;
+        let response = self
+            .round_trip(method.clone(), self.versioned(&path), body, headers)
+            .await?;
         match check(response).await {
             Err(error) if self.should_downgrade(&error) => {
                 self.negotiate().await?;
-                check(self.round_trip(method, self.versioned(&path), again, headers).await?).await
+                check(
+                    self.round_trip(method, self.versioned(&path), again, headers)
+                        .await?,
+                )
+                .await
             }
             other => other,
         }
@@ -193,6 +218,33 @@ impl Client {
         }
     }
 
+    /// Opens connections ahead of the requests that will need them; worth it only where opening
+    /// is cheap, so nothing happens for other hosts than unix sockets.
+    pub async fn warm(&self, connections: usize) {
+        if !matches!(self.settings.host, Host::Unix(_)) {
+            return;
+        }
+        // The request that is waiting to be sent goes first.
+        tokio::task::yield_now().await;
+        for _ in 0..connections {
+            // Whoever needs the connection reports why there is none.
+            let Ok(sender) = self.open().await else {
+                return;
+            };
+            lock(&self.idle).push(sender);
+        }
+    }
+
+    /// A connection that is open and unused, if there is one.
+    async fn kept(&self) -> Option<SendRequest<WireBody>> {
+        loop {
+            let mut sender = lock(&self.idle).pop()?;
+            if sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
     /// A connection without HTTP on it, for `system dial-stdio`.
     pub async fn dial(&self) -> Result<Transport> {
         self.connect().await
@@ -204,8 +256,13 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("text/plain"));
-        let mut sender = self.open().await?;
+        headers
+            .entry(CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static("text/plain"));
+        let mut sender = match self.kept().await {
+            Some(sender) => sender,
+            None => self.open().await?,
+        };
         let answer = sender.send_request(request).await.map_err(Error::Http)?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Hijacked::from_upgrade(answer).await;
@@ -236,12 +293,7 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Result<Response> {
         let mut request = self.build(method, &path, body, headers)?;
-        loop {
-            let kept = lock(&self.idle).pop();
-            let Some(mut sender) = kept else { break };
-            if sender.ready().await.is_err() {
-                continue;
-            }
+        while let Some(mut sender) = self.kept().await {
             match sender.try_send_request(request).await {
                 Ok(answer) => return Ok(self.response(answer, sender)),
                 // The engine closed the kept connection before reading the request.
@@ -256,13 +308,31 @@ impl Client {
         Ok(self.response(answer, sender))
     }
 
-    fn response(&self, answer: hyper::Response<hyper::body::Incoming>, sender: SendRequest<WireBody>) -> Response {
-        Response::new(answer, Some(Lease { sender, idle: Arc::clone(&self.idle) }))
+    fn response(
+        &self,
+        answer: hyper::Response<hyper::body::Incoming>,
+        sender: SendRequest<WireBody>,
+    ) -> Response {
+        Response::new(
+            answer,
+            Some(Lease {
+                sender,
+                idle: Arc::clone(&self.idle),
+            }),
+        )
     }
 
-    fn build(&self, method: Method, path: &str, body: Body, headers: &[(&str, &str)]) -> Result<Request<WireBody>> {
+    fn build(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+        headers: &[(&str, &str)],
+    ) -> Result<Request<WireBody>> {
         let (host, prefix) = match &self.settings.host {
-            Host::Tcp { host, port, prefix, .. } => (format!("{host}:{port}"), prefix.as_str()),
+            Host::Tcp {
+                host, port, prefix, ..
+            } => (format!("{host}:{port}"), prefix.as_str()),
             // What Go's client sends when the address is a path.
             Host::Unix(_) | Host::Ssh { .. } => ("api.moby.localhost".to_owned(), ""),
         };
@@ -272,9 +342,14 @@ impl Client {
             .header(HOST, host)
             .header(USER_AGENT, self.settings.user_agent.as_str());
         for (name, value) in &self.settings.headers {
-            let pair = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()));
+            let pair = (
+                HeaderName::try_from(name.as_str()),
+                HeaderValue::try_from(value.as_str()),
+            );
             let (Ok(name), Ok(value)) = pair else {
-                return Err(Error::Decode(format!("HttpHeaders: `{name}` is not a valid header")));
+                return Err(Error::Decode(format!(
+                    "HttpHeaders: `{name}` is not a valid header"
+                )));
             };
             builder = builder.header(name, value);
         }
@@ -285,14 +360,21 @@ impl Client {
             Body::Empty => empty(),
             Body::Json(value) => {
                 builder = builder.header(CONTENT_TYPE, "application/json");
-                Full::new(Bytes::from(value.to_string())).map_err(|never| match never {}).boxed_unsync()
+                Full::new(Bytes::from(value.to_string()))
+                    .map_err(|never| match never {})
+                    .boxed_unsync()
             }
-            Body::Stream { content_type, chunks } => {
+            Body::Stream {
+                content_type,
+                chunks,
+            } => {
                 builder = builder.header(CONTENT_TYPE, content_type);
                 StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
             }
         };
-        builder.body(body).map_err(|error| Error::Decode(format!("request for `{path}`: {error}")))
+        builder
+            .body(body)
+            .map_err(|error| Error::Decode(format!("request for `{path}`: {error}")))
     }
 
     /// Opens a connection and starts HTTP on it.
@@ -310,42 +392,82 @@ impl Client {
     async fn connect(&self) -> Result<Transport> {
         let host = &self.settings.host;
         let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::PermissionDenied => Error::Permission { host: host.to_string(), source },
-            _ => Error::Connect { host: host.to_string(), source },
+            io::ErrorKind::PermissionDenied => Error::Permission {
+                host: host.to_string(),
+                source,
+            },
+            _ => Error::Connect {
+                host: host.to_string(),
+                source,
+            },
         };
         match host {
-            Host::Unix(path) => match UnixStream::connect(path).await {
+            Host::Unix(path) => match connect_unix(path) {
                 Ok(stream) => Ok(Transport::Unix(stream)),
                 Err(refused) if absent(&refused) => {
-                    let Some(start) = self.settings.autostart else { return Err(failed(refused)) };
-                    start().map_err(|source| Error::Autostart { host: host.to_string(), source })?;
-                    UnixStream::connect(path).await.map(Transport::Unix).map_err(failed)
+                    let Some(start) = self.settings.autostart else {
+                        return Err(failed(refused));
+                    };
+                    start().map_err(|source| Error::Autostart {
+                        host: host.to_string(),
+                        source,
+                    })?;
+                    connect_unix(path).map(Transport::Unix).map_err(failed)
                 }
                 Err(other) => Err(failed(other)),
             },
-            Host::Tcp { host: name, port, https, .. } => {
-                let stream = TcpStream::connect((name.as_str(), *port)).await.map_err(failed)?;
+            Host::Tcp {
+                host: name,
+                port,
+                https,
+                ..
+            } => {
+                let stream = TcpStream::connect((name.as_str(), *port))
+                    .await
+                    .map_err(failed)?;
                 stream.set_nodelay(true).map_err(failed)?;
                 match (&self.settings.tls, https) {
                     (None, false) => Ok(Transport::Tcp(stream)),
                     (settings, _) => {
-                        let settings = settings.clone().unwrap_or(TlsSettings { verify: true, ..TlsSettings::default() });
-                        Ok(Transport::Tls(Box::new(tls::connect(&settings, name, stream).await?)))
+                        let settings = settings.clone().unwrap_or(TlsSettings {
+                            verify: true,
+                            ..TlsSettings::default()
+                        });
+                        Ok(Transport::Tls(Box::new(
+                            tls::connect(&settings, name, stream).await?,
+                        )))
                     }
                 }
             }
-            Host::Ssh { user, host: name, port, socket } => {
-                ssh::connect(user.as_deref(), name, *port, socket.as_deref())
-                    .map(|stream| Transport::Ssh(Box::new(stream)))
-                    .map_err(|source| Error::Ssh { host: host.to_string(), source })
-            }
+            Host::Ssh {
+                user,
+                host: name,
+                port,
+                socket,
+            } => ssh::connect(user.as_deref(), name, *port, socket.as_deref())
+                .map(|stream| Transport::Ssh(Box::new(stream)))
+                .map_err(|source| Error::Ssh {
+                    host: host.to_string(),
+                    source,
+                }),
         }
     }
 }
 
+/// Connects at once: the kernel answers for a unix socket without waiting for the other side, so
+/// the event loop would only cost a round.
+fn connect_unix(path: &std::path::Path) -> io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
 /// Whether nobody listens on the socket.
 fn absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 fn empty() -> WireBody {
@@ -354,7 +476,11 @@ fn empty() -> WireBody {
 
 /// Turns an answer of 400 and above into the error it carries.
 async fn check(response: Response) -> Result<Response> {
-    if response.status() >= 400 { Err(daemon_error(response).await) } else { Ok(response) }
+    if response.status() >= 400 {
+        Err(daemon_error(response).await)
+    } else {
+        Ok(response)
+    }
 }
 
 /// The older of [`API_VERSION`] and what the engine speaks; an engine that does not say speaks

@@ -24,7 +24,10 @@ pub struct Hijacked {
 
 impl Hijacked {
     pub(crate) async fn from_upgrade(answer: hyper::Response<Incoming>) -> Result<Self> {
-        let media_type = answer.headers().get(hyper::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = answer
+            .headers()
+            .get(hyper::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
         let multiplexed = match media_type {
             Some("application/vnd.docker.multiplexed-stream") => Some(true),
             _ => None,
@@ -33,7 +36,11 @@ impl Hijacked {
         let parts = upgraded
             .downcast::<TokioIo<Transport>>()
             .map_err(|_| Error::Decode("the upgraded connection is of another kind".to_owned()))?;
-        Ok(Self { early: parts.read_buf, stream: parts.io.into_inner(), multiplexed })
+        Ok(Self {
+            early: parts.read_buf,
+            stream: parts.io.into_inner(),
+            multiplexed,
+        })
     }
 
     /// Whether the engine said that the output comes in frames; `None` when it did not say.
@@ -48,7 +55,11 @@ impl Hijacked {
 }
 
 impl AsyncRead for Hijacked {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.early.has_remaining() {
             let take = self.early.len().min(buf.remaining());
             buf.put_slice(&self.early.split_to(take));
@@ -59,7 +70,11 @@ impl AsyncRead for Hijacked {
 }
 
 impl AsyncWrite for Hijacked {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

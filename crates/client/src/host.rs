@@ -70,7 +70,9 @@ impl Host {
             return Err(HostError::NoScheme(text.to_owned()));
         };
         match scheme {
-            "unix" if rest.starts_with('/') && !rest.contains('\0') => Ok(Self::Unix(PathBuf::from(rest))),
+            "unix" if rest.starts_with('/') && !rest.contains('\0') => {
+                Ok(Self::Unix(PathBuf::from(rest)))
+            }
             "unix" => Err(HostError::Address(text.to_owned())),
             "tcp" | "http" => tcp(rest, rest_port(tls), false),
             "https" => tcp(rest, 2376, true),
@@ -121,7 +123,12 @@ fn ssh(rest: &str) -> Result<Host, HostError> {
         return Err(bad());
     }
     let socket = (!path.is_empty() && path != "/").then(|| path.to_owned());
-    Ok(Host::Ssh { user, host: host.to_owned(), port, socket })
+    Ok(Host::Ssh {
+        user,
+        host: host.to_owned(),
+        port,
+        socket,
+    })
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port`; `None` when it is none of these.
@@ -146,7 +153,12 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp { host, port, prefix, https } => {
+            Self::Tcp {
+                host,
+                port,
+                prefix,
+                https,
+            } => {
                 let scheme = if *https { "https" } else { "tcp" };
                 if host.contains(':') {
                     write!(f, "{scheme}://[{host}]:{port}{prefix}")
@@ -154,12 +166,21 @@ impl fmt::Display for Host {
                     write!(f, "{scheme}://{host}:{port}{prefix}")
                 }
             }
-            Self::Ssh { user, host, port, socket } => {
+            Self::Ssh {
+                user,
+                host,
+                port,
+                socket,
+            } => {
                 f.write_str("ssh://")?;
                 if let Some(user) = user {
                     write!(f, "{user}@")?;
                 }
-                if host.contains(':') { write!(f, "[{host}]")? } else { f.write_str(host)? }
+                if host.contains(':') {
+                    write!(f, "[{host}]")?
+                } else {
+                    f.write_str(host)?
+                }
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }
@@ -176,27 +197,66 @@ mod tests {
     use super::*;
 
     fn tcp(host: &str, port: u16, prefix: &str) -> Host {
-        Host::Tcp { host: host.into(), port, prefix: prefix.into(), https: false }
+        Host::Tcp {
+            host: host.into(),
+            port,
+            prefix: prefix.into(),
+            https: false,
+        }
     }
 
     #[test]
     fn known_forms_parse() {
-        assert_eq!(Host::parse("unix:///run/x.sock", false), Ok(Host::Unix("/run/x.sock".into())));
-        assert_eq!(Host::parse("/run/x.sock", false), Ok(Host::Unix("/run/x.sock".into())));
-        assert_eq!(Host::parse("tcp://10.0.0.1", false), Ok(tcp("10.0.0.1", 2375, "")));
-        assert_eq!(Host::parse("tcp://10.0.0.1", true), Ok(tcp("10.0.0.1", 2376, "")));
-        assert_eq!(Host::parse("tcp://[::1]:99/api/", false), Ok(tcp("::1", 99, "/api")));
+        assert_eq!(
+            Host::parse("unix:///run/x.sock", false),
+            Ok(Host::Unix("/run/x.sock".into()))
+        );
+        assert_eq!(
+            Host::parse("/run/x.sock", false),
+            Ok(Host::Unix("/run/x.sock".into()))
+        );
+        assert_eq!(
+            Host::parse("tcp://10.0.0.1", false),
+            Ok(tcp("10.0.0.1", 2375, ""))
+        );
+        assert_eq!(
+            Host::parse("tcp://10.0.0.1", true),
+            Ok(tcp("10.0.0.1", 2376, ""))
+        );
+        assert_eq!(
+            Host::parse("tcp://[::1]:99/api/", false),
+            Ok(tcp("::1", 99, "/api"))
+        );
         assert_eq!(Host::parse(":2375", false), Ok(tcp("127.0.0.1", 2375, "")));
         assert_eq!(
             Host::parse("ssh://me@box:22", false),
-            Ok(Host::Ssh { user: Some("me".into()), host: "box".into(), port: Some(22), socket: None })
+            Ok(Host::Ssh {
+                user: Some("me".into()),
+                host: "box".into(),
+                port: Some(22),
+                socket: None
+            })
         );
     }
 
     #[test]
     fn wrong_forms_are_refused() {
-        for text in ["", "host", "ftp://x", "fd://", "unix://", "unix://relative", "tcp://a:b", "tcp://u@h",
-            "ssh://", "ssh://-oProxyCommand=x", "ssh://-l@h", "ssh://u:p@h", "tcp://[::1", "tcp://::1"] {
+        for text in [
+            "",
+            "host",
+            "ftp://x",
+            "fd://",
+            "unix://",
+            "unix://relative",
+            "tcp://a:b",
+            "tcp://u@h",
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "ssh://-l@h",
+            "ssh://u:p@h",
+            "tcp://[::1",
+            "tcp://::1",
+        ] {
             assert!(Host::parse(text, false).is_err(), "{text}");
         }
     }

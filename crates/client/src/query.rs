@@ -31,7 +31,11 @@ impl Query {
     /// Adds `key=value` unless the value is empty.
     #[must_use]
     pub fn non_empty(self, key: &str, value: impl AsRef<str>) -> Self {
-        if value.as_ref().is_empty() { self } else { self.add(key, value) }
+        if value.as_ref().is_empty() {
+            self
+        } else {
+            self.add(key, value)
+        }
     }
 
     /// Percent-encodes one path segment, such as a container or image name; `/` is kept, as
@@ -69,9 +73,15 @@ mod tests {
 
     #[test]
     fn values_are_encoded_and_joined() {
-        let query = Query::new().add("filters", "{\"a\":1}").flag("all", true).flag("size", false);
+        let query = Query::new()
+            .add("filters", "{\"a\":1}")
+            .flag("all", true)
+            .flag("size", false);
         assert_eq!(query.to_string(), "?filters=%7B%22a%22%3A1%7D&all=1");
         assert_eq!(Query::new().non_empty("x", "").to_string(), "");
-        assert_eq!(Query::path_segment("reg:5000/a b?#"), "reg:5000/a%20b%3F%23");
+        assert_eq!(
+            Query::path_segment("reg:5000/a b?#"),
+            "reg:5000/a%20b%3F%23"
+        );
     }
 }

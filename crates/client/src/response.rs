@@ -57,13 +57,19 @@ impl Response {
 
     /// The whole body.
     pub async fn bytes(mut self) -> Result<Bytes> {
-        let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
-        let Some(second) = self.chunk().await? else { return Ok(first) };
+        let Some(first) = self.chunk().await? else {
+            return Ok(Bytes::new());
+        };
+        let Some(second) = self.chunk().await? else {
+            return Ok(first);
+        };
         let mut all = BytesMut::from(first.as_ref());
         all.extend_from_slice(&second);
         while let Some(chunk) = self.chunk().await? {
             if all.len() + chunk.len() > DOCUMENT_MAX {
-                return Err(Error::Decode(format!("document of more than {DOCUMENT_MAX} bytes")));
+                return Err(Error::Decode(format!(
+                    "document of more than {DOCUMENT_MAX} bytes"
+                )));
             }
             all.extend_from_slice(&chunk);
         }
@@ -81,7 +87,12 @@ impl Response {
 
     /// The body as a stream of JSON messages.
     pub fn json_lines(self) -> JsonLines {
-        JsonLines { response: self, buffer: BytesMut::new(), scanned: 0, ended: false }
+        JsonLines {
+            response: self,
+            buffer: BytesMut::new(),
+            scanned: 0,
+            ended: false,
+        }
     }
 }
 
@@ -107,7 +118,9 @@ impl JsonLines {
             }
             match self.response.chunk().await? {
                 Some(chunk) if self.buffer.len() + chunk.len() > MESSAGE_MAX => {
-                    return Err(Error::Decode(format!("message of more than {MESSAGE_MAX} bytes")));
+                    return Err(Error::Decode(format!(
+                        "message of more than {MESSAGE_MAX} bytes"
+                    )));
                 }
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => self.ended = true,
@@ -116,7 +129,11 @@ impl JsonLines {
     }
 
     fn take_buffered(&mut self) -> Result<Option<Value>> {
-        let blank = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let blank = self
+            .buffer
+            .iter()
+            .take_while(|byte| byte.is_ascii_whitespace())
+            .count();
         self.buffer.advance(blank);
         self.scanned = self.scanned.saturating_sub(blank);
         let line_ended = memchr::memchr(b'\n', &self.buffer[self.scanned..]).is_some();
@@ -152,7 +169,9 @@ pub(crate) async fn daemon_error(response: Response) -> Error {
         .unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
     let message = message.trim();
     let message = if message.is_empty() {
-        let reason = hyper::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+        let reason = hyper::StatusCode::from_u16(status)
+            .ok()
+            .and_then(|code| code.canonical_reason());
         reason.unwrap_or("request failed").to_owned()
     } else {
         message.to_owned()

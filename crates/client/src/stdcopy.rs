@@ -44,7 +44,9 @@ impl Demultiplexer {
     ) -> Result<(), E> {
         while !bytes.is_empty() {
             if let (Some(stream), 1..) = (self.stream, self.remaining) {
-                let take = bytes.len().min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+                let take = bytes
+                    .len()
+                    .min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
                 let (piece, rest) = bytes.split_at(take);
                 self.remaining -= u32::try_from(take).unwrap_or(self.remaining);
                 sink(stream, piece)?;
@@ -98,7 +100,7 @@ mod tests {
             chunk in 1usize..50,
         ) {
             let wire: Vec<u8> = frames.iter().flat_map(|(stream, data)| frame(*stream, data)).collect();
-            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let (mut out, mut err): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
             let mut demultiplexer = Demultiplexer::default();
             for piece in wire.chunks(chunk) {
                 demultiplexer.feed::<UnknownStream>(piece, |stream, data| {

@@ -50,7 +50,9 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn new(name: &str, hooks: &Hooks, global: Matches) -> Outcome<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         Ok(Self {
             name: name.to_owned(),
             hooks: hooks.clone(),
@@ -66,9 +68,10 @@ impl Cli {
         self.runtime.block_on(future)
     }
 
-    /// Lets the program end without waiting for a blocked read of standard input.
-    pub(crate) fn shutdown(self) {
-        self.runtime.shutdown_background();
+    /// Leaves everything to the end of the program: the kernel closes connections faster than we
+    /// do, and a blocked read of standard input is not waited for.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
     }
 
     /// Whether `--debug` was given.
@@ -106,7 +109,10 @@ impl Cli {
 
     /// A connection for completion, which must not start anything.
     pub(crate) fn client_without_autostart(&self) -> Outcome<Client> {
-        Ok(Client::new(Settings { autostart: None, ..self.settings()? }))
+        Ok(Client::new(Settings {
+            autostart: None,
+            ..self.settings()?
+        }))
     }
 
     fn settings(&self) -> Outcome<Settings> {
@@ -115,7 +121,9 @@ impl Cli {
             "" => env("DOCKER_CONTEXT").unwrap_or_default(),
             given if self.global.given("host") => {
                 let _ = given;
-                return Err(Failure::new("conflicting options: cannot specify both --host and --context"));
+                return Err(Failure::new(
+                    "conflicting options: cannot specify both --host and --context",
+                ));
             }
             given => given.to_owned(),
         };
@@ -133,18 +141,28 @@ impl Cli {
             _ => return Err(Failure::new("Specify only one -H")),
         };
         let (host, autostart) = match named.filter(|host| !host.trim().is_empty()) {
-            Some(text) => (Host::parse(&text, tls.is_some()).map_err(|error| Failure::new(error.to_string()))?, None),
-            None => (Host::Unix(self.hooks.default_socket.clone()), Some(self.hooks.autostart)),
+            Some(text) => (
+                Host::parse(&text, tls.is_some())
+                    .map_err(|error| Failure::new(error.to_string()))?,
+                None,
+            ),
+            None => (
+                Host::Unix(self.hooks.default_socket.clone()),
+                Some(self.hooks.autostart),
+            ),
         };
         // The default socket named explicitly is still the default socket.
         let autostart = match &host {
-            Host::Unix(path) if *path == self.hooks.default_socket => autostart.or(Some(self.hooks.autostart)),
+            Host::Unix(path) if *path == self.hooks.default_socket => {
+                autostart.or(Some(self.hooks.autostart))
+            }
             _ => autostart,
         };
         Ok(Settings {
             host,
             tls,
-            pinned_version: env("DOCKER_API_VERSION").map(|version| version.trim_start_matches('v').to_owned()),
+            pinned_version: env("DOCKER_API_VERSION")
+                .map(|version| version.trim_start_matches('v').to_owned()),
             user_agent: if self.name == "docker" {
                 "Docker-Client/28.2.2 (linux)".to_owned()
             } else {
@@ -236,5 +254,8 @@ pub(crate) fn confirm(question: &str) -> Outcome<bool> {
     print(question)?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(matches!(
+        answer.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
 }

@@ -90,7 +90,15 @@ pub(crate) struct Flag {
 
 impl Flag {
     const fn new(kind: Kind, name: &'static str, help: &'static str) -> Self {
-        Self { name, short: None, kind, default: "", help, hidden: false, check: None }
+        Self {
+            name,
+            short: None,
+            kind,
+            default: "",
+            help,
+            hidden: false,
+            check: None,
+        }
     }
 
     pub(crate) const fn bool(name: &'static str, help: &'static str) -> Self {

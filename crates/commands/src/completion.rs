@@ -18,7 +18,10 @@ pub(crate) const COMPLETE: &str = "__complete";
 pub(crate) fn run(cli: &Cli, word: &str, rest: Vec<String>) -> Outcome {
     if word == COMPLETE {
         let lines = candidates(cli, &rest);
-        let text: String = lines.into_iter().map(|(word, about)| format!("{word}\t{about}\n")).collect();
+        let text: String = lines
+            .into_iter()
+            .map(|(word, about)| format!("{word}\t{about}\n"))
+            .collect();
         return Ok(print(&text)?);
     }
     let name = &cli.name;
@@ -52,10 +55,14 @@ pub(crate) fn run(cli: &Cli, word: &str, rest: Vec<String>) -> Outcome {
 
 /// What may follow the words; the last one is being typed.
 fn candidates(cli: &Cli, words: &[String]) -> Vec<(String, String)> {
-    let Some((typed, before)) = words.split_last() else { return Vec::new() };
+    let Some((typed, before)) = words.split_last() else {
+        return Vec::new();
+    };
     let all = match descend(before) {
         Place::Top => {
-            let mut all: Vec<(String, String)> = tree::top_level().map(|(name, short)| (name.to_owned(), short.to_owned())).collect();
+            let mut all: Vec<(String, String)> = tree::top_level()
+                .map(|(name, short)| (name.to_owned(), short.to_owned()))
+                .collect();
             if typed.starts_with('-') {
                 all = flags(GLOBAL_FLAGS);
             }
@@ -63,13 +70,18 @@ fn candidates(cli: &Cli, words: &[String]) -> Vec<(String, String)> {
         }
         Place::Group(group) => {
             let shown = group.nodes.iter().filter(|node| !node.hidden);
-            shown.map(|node| (node.name.to_owned(), node.command.short.to_owned())).collect()
+            shown
+                .map(|node| (node.name.to_owned(), node.command.short.to_owned()))
+                .collect()
         }
         Place::Command(command) if typed.starts_with('-') => flags(command.flags),
         Place::Command(command) => objects(cli, command.usage),
         Place::Nothing => Vec::new(),
     };
-    let mut found: Vec<(String, String)> = all.into_iter().filter(|(word, _)| word.starts_with(typed.as_str())).collect();
+    let mut found: Vec<(String, String)> = all
+        .into_iter()
+        .filter(|(word, _)| word.starts_with(typed.as_str()))
+        .collect();
     found.sort();
     found.dedup();
     found
@@ -120,7 +132,11 @@ fn descend(words: &[String]) -> Place {
 
 fn flags(table: &[Flag]) -> Vec<(String, String)> {
     let about = |flag: &Flag| flag.help.lines().next().unwrap_or_default().to_owned();
-    table.iter().filter(|flag| !flag.hidden).map(|flag| (format!("--{}", flag.name), about(flag))).collect()
+    table
+        .iter()
+        .filter(|flag| !flag.hidden)
+        .map(|flag| (format!("--{}", flag.name), about(flag)))
+        .collect()
 }
 
 /// Names of the kind of object the usage speaks of.
@@ -129,14 +145,23 @@ fn objects(cli: &Cli, usage: &str) -> Vec<(String, String)> {
     let (path, list): (&str, fn(&Value) -> Vec<String>) = if has("CONTAINER") {
         ("/containers/json?all=1", |answer| {
             let all = answer.as_array().into_iter().flatten();
-            let names = all.flat_map(|container| container["Names"].as_array().cloned().unwrap_or_default());
-            names.filter_map(|name| Some(name.as_str()?.trim_start_matches('/').to_owned())).collect()
+            let names = all
+                .flat_map(|container| container["Names"].as_array().cloned().unwrap_or_default());
+            names
+                .filter_map(|name| Some(name.as_str()?.trim_start_matches('/').to_owned()))
+                .collect()
         })
     } else if has("IMAGE") || has("REPOSITORY") {
         ("/images/json", |answer| {
             let all = answer.as_array().into_iter().flatten();
-            let tags = all.flat_map(|image| image["RepoTags"].as_array().cloned().unwrap_or_default());
-            tags.filter_map(|tag| tag.as_str().filter(|tag| *tag != "<none>:<none>").map(str::to_owned)).collect()
+            let tags =
+                all.flat_map(|image| image["RepoTags"].as_array().cloned().unwrap_or_default());
+            tags.filter_map(|tag| {
+                tag.as_str()
+                    .filter(|tag| *tag != "<none>:<none>")
+                    .map(str::to_owned)
+            })
+            .collect()
         })
     } else if has("NETWORK") {
         ("/networks", |answer| named(answer))
@@ -145,13 +170,22 @@ fn objects(cli: &Cli, usage: &str) -> Vec<(String, String)> {
     } else {
         return Vec::new();
     };
-    let Ok(client) = cli.client_without_autostart() else { return Vec::new() };
+    let Ok(client) = cli.client_without_autostart() else {
+        return Vec::new();
+    };
     let answer = cli.block_on(client.get(path)).unwrap_or(Value::Null);
-    list(&answer).into_iter().map(|name| (name, String::new())).collect()
+    list(&answer)
+        .into_iter()
+        .map(|name| (name, String::new()))
+        .collect()
 }
 
 fn named(list: &Value) -> Vec<String> {
-    list.as_array().into_iter().flatten().filter_map(|entry| Some(entry["Name"].as_str()?.to_owned())).collect()
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry["Name"].as_str()?.to_owned()))
+        .collect()
 }
 
 const BASH: &str = r#"# bash completion for @NAME@
@@ -199,7 +233,12 @@ mod tests {
     use super::*;
 
     fn place(words: &[&str]) -> Place {
-        descend(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        descend(
+            &words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -207,7 +246,9 @@ mod tests {
         assert!(matches!(place(&[]), Place::Top));
         assert!(matches!(place(&["-H", "x"]), Place::Top));
         assert!(matches!(place(&["container"]), Place::Group(group) if group.name == "container"));
-        assert!(matches!(place(&["container", "ls", "-a"]), Place::Command(command) if command.usage == "[OPTIONS]"));
+        assert!(
+            matches!(place(&["container", "ls", "-a"]), Place::Command(command) if command.usage == "[OPTIONS]")
+        );
         assert!(matches!(place(&["run", "--name"]), Place::Nothing));
         assert!(matches!(place(&["nonsense"]), Place::Nothing));
     }

@@ -39,14 +39,33 @@ impl ConfigFile {
         let path = directory.join("config.json");
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self { path, root: Map::new() }),
-            Err(error) => return Err(Failure::new(format!("loading config file: {}: {error}", path.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self {
+                    path,
+                    root: Map::new(),
+                });
+            }
+            Err(error) => {
+                return Err(Failure::new(format!(
+                    "loading config file: {}: {error}",
+                    path.display()
+                )));
+            }
         };
         match serde_json::from_slice(&text) {
             Ok(Value::Object(root)) => Ok(Self { path, root }),
-            Ok(_) => Err(Failure::new(format!("parsing config file ({}): not a JSON object", path.display()))),
-            Err(_) if text.iter().all(u8::is_ascii_whitespace) => Ok(Self { path, root: Map::new() }),
-            Err(error) => Err(Failure::new(format!("parsing config file ({}): {error}", path.display()))),
+            Ok(_) => Err(Failure::new(format!(
+                "parsing config file ({}): not a JSON object",
+                path.display()
+            ))),
+            Err(_) if text.iter().all(u8::is_ascii_whitespace) => Ok(Self {
+                path,
+                root: Map::new(),
+            }),
+            Err(error) => Err(Failure::new(format!(
+                "parsing config file ({}): {error}",
+                path.display()
+            ))),
         }
     }
 
@@ -57,13 +76,23 @@ impl ConfigFile {
 
     /// A text setting; empty when absent.
     pub(crate) fn text(&self, key: &str) -> &str {
-        self.root.get(key).and_then(Value::as_str).unwrap_or_default()
+        self.root
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// The entries of an object of texts.
     pub(crate) fn texts(&self, key: &str) -> Vec<(String, String)> {
-        let entries = self.root.get(key).and_then(Value::as_object).into_iter().flatten();
-        entries.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+        let entries = self
+            .root
+            .get(key)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten();
+        entries
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect()
     }
 
     /// A setting of any shape.
@@ -73,7 +102,10 @@ impl ConfigFile {
 
     /// An object setting, made when absent.
     pub(crate) fn object_mut(&mut self, key: &str) -> &mut Map<String, Value> {
-        let entry = self.root.entry(key).or_insert_with(|| Value::Object(Map::new()));
+        let entry = self
+            .root
+            .entry(key)
+            .or_insert_with(|| Value::Object(Map::new()));
         if !entry.is_object() {
             *entry = Value::Object(Map::new());
         }
@@ -91,11 +123,17 @@ impl ConfigFile {
         fs::create_dir_all(directory)?;
         let temporary = directory.join(format!(".config.json.{}", std::process::id()));
         let mut text = Vec::new();
-        let mut serializer =
-            serde_json::Serializer::with_formatter(&mut text, serde_json::ser::PrettyFormatter::with_indent(b"\t"));
+        let mut serializer = serde_json::Serializer::with_formatter(
+            &mut text,
+            serde_json::ser::PrettyFormatter::with_indent(b"\t"),
+        );
         serde::Serialize::serialize(&self.root, &mut serializer).map_err(io::Error::other)?;
         let written = (|| {
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)?;
             file.write_all(&text)?;
             if let Ok(old) = fs::metadata(&target) {
                 // Best effort: only root can give a file away.
@@ -117,14 +155,32 @@ mod tests {
     #[test]
     fn unknown_settings_survive_a_save() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("config.json"), r#"{"auths":{},"plugins":{"x":{"y":"z"}},"HttpHeaders":{"A":"b"}}"#).unwrap();
+        fs::write(
+            dir.path().join("config.json"),
+            r#"{"auths":{},"plugins":{"x":{"y":"z"}},"HttpHeaders":{"A":"b"}}"#,
+        )
+        .unwrap();
         let mut config = ConfigFile::load(dir.path()).unwrap();
-        assert_eq!(config.texts("HttpHeaders"), [("A".to_owned(), "b".to_owned())]);
+        assert_eq!(
+            config.texts("HttpHeaders"),
+            [("A".to_owned(), "b".to_owned())]
+        );
         config.object_mut("auths").insert("r".into(), Value::Null);
         config.save().unwrap();
         let again = ConfigFile::load(dir.path()).unwrap();
-        assert!(again.get("plugins").is_some_and(|plugins| plugins["x"]["y"] == "z"));
-        assert!(again.get("auths").unwrap().as_object().unwrap().contains_key("r"));
+        assert!(
+            again
+                .get("plugins")
+                .is_some_and(|plugins| plugins["x"]["y"] == "z")
+        );
+        assert!(
+            again
+                .get("auths")
+                .unwrap()
+                .as_object()
+                .unwrap()
+                .contains_key("r")
+        );
     }
 
     #[test]

@@ -30,18 +30,41 @@ static COMMAND: Command = Command {
     aliases: &[],
     args: Args::None,
     flags: &[
-        Flag::bool("allow-insecure-tcp", "Listen on TCP without TLS also on addresses that are not loopback"),
+        Flag::bool(
+            "allow-insecure-tcp",
+            "Listen on TCP without TLS also on addresses that are not loopback",
+        ),
         Flag::string("bip", "IP address for the default bridge"),
-        Flag::string("bridge", "Attach containers to a network bridge; 'none' for no default bridge").short('b'),
+        Flag::string(
+            "bridge",
+            "Attach containers to a network bridge; 'none' for no default bridge",
+        )
+        .short('b'),
         Flag::string("cgroup-parent", "Set parent cgroup for all containers"),
         Flag::string("config-file", "Daemon configuration file").default("/etc/wharf/daemon.json"),
         Flag::string("data-root", "Root directory of persistent state").default("/var/lib/wharf"),
         Flag::bool("debug", "Enable debug mode").short('D'),
-        Flag::many("default-address-pool", "pool-options", "Default address pools for networks"),
-        Flag::string("default-cgroupns-mode", "Default mode for containers cgroup namespace (host | private)"),
-        Flag::string("default-ipc-mode", "Default mode for containers ipc (shareable | private)").default("private"),
+        Flag::many(
+            "default-address-pool",
+            "pool-options",
+            "Default address pools for networks",
+        ),
+        Flag::string(
+            "default-cgroupns-mode",
+            "Default mode for containers cgroup namespace (host | private)",
+        ),
+        Flag::string(
+            "default-ipc-mode",
+            "Default mode for containers ipc (shareable | private)",
+        )
+        .default("private"),
         Flag::string("default-runtime", "Default OCI runtime for containers").default("runc"),
-        Flag::custom("default-shm-size", "bytes", "Default shm size for containers").default("64MiB"),
+        Flag::custom(
+            "default-shm-size",
+            "bytes",
+            "Default shm size for containers",
+        )
+        .default("64MiB"),
         Flag::many("default-ulimit", "ulimit", "Default ulimits for containers"),
         Flag::list("dns", "DNS server to use"),
         Flag::list("dns-opt", "DNS options to use"),
@@ -51,30 +74,82 @@ static COMMAND: Command = Command {
         Flag::map("feature", "Enable feature in the daemon"),
         Flag::string("fixed-cidr", "IPv4 subnet for the default bridge network"),
         Flag::string("graph", "").short('g').hidden(),
-        Flag::string("group", "Group for the unix socket").short('G').default("docker"),
+        Flag::string("group", "Group for the unix socket")
+            .short('G')
+            .default("docker"),
         Flag::list("host", "Daemon socket(s) to connect to").short('H'),
-        Flag::bool("icc", "Enable inter-container communication for the default bridge network").default("true"),
-        Flag::bool("init", "Run an init in the container to forward signals and reap processes"),
-        Flag::list("insecure-registry", "Registry to use without certificate verification"),
-        Flag::custom("ip", "ip", "Host IP for port publishing from the default bridge network").default("0.0.0.0"),
+        Flag::bool(
+            "icc",
+            "Enable inter-container communication for the default bridge network",
+        )
+        .default("true"),
+        Flag::bool(
+            "init",
+            "Run an init in the container to forward signals and reap processes",
+        ),
+        Flag::list(
+            "insecure-registry",
+            "Registry to use without certificate verification",
+        ),
+        Flag::custom(
+            "ip",
+            "ip",
+            "Host IP for port publishing from the default bridge network",
+        )
+        .default("0.0.0.0"),
         Flag::bool("ip-forward", "Enable IP forwarding in system configuration").default("true"),
-        Flag::bool("ip-masq", "Enable IP masquerading for the default bridge network").default("true"),
+        Flag::bool(
+            "ip-masq",
+            "Enable IP masquerading for the default bridge network",
+        )
+        .default("true"),
         Flag::bool("iptables", "Enable addition of firewall rules").default("true"),
-        Flag::bool("ipv6", "Enable IPv6 networking for the default bridge network"),
+        Flag::bool(
+            "ipv6",
+            "Enable IPv6 networking for the default bridge network",
+        ),
         Flag::list("label", "Set key=value labels to the daemon"),
-        Flag::bool("live-restore", "Containers always outlive the daemon; only 'true' is accepted"),
+        Flag::bool(
+            "live-restore",
+            "Containers always outlive the daemon; only 'true' is accepted",
+        ),
         Flag::string("log-driver", "Default driver for container logs").default("json-file"),
-        Flag::string("log-level", "Set the logging level (\"debug\"|\"info\"|\"warn\"|\"error\"|\"fatal\")").short('l').default("info"),
+        Flag::string(
+            "log-level",
+            "Set the logging level (\"debug\"|\"info\"|\"warn\"|\"error\"|\"fatal\")",
+        )
+        .short('l')
+        .default("info"),
         Flag::map("log-opt", "Default log driver options for containers"),
-        Flag::int("max-concurrent-downloads", "Set the max concurrent downloads").default("3"),
+        Flag::int(
+            "max-concurrent-downloads",
+            "Set the max concurrent downloads",
+        )
+        .default("3"),
         Flag::int("max-concurrent-uploads", "Set the max concurrent uploads").default("5"),
-        Flag::int("max-download-attempts", "Set the max download attempts for each pull").default("5"),
+        Flag::int(
+            "max-download-attempts",
+            "Set the max download attempts for each pull",
+        )
+        .default("5"),
         Flag::int("mtu", "Set the MTU for the default bridge network").default("1500"),
-        Flag::bool("no-new-privileges", "Set no-new-privileges by default for new containers"),
-        Flag::string("pidfile", "Path to use for daemon PID file").short('p').default("/run/wharf.pid"),
-        Flag::int("ready-fd", "Descriptor that gets the line 'ready' once clients are served"),
+        Flag::bool(
+            "no-new-privileges",
+            "Set no-new-privileges by default for new containers",
+        ),
+        Flag::string("pidfile", "Path to use for daemon PID file")
+            .short('p')
+            .default("/run/wharf.pid"),
+        Flag::int(
+            "ready-fd",
+            "Descriptor that gets the line 'ready' once clients are served",
+        ),
         Flag::list("registry-mirror", "Preferred registry mirror"),
-        Flag::string("seccomp-profile", "Path to seccomp profile. Set to \"unconfined\" to disable the default profile").default("builtin"),
+        Flag::string(
+            "seccomp-profile",
+            "Path to seccomp profile. Set to \"unconfined\" to disable the default profile",
+        )
+        .default("builtin"),
         Flag::int("shutdown-timeout", "Set the default shutdown timeout").default("15"),
         Flag::string("storage-driver", "Storage driver to use").short('s'),
         Flag::bool("tls", "Use TLS; implied by --tlsverify"),
@@ -82,7 +157,11 @@ static COMMAND: Command = Command {
         Flag::string("tlscert", "Path to TLS certificate file"),
         Flag::string("tlskey", "Path to TLS key file"),
         Flag::bool("tlsverify", "Use TLS and verify the remote"),
-        Flag::bool("userland-proxy", "Relay published ports where the kernel cannot").default("true"),
+        Flag::bool(
+            "userland-proxy",
+            "Relay published ports where the kernel cannot",
+        )
+        .default("true"),
         Flag::bool("validate", "Validate daemon configuration and exit"),
     ],
     interspersed: true,
@@ -101,16 +180,25 @@ pub fn daemon_flags(words: Vec<String>, program: &str) -> Result<DaemonFlags, u8
         Err(message) => return refuse(message),
     };
     if parsed.help {
-        let text = help::command(program, &format!("{program} daemon"), &COMMAND, help::width());
+        let text = help::command(
+            program,
+            &format!("{program} daemon"),
+            &COMMAND,
+            help::width(),
+        );
         drop(print(&text));
         return Err(0);
     }
     if let Some(extra) = parsed.args.first() {
-        return refuse(format!("\"{program} daemon\" accepts no arguments: {extra}"));
+        return refuse(format!(
+            "\"{program} daemon\" accepts no arguments: {extra}"
+        ));
     }
     let mut flags = DaemonFlags {
         config_file: parsed.last("config-file").map(str::to_owned),
-        ready_fd: parsed.int("ready-fd").and_then(|number| i32::try_from(number).ok()),
+        ready_fd: parsed
+            .int("ready-fd")
+            .and_then(|number| i32::try_from(number).ok()),
         validate: parsed.bool("validate"),
         ..DaemonFlags::default()
     };
@@ -132,7 +220,11 @@ pub fn daemon_flags(words: Vec<String>, program: &str) -> Result<DaemonFlags, u8
         let value = match (flag.name, flag.kind) {
             ("feature", _) => switches(&parsed.list(flag.name)),
             ("default-ulimit", _) => ulimits(&parsed.list(flag.name)),
-            ("default-address-pool", _) => parsed.list(flag.name).iter().map(|text| pool(text)).collect(),
+            ("default-address-pool", _) => parsed
+                .list(flag.name)
+                .iter()
+                .map(|text| pool(text))
+                .collect(),
             (_, Kind::Bool) => Ok(Value::Bool(parsed.bool(flag.name))),
             (_, Kind::Int) => Ok(json!(parsed.int(flag.name))),
             (_, Kind::List("map")) => pairs(&parsed.list(flag.name)),
@@ -142,7 +234,10 @@ pub fn daemon_flags(words: Vec<String>, program: &str) -> Result<DaemonFlags, u8
         match value {
             Ok(value) => drop(flags.settings.insert(key.to_owned(), value)),
             Err(reason) => {
-                return refuse(format!("invalid argument for \"{}\" flag: {reason}", flag.spelled()));
+                return refuse(format!(
+                    "invalid argument for \"{}\" flag: {reason}",
+                    flag.spelled()
+                ));
             }
         }
     }
@@ -152,7 +247,9 @@ pub fn daemon_flags(words: Vec<String>, program: &str) -> Result<DaemonFlags, u8
 fn pairs(values: &[&str]) -> Result<Value, String> {
     let mut object = Map::new();
     for value in values {
-        let (key, value) = value.split_once('=').ok_or_else(|| format!("`{value}` must be formatted as key=value"))?;
+        let (key, value) = value
+            .split_once('=')
+            .ok_or_else(|| format!("`{value}` must be formatted as key=value"))?;
         object.insert(key.to_owned(), Value::String(value.to_owned()));
     }
     Ok(Value::Object(object))
@@ -171,10 +268,18 @@ fn switches(values: &[&str]) -> Result<Value, String> {
 fn ulimits(values: &[&str]) -> Result<Value, String> {
     let mut object = Map::new();
     for value in values {
-        let number = |text: &str| text.parse::<i64>().map_err(|_| format!("invalid ulimit value `{text}` in `{value}`"));
-        let (name, limits) = value.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {value}"))?;
+        let number = |text: &str| {
+            text.parse::<i64>()
+                .map_err(|_| format!("invalid ulimit value `{text}` in `{value}`"))
+        };
+        let (name, limits) = value
+            .split_once('=')
+            .ok_or_else(|| format!("invalid ulimit argument: {value}"))?;
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-        object.insert(name.to_owned(), json!({"Name": name, "Hard": number(hard)?, "Soft": number(soft)?}));
+        object.insert(
+            name.to_owned(),
+            json!({"Name": name, "Hard": number(hard)?, "Soft": number(soft)?}),
+        );
     }
     Ok(Value::Object(object))
 }
@@ -186,7 +291,11 @@ fn pool(text: &str) -> Result<Value, String> {
         match field.split_once('=') {
             Some(("base", value)) => base = Some(value),
             Some(("size", value)) => size = value.parse::<u8>().ok(),
-            _ => return Err(format!("invalid field `{field}` in `{text}`: base=NETWORK/BITS,size=BITS expected")),
+            _ => {
+                return Err(format!(
+                    "invalid field `{field}` in `{text}`: base=NETWORK/BITS,size=BITS expected"
+                ));
+            }
         }
     }
     match (base, size) {
@@ -200,15 +309,33 @@ mod tests {
     use super::*;
 
     fn flags(words: &[&str]) -> Result<DaemonFlags, u8> {
-        daemon_flags(words.iter().map(|word| (*word).to_owned()).collect(), "wharf")
+        daemon_flags(
+            words.iter().map(|word| (*word).to_owned()).collect(),
+            "wharf",
+        )
     }
 
     #[test]
     fn flags_become_keys_of_the_file() {
         let found = flags(&[
-            "-D", "-H", "unix:///x", "--host=tcp://127.0.0.1:1", "-g", "/data", "--icc=false", "--mtu", "1400",
-            "--log-opt", "max-size=1m", "--default-ulimit", "nofile=1:2", "--default-address-pool",
-            "base=10.0.0.0/8,size=24", "--config-file", "/c", "--ready-fd=3",
+            "-D",
+            "-H",
+            "unix:///x",
+            "--host=tcp://127.0.0.1:1",
+            "-g",
+            "/data",
+            "--icc=false",
+            "--mtu",
+            "1400",
+            "--log-opt",
+            "max-size=1m",
+            "--default-ulimit",
+            "nofile=1:2",
+            "--default-address-pool",
+            "base=10.0.0.0/8,size=24",
+            "--config-file",
+            "/c",
+            "--ready-fd=3",
         ])
         .unwrap();
         let expected = json!({
@@ -223,7 +350,13 @@ mod tests {
 
     #[test]
     fn wrong_flags_are_refused() {
-        for words in [&["--nope"][..], &["extra"], &["--log-opt", "x"], &["--default-ulimit", "nofile=x"], &["--default-address-pool", "x"]] {
+        for words in [
+            &["--nope"][..],
+            &["extra"],
+            &["--log-opt", "x"],
+            &["--default-ulimit", "nofile=x"],
+            &["--default-address-pool", "x"],
+        ] {
             assert_eq!(flags(words), Err(1), "{words:?}");
         }
     }

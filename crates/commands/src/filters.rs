@@ -17,7 +17,9 @@ fn split(text: &str) -> Result<Option<(String, String)>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let (key, value) = text.split_once('=').ok_or_else(|| "bad format of filter (expected name=value)".to_owned())?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| "bad format of filter (expected name=value)".to_owned())?;
     Ok(Some((key.trim().to_lowercase(), value.trim().to_owned())))
 }
 
@@ -46,7 +48,10 @@ impl Filters {
 
     /// Each filter as `key=value`, for questions.
     pub(crate) fn describe(&self) -> Vec<String> {
-        self.0.iter().flat_map(|(key, values)| values.iter().map(move |value| format!("{key}={value}"))).collect()
+        self.0
+            .iter()
+            .flat_map(|(key, values)| values.iter().map(move |value| format!("{key}={value}")))
+            .collect()
     }
 
     /// The JSON text, empty when there are no filters.
@@ -56,7 +61,10 @@ impl Filters {
         }
         let mut out = Map::new();
         for (key, values) in &self.0 {
-            let set: Map<String, Value> = values.iter().map(|value| (value.clone(), json!(true))).collect();
+            let set: Map<String, Value> = values
+                .iter()
+                .map(|value| (value.clone(), json!(true)))
+                .collect();
             out.insert(key.clone(), Value::Object(set));
         }
         Value::Object(out).to_string()
@@ -70,7 +78,10 @@ mod tests {
     #[test]
     fn filters_become_sets() {
         let filters = Filters::parse(&["label=a=b", "Status=running", "label=a=b", "label=c"]);
-        assert_eq!(filters.to_wire(), r#"{"label":{"a=b":true,"c":true},"status":{"running":true}}"#);
+        assert_eq!(
+            filters.to_wire(),
+            r#"{"label":{"a=b":true,"c":true},"status":{"running":true}}"#
+        );
         assert!(check("x").is_err());
     }
 }

@@ -23,7 +23,11 @@ pub(crate) fn command(program: &str, path: &str, command: &Command, width: usize
     let mut out = usage_line(program, path, command);
     let _ = write!(out, "\n\n{}\n", command.long.unwrap_or(command.short));
     if !command.aliases.is_empty() {
-        let aliases: Vec<String> = command.aliases.iter().map(|alias| format!("{program} {alias}")).collect();
+        let aliases: Vec<String> = command
+            .aliases
+            .iter()
+            .map(|alias| format!("{program} {alias}"))
+            .collect();
         let _ = write!(out, "\nAliases:\n  {}\n", aliases.join(", "));
     }
     let shown = command.flags.iter().any(|flag| !flag.hidden);
@@ -39,7 +43,11 @@ pub(crate) fn options(flags: &[Flag], width: usize) -> String {
 }
 
 /// The same where some defaults are known only now.
-pub(crate) fn options_with(flags: &[Flag], default: impl Fn(&str) -> Option<String>, width: usize) -> String {
+pub(crate) fn options_with(
+    flags: &[Flag],
+    default: impl Fn(&str) -> Option<String>,
+    width: usize,
+) -> String {
     let mut shown: Vec<&Flag> = flags.iter().filter(|flag| !flag.hidden).collect();
     shown.sort_by_key(|flag| flag.name);
     let lines: Vec<(String, &Flag)> = shown

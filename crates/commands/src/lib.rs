@@ -50,7 +50,10 @@ pub fn main(args: Vec<OsString>, name: &str, hooks: &Hooks) -> ExitCode {
         match arg.into_string() {
             Ok(word) => words.push(word),
             Err(raw) => {
-                cli::say_error(&format!("{name}: argument is not valid UTF-8: {}", raw.display()));
+                cli::say_error(&format!(
+                    "{name}: argument is not valid UTF-8: {}",
+                    raw.display()
+                ));
                 return ExitCode::from(125);
             }
         }

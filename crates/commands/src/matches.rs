@@ -36,7 +36,8 @@ impl Matches {
 
     /// A switch with another default.
     pub(crate) fn bool_or(&self, name: &str, default: bool) -> bool {
-        self.last(name).map_or(default, |value| parse_bool(value).unwrap_or(default))
+        self.last(name)
+            .map_or(default, |value| parse_bool(value).unwrap_or(default))
     }
 
     /// Text; empty when not given.
@@ -46,12 +47,20 @@ impl Matches {
 
     /// The last value, if the flag was given.
     pub(crate) fn last(&self, name: &str) -> Option<&str> {
-        self.values.iter().rev().find(|(flag, _)| *flag == name).map(|(_, value)| value.as_str())
+        self.values
+            .iter()
+            .rev()
+            .find(|(flag, _)| *flag == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All values in order.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
-        self.values.iter().filter(|(flag, _)| *flag == name).map(|(_, value)| value.as_str()).collect()
+        self.values
+            .iter()
+            .filter(|(flag, _)| *flag == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// A checked number; `None` when not given.
@@ -61,7 +70,8 @@ impl Matches {
 
     /// A checked duration in nanoseconds; `None` when not given.
     pub(crate) fn nanoseconds(&self, name: &str) -> Option<i64> {
-        self.last(name).and_then(|value| duration::parse(value).ok())
+        self.last(name)
+            .and_then(|value| duration::parse(value).ok())
     }
 
     /// A checked size in bytes; `None` when not given.
@@ -71,12 +81,20 @@ impl Matches {
 
     #[cfg(test)]
     pub(crate) fn of(flags: &'static [Flag], words: &[&str]) -> Result<Self, String> {
-        parse(flags, words.iter().map(|word| (*word).to_owned()).collect(), true)
+        parse(
+            flags,
+            words.iter().map(|word| (*word).to_owned()).collect(),
+            true,
+        )
     }
 }
 
 /// Parses `words`; the error is the line Docker prints first.
-pub(crate) fn parse(flags: &'static [Flag], words: Vec<String>, interspersed: bool) -> Result<Matches, String> {
+pub(crate) fn parse(
+    flags: &'static [Flag],
+    words: Vec<String>,
+    interspersed: bool,
+) -> Result<Matches, String> {
     let mut matches = Matches::default();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -125,7 +143,9 @@ fn parse_long(
     let value = match inline {
         Some(value) => value,
         None if flag.kind == Kind::Bool => "true".to_owned(),
-        None => words.next().ok_or_else(|| format!("flag needs an argument: --{name}"))?,
+        None => words
+            .next()
+            .ok_or_else(|| format!("flag needs an argument: --{name}"))?,
     };
     store(flag, value, matches)
 }
@@ -136,8 +156,7 @@ fn parse_shorts(
     words: &mut impl Iterator<Item = String>,
     matches: &mut Matches,
 ) -> Result<(), String> {
-    let mut letters = word[1..].char_indices();
-    while let Some((at, letter)) = letters.next() {
+    for (at, letter) in word[1..].char_indices() {
         let rest = &word[1 + at + letter.len_utf8()..];
         let Some(flag) = flags.iter().find(|flag| flag.short == Some(letter)) else {
             if letter == 'h' {
@@ -145,7 +164,10 @@ fn parse_shorts(
                 matches.short_help = true;
                 return Ok(());
             }
-            return Err(format!("unknown shorthand flag: {letter:?} in -{}", &word[1 + at..]));
+            return Err(format!(
+                "unknown shorthand flag: {letter:?} in -{}",
+                &word[1 + at..]
+            ));
         };
         if let Some(value) = rest.strip_prefix('=') {
             return store(flag, value.to_owned(), matches);
@@ -155,7 +177,9 @@ fn parse_shorts(
             continue;
         }
         let value = if rest.is_empty() {
-            words.next().ok_or_else(|| format!("flag needs an argument: {letter:?} in -{}", &word[1 + at..]))?
+            words.next().ok_or_else(|| {
+                format!("flag needs an argument: {letter:?} in -{}", &word[1 + at..])
+            })?
         } else {
             rest.to_owned()
         };
@@ -166,7 +190,11 @@ fn parse_shorts(
 
 fn store(flag: &'static Flag, value: String, matches: &mut Matches) -> Result<(), String> {
     let invalid = |reason: String| {
-        format!("invalid argument {} for \"{}\" flag: {reason}", go_quote(&value), flag.spelled())
+        format!(
+            "invalid argument {} for \"{}\" flag: {reason}",
+            go_quote(&value),
+            flag.spelled()
+        )
     };
     match flag.kind {
         Kind::Bool => drop(parse_bool(&value).map_err(invalid)?),
@@ -201,7 +229,9 @@ pub(crate) fn go_quote(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            c if u32::from(c) < 0x20 || u32::from(c) == 0x7f => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if u32::from(c) < 0x20 || u32::from(c) == 0x7f => {
+                out.push_str(&format!("\\x{:02x}", u32::from(c)))
+            }
             c => out.push(c),
         }
     }
@@ -214,7 +244,10 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {}: invalid syntax", go_quote(text))),
+        _ => Err(format!(
+            "strconv.ParseBool: parsing {}: invalid syntax",
+            go_quote(text)
+        )),
     }
 }
 
@@ -227,14 +260,22 @@ pub(crate) fn parse_int(text: &str) -> Result<i64, String> {
         _ => (false, text),
     };
     let magnitude = magnitude(digits).map_err(fail)?;
-    let signed = if negative { -i128::from(magnitude) } else { i128::from(magnitude) };
+    let signed = if negative {
+        -i128::from(magnitude)
+    } else {
+        i128::from(magnitude)
+    };
     i64::try_from(signed).map_err(|_| fail("value out of range"))
 }
 
 fn parse_uint(text: &str, max: u64) -> Result<u64, String> {
     let fail = |why| format!("strconv.ParseUint: parsing {}: {why}", go_quote(text));
     let value = magnitude(text).map_err(fail)?;
-    if value > max { Err(fail("value out of range")) } else { Ok(value) }
+    if value > max {
+        Err(fail("value out of range"))
+    } else {
+        Ok(value)
+    }
 }
 
 fn magnitude(digits: &str) -> Result<u64, &'static str> {
@@ -267,11 +308,29 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_value_is_read() {
-        let m = Matches::of(FLAGS, &["-itp80:80", "-p=81:81", "-p", "82", "--publish", "83", "--publish=84", "x", "--tty=false"]).unwrap();
+        let m = Matches::of(
+            FLAGS,
+            &[
+                "-itp80:80",
+                "-p=81:81",
+                "-p",
+                "82",
+                "--publish",
+                "83",
+                "--publish=84",
+                "x",
+                "--tty=false",
+            ],
+        )
+        .unwrap();
         assert!(m.bool("interactive") && !m.bool("tty"));
         assert_eq!(m.list("publish"), ["80:80", "81:81", "82", "83", "84"]);
         assert_eq!(m.args, ["x"]);
-        let m = Matches::of(FLAGS, &["--name", "a", "--name=b", "--cidr", "1,2", "--", "-i"]).unwrap();
+        let m = Matches::of(
+            FLAGS,
+            &["--name", "a", "--name=b", "--cidr", "1,2", "--", "-i"],
+        )
+        .unwrap();
         assert_eq!(m.str("name"), "b");
         assert_eq!(m.list("cidr"), ["1", "2"]);
         assert_eq!(m.args, ["-i"]);
@@ -308,6 +367,10 @@ mod tests {
         assert_eq!(parse_int("0x10"), Ok(16));
         assert_eq!(parse_int("-010"), Ok(-8));
         assert_eq!(parse_int("0"), Ok(0));
-        assert!(parse_int("9223372036854775808").unwrap_err().ends_with("value out of range"));
+        assert!(
+            parse_int("9223372036854775808")
+                .unwrap_err()
+                .ends_with("value out of range")
+        );
     }
 }

@@ -20,12 +20,20 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with a message and the ordinary exit status.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: Some(message.into()), status: 1, http_status: None }
+        Self {
+            message: Some(message.into()),
+            status: 1,
+            http_status: None,
+        }
     }
 
     /// An exit status with nothing more to say.
     pub(crate) fn status(status: u8) -> Self {
-        Self { message: None, status, http_status: None }
+        Self {
+            message: None,
+            status,
+            http_status: None,
+        }
     }
 
     /// The same with another exit status.
@@ -50,15 +58,28 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = match &error {
             // Docker's client keeps the cause of a refused connection to itself.
-            Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::NotFound => error.to_string(),
-            Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused => error.to_string(),
+            Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                error.to_string()
+            }
+            Error::Connect { source, .. }
+                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+            {
+                error.to_string()
+            }
             _ => chain(&error),
         };
         let status = match &error {
-            Error::Stream { code, .. } => u8::try_from(*code).ok().filter(|code| *code != 0).unwrap_or(1),
+            Error::Stream { code, .. } => u8::try_from(*code)
+                .ok()
+                .filter(|code| *code != 0)
+                .unwrap_or(1),
             _ => 1,
         };
-        Self { message: Some(message), status, http_status: error.status() }
+        Self {
+            message: Some(message),
+            status,
+            http_status: error.status(),
+        }
     }
 }
 

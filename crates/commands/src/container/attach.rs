@@ -18,7 +18,10 @@ pub(crate) static COMMAND: Command = Command {
     aliases: &["container attach", "attach"],
     args: Args::Exact(1),
     flags: &[
-        Flag::string("detach-keys", "Override the key sequence for detaching a container"),
+        Flag::string(
+            "detach-keys",
+            "Override the key sequence for detaching a container",
+        ),
         Flag::bool("no-stdin", "Do not attach STDIN"),
         Flag::bool("sig-proxy", "Proxy all received signals to the process").default("true"),
     ],
@@ -30,13 +33,19 @@ pub(crate) static COMMAND: Command = Command {
 fn check_state(container: &Value) -> Outcome {
     let on = |key: &str| container["State"][key].as_bool().unwrap_or(false);
     if !on("Running") {
-        return Err(Failure::new("You cannot attach to a stopped container, start it first"));
+        return Err(Failure::new(
+            "You cannot attach to a stopped container, start it first",
+        ));
     }
     if on("Paused") {
-        return Err(Failure::new("You cannot attach to a paused container, unpause it first"));
+        return Err(Failure::new(
+            "You cannot attach to a paused container, unpause it first",
+        ));
     }
     if on("Restarting") {
-        return Err(Failure::new("You cannot attach to a restarting container, wait until it is running"));
+        return Err(Failure::new(
+            "You cannot attach to a restarting container, wait until it is running",
+        ));
     }
     Ok(())
 }
@@ -49,8 +58,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         "" => cli.config().text("detachKeys").to_owned(),
         given => given.to_owned(),
     };
-    let detach_keys = keys::parse(&wanted)
-        .map_err(|error| Failure::new(format!("invalid detach keys ({wanted}) provided: {error}")))?;
+    let detach_keys = keys::parse(&wanted).map_err(|error| {
+        Failure::new(format!("invalid detach keys ({wanted}) provided: {error}"))
+    })?;
     cli.block_on(async {
         let container = client.get(super::path(name, "/json")).await?;
         check_state(&container)?;
@@ -72,7 +82,13 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
             client.request(Method::POST, super::path(id, "/wait"), Body::Empty, &[]),
         );
         let (stream, exit) = (stream?, exit?);
-        let streams = Streams { stdin, stdout: true, stderr: true, tty, detach_keys };
+        let streams = Streams {
+            stdin,
+            stdout: true,
+            stderr: true,
+            tty,
+            detach_keys,
+        };
         let resize_path = super::path(id, "/resize");
         let resizing = async {
             if tty && stdout_is_terminal() {

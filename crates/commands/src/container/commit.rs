@@ -15,10 +15,20 @@ pub(crate) static COMMAND: Command = Command {
     aliases: &["container commit", "commit"],
     args: Args::Range(1, 2),
     flags: &[
-        Flag::string("author", "Author (e.g., \"John Hannibal Smith <hannibal@a-team.com>\")").short('a'),
-        Flag::list("change", "Apply Dockerfile instruction to the created image").short('c'),
+        Flag::string(
+            "author",
+            "Author (e.g., \"John Hannibal Smith <hannibal@a-team.com>\")",
+        )
+        .short('a'),
+        Flag::list(
+            "change",
+            "Apply Dockerfile instruction to the created image",
+        )
+        .short('c'),
         Flag::string("message", "Commit message").short('m'),
-        Flag::bool("pause", "Pause container during commit").short('p').default("true"),
+        Flag::bool("pause", "Pause container during commit")
+            .short('p')
+            .default("true"),
     ],
     interspersed: true,
     run,
@@ -33,12 +43,19 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         query = query.add("changes", change);
     }
     if let Some(reference) = m.args.get(1).filter(|reference| !reference.is_empty()) {
-        let named = Named::parse(reference)
-            .map_err(|error| Failure::new(format!("Error parsing reference: \"{reference}\" is not a valid repository/tag: {error}")))?;
+        let named = Named::parse(reference).map_err(|error| {
+            Failure::new(format!(
+                "Error parsing reference: \"{reference}\" is not a valid repository/tag: {error}"
+            ))
+        })?;
         if named.digest.is_some() {
-            return Err(Failure::new("refusing to create a tag with a digest reference"));
+            return Err(Failure::new(
+                "refusing to create a tag with a digest reference",
+            ));
         }
-        query = query.add("repo", named.name()).non_empty("tag", named.or_latest().tag.unwrap_or_default());
+        query = query
+            .add("repo", named.name())
+            .non_empty("tag", named.or_latest().tag.unwrap_or_default());
     }
     if !m.bool_or("pause", true) {
         query = query.add("pause", "0");

@@ -15,8 +15,11 @@ use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
 use crate::parse::image::Named;
 
-const OWN: &[Flag] =
-    &[Flag::string("pull", "Pull image before creating (\"always\", \"|missing\", \"never\")").default("missing")];
+const OWN: &[Flag] = &[Flag::string(
+    "pull",
+    "Pull image before creating (\"always\", \"|missing\", \"never\")",
+)
+.default("missing")];
 
 static FLAGS: [Flag; options::SHARED.len() + OWN.len()] = options::join(options::SHARED, OWN);
 
@@ -42,12 +45,20 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
 /// The form failures of `run` and `create` have: after the program's name, with a pointer to the
 /// help, and exit status 125 where the failure has no other.
 pub(super) fn with_help(cli: &Cli, m: &Matches, failure: Failure) -> Failure {
-    let Some(message) = failure.message else { return failure };
+    let Some(message) = failure.message else {
+        return failure;
+    };
     let program = &cli.name;
     let command = m.path.last().copied().unwrap_or("run");
     Failure {
-        message: Some(format!("{program}: {message}\n\nRun '{program} {command} --help' for more information")),
-        status: if failure.status == 1 { 125 } else { failure.status },
+        message: Some(format!(
+            "{program}: {message}\n\nRun '{program} {command} --help' for more information"
+        )),
+        status: if failure.status == 1 {
+            125
+        } else {
+            failure.status
+        },
         http_status: failure.http_status,
     }
 }
@@ -61,25 +72,39 @@ pub(super) async fn create(cli: &Cli, client: &Client, spec: &Spec) -> Outcome<S
     }
     let cid_file = spec.cid_file.as_deref().map(CidFile::reserve).transpose()?;
     let named = Named::parse(&spec.image).ok().map(Named::or_latest);
-    let query = Query::new().non_empty("name", &spec.name).non_empty("platform", &spec.platform);
+    let query = Query::new()
+        .non_empty("name", &spec.name)
+        .non_empty("platform", &spec.platform);
     let path = format!("/containers/create{query}");
     if let (Pull::Always, Some(named)) = (spec.pull, &named) {
         pull(cli, client, named, spec).await?;
     }
-    let mut answer = client.post(path.as_str(), Some(Value::Object(spec.body.clone()))).await;
+    let mut answer = client
+        .post(path.as_str(), Some(Value::Object(spec.body.clone())))
+        .await;
     if let (Err(error), Pull::Missing, Some(named)) = (&answer, spec.pull, &named)
         && error.is_not_found()
         && error.to_string().contains("No such image")
     {
         if !spec.quiet {
-            say_error(&format!("Unable to find image '{}' locally", named.familiar()));
+            say_error(&format!(
+                "Unable to find image '{}' locally",
+                named.familiar()
+            ));
         }
         pull(cli, client, named, spec).await?;
-        answer = client.post(path, Some(Value::Object(spec.body.clone()))).await;
+        answer = client
+            .post(path, Some(Value::Object(spec.body.clone())))
+            .await;
     }
     let answer = answer?;
     let id = answer["Id"].as_str().unwrap_or_default().to_owned();
-    for warning in answer["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for warning in answer["Warnings"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         say_error(&format!("WARNING: {warning}"));
     }
     if let Some(file) = cid_file {
@@ -95,12 +120,17 @@ fn is_id(text: &str) -> bool {
 }
 
 async fn pull(cli: &Cli, client: &Client, named: &Named, spec: &Spec) -> Outcome {
-    image::pull::pull(cli, client, named, image::pull::Options {
-        all_tags: false,
-        platform: &spec.platform,
-        quiet: spec.quiet,
-        to_stderr: true,
-    })
+    image::pull::pull(
+        cli,
+        client,
+        named,
+        image::pull::Options {
+            all_tags: false,
+            platform: &spec.platform,
+            quiet: spec.quiet,
+            to_stderr: true,
+        },
+    )
     .await
 }
 
@@ -124,14 +154,25 @@ impl<'a> CidFile<'a> {
             .write(true)
             .create_new(true)
             .open(path)
-            .map_err(|error| Failure::new(format!("failed to create the container ID file: open {shown}: {}", options::reason(&error))))?;
-        Ok(Self { path, file, written: false })
+            .map_err(|error| {
+                Failure::new(format!(
+                    "failed to create the container ID file: open {shown}: {}",
+                    options::reason(&error)
+                ))
+            })?;
+        Ok(Self {
+            path,
+            file,
+            written: false,
+        })
     }
 
     fn write(mut self, id: &str) -> Outcome {
-        self.file
-            .write_all(id.as_bytes())
-            .map_err(|error| Failure::new(format!("failed to write the container ID ({id}) to file: {error}")))?;
+        self.file.write_all(id.as_bytes()).map_err(|error| {
+            Failure::new(format!(
+                "failed to write the container ID ({id}) to file: {error}"
+            ))
+        })?;
         self.written = true;
         Ok(())
     }

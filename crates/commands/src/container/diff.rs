@@ -28,7 +28,10 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
             Some(2) => 'D',
             _ => '?',
         };
-        text.push_str(&format!("{kind} {}\n", change["Path"].as_str().unwrap_or_default()));
+        text.push_str(&format!(
+            "{kind} {}\n",
+            change["Path"].as_str().unwrap_or_default()
+        ));
     }
     Ok(print(&text)?)
 }

@@ -20,13 +20,22 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::Min(2),
     flags: &[
         Flag::bool("detach", "Detached mode: run command in the background").short('d'),
-        Flag::string("detach-keys", "Override the key sequence for detaching a container"),
-        Flag::list("env", "Set environment variables").short('e').check(env::check),
+        Flag::string(
+            "detach-keys",
+            "Override the key sequence for detaching a container",
+        ),
+        Flag::list("env", "Set environment variables")
+            .short('e')
+            .check(env::check),
         Flag::list("env-file", "Read in a file of environment variables"),
         Flag::bool("interactive", "Keep STDIN open even if not attached").short('i'),
         Flag::bool("privileged", "Give extended privileges to the command"),
         Flag::bool("tty", "Allocate a pseudo-TTY").short('t'),
-        Flag::string("user", "Username or UID (format: \"<name|uid>[:<group|gid>]\")").short('u'),
+        Flag::string(
+            "user",
+            "Username or UID (format: \"<name|uid>[:<group|gid>]\")",
+        )
+        .short('u'),
         Flag::string("workdir", "Working directory inside the container").short('w'),
     ],
     interspersed: false,
@@ -46,12 +55,16 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         "" => cli.config().text("detachKeys").to_owned(),
         given => given.to_owned(),
     };
-    let detach_keys = keys::parse(&wanted)
-        .map_err(|error| Failure::new(format!("invalid detach keys ({wanted}) provided: {error}")))?;
+    let detach_keys = keys::parse(&wanted).map_err(|error| {
+        Failure::new(format!("invalid detach keys ({wanted}) provided: {error}"))
+    })?;
     let body = body(m, stdin, tty, detach, &wanted)?;
     let client = cli.client()?;
     cli.block_on(async {
-        let created = client.post(super::path(name, "/exec"), Some(Value::Object(body))).await?;
+        // The connection of the stream is opened while the engine prepares the process.
+        let create = client.post(super::path(name, "/exec"), Some(Value::Object(body)));
+        let (created, ()) = tokio::join!(create, client.warm(usize::from(!detach)));
+        let created = created?;
         let id = created["Id"].as_str().unwrap_or_default();
         if id.is_empty() {
             return Err(Failure::new("exec ID empty"));
@@ -74,7 +87,13 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
                 std::future::pending::<()>().await;
             }
         };
-        let streams = Streams { stdin, stdout: true, stderr: true, tty, detach_keys };
+        let streams = Streams {
+            stdin,
+            stdout: true,
+            stderr: true,
+            tty,
+            detach_keys,
+        };
         let ended = tokio::select! {
             ended = streams.pump(stream) => ended?,
             () = resizing => Ended::Closed,
@@ -90,15 +109,26 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     })
 }
 
-fn body(m: &Matches, stdin: bool, tty: bool, detach: bool, keys: &str) -> Outcome<Map<String, Value>> {
+fn body(
+    m: &Matches,
+    stdin: bool,
+    tty: bool,
+    detach: bool,
+    keys: &str,
+) -> Outcome<Map<String, Value>> {
     let lookup = |name: &str| std::env::var(name).ok();
     let mut environment = Vec::new();
     for path in m.list("env-file") {
-        let content = fs::read(path)
-            .map_err(|error| Failure::new(format!("open {path}: {}", super::options::reason(&error))))?;
+        let content = fs::read(path).map_err(|error| {
+            Failure::new(format!("open {path}: {}", super::options::reason(&error)))
+        })?;
         environment.extend(env::file(path, &content, lookup).map_err(Failure::new)?);
     }
-    environment.extend(m.list("env").into_iter().map(|text| env::with_value(text, lookup)));
+    environment.extend(
+        m.list("env")
+            .into_iter()
+            .map(|text| env::with_value(text, lookup)),
+    );
     let mut body = Map::new();
     body.insert("AttachStdin".to_owned(), json!(stdin));
     body.insert("AttachStdout".to_owned(), json!(!detach));

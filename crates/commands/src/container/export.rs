@@ -14,9 +14,7 @@ pub(crate) static COMMAND: Command = Command {
     long: None,
     aliases: &["container export", "export"],
     args: Args::Exact(1),
-    flags: &[
-        Flag::string("output", "Write to a file, instead of STDOUT").short('o'),
-    ],
+    flags: &[Flag::string("output", "Write to a file, instead of STDOUT").short('o')],
     interspersed: true,
     run,
 };
@@ -24,7 +22,9 @@ pub(crate) static COMMAND: Command = Command {
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let output = m.str("output");
     if output.is_empty() && stdout_is_terminal() {
-        return Err(Failure::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
+        return Err(Failure::new(
+            "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+        ));
     }
     super::check_name(&m.args[0])?;
     let client = cli.client()?;

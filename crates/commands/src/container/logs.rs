@@ -19,10 +19,18 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[
         Flag::bool("details", "Show extra details provided to logs"),
         Flag::bool("follow", "Follow log output").short('f'),
-        Flag::string("since", "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)"),
-        Flag::string("tail", "Number of lines to show from the end of the logs").short('n').default("all"),
+        Flag::string(
+            "since",
+            "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)",
+        ),
+        Flag::string("tail", "Number of lines to show from the end of the logs")
+            .short('n')
+            .default("all"),
         Flag::bool("timestamps", "Show timestamps").short('t'),
-        Flag::string("until", "Show logs before a timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)"),
+        Flag::string(
+            "until",
+            "Show logs before a timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)",
+        ),
     ],
     interspersed: true,
     run,

@@ -96,7 +96,9 @@ where
             check_name(name)?;
             act(client, name).await
         });
-        let mut results = futures_util::stream::iter(work).buffered(PARALLEL).enumerate();
+        let mut results = futures_util::stream::iter(work)
+            .buffered(PARALLEL)
+            .enumerate();
         let mut errors = Vec::new();
         while let Some((at, result)) = results.next().await {
             match result {

@@ -177,13 +177,19 @@ pub(super) fn parse(m: &Matches) -> Outcome<Spec> {
         "always" => Pull::Always,
         "never" => Pull::Never,
         other => {
-            return fail(format!("invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""));
+            return fail(format!(
+                "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
+            ));
         }
     };
     refuse_missing(m)?;
     let stdin = m.bool("interactive");
     let tty = m.bool("tty");
-    let streams: Vec<String> = m.list("attach").iter().map(|stream| stream.to_lowercase()).collect();
+    let streams: Vec<String> = m
+        .list("attach")
+        .iter()
+        .map(|stream| stream.to_lowercase())
+        .collect();
     let named = |stream: &str| streams.iter().any(|one| one == stream);
     let attach = if streams.is_empty() {
         [stdin, true, true]
@@ -199,20 +205,28 @@ pub(super) fn parse(m: &Matches) -> Outcome<Spec> {
     config.flag("Tty", tty);
     config.flag("OpenStdin", stdin);
     config.flag("StdinOnce", stdin && attach_in);
-    for (key, flag) in [("Hostname", "hostname"), ("Domainname", "domainname"), ("User", "user"), ("WorkingDir", "workdir"), ("StopSignal", "stop-signal")] {
+    for (key, flag) in [
+        ("Hostname", "hostname"),
+        ("Domainname", "domainname"),
+        ("User", "user"),
+        ("WorkingDir", "workdir"),
+        ("StopSignal", "stop-signal"),
+    ] {
         config.text(key, m.str(flag));
     }
     if m.given("stop-timeout") {
-        config.put("StopTimeout", json!(m.int("stop-timeout").unwrap_or_default()));
+        config.put(
+            "StopTimeout",
+            json!(m.int("stop-timeout").unwrap_or_default()),
+        );
     }
     config.list("Env", environment(m)?);
     config.pairs("Labels", labels(m)?);
     config.text("Image", &m.args[0]);
     config.list("Cmd", m.args[1..].to_vec());
-    match m.last("entrypoint") {
+    if let Some(entrypoint) = m.last("entrypoint") {
         // An empty one removes the image's.
-        Some(entrypoint) => config.put("Entrypoint", json!([entrypoint])),
-        None => {}
+        config.put("Entrypoint", json!([entrypoint]));
     }
     if let Some(health) = health(m)? {
         config.put("Healthcheck", health);
@@ -240,13 +254,18 @@ pub(super) fn parse(m: &Matches) -> Outcome<Spec> {
         host.put("RestartPolicy", policy);
     }
     host.flag("AutoRemove", auto_remove);
-    let cid_file = Some(m.str("cidfile")).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let cid_file = Some(m.str("cidfile"))
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
     host.text("ContainerIDFile", m.str("cidfile"));
 
     let mut body = config.0;
     body.insert("HostConfig".to_owned(), Value::Object(host.0));
     if !endpoints.is_empty() {
-        body.insert("NetworkingConfig".to_owned(), json!({"EndpointsConfig": endpoints}));
+        body.insert(
+            "NetworkingConfig".to_owned(),
+            json!({"EndpointsConfig": endpoints}),
+        );
     }
     Ok(Spec {
         body,
@@ -277,13 +296,19 @@ fn refuse_missing(m: &Matches) -> Outcome {
 
 /// Flags that mean something on Windows only, refused in Docker's words.
 pub(super) fn refuse_windows_only(m: &Matches) -> Outcome {
-    let given = ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"].into_iter().filter(|flag| m.given(flag));
+    let given = ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"]
+        .into_iter()
+        .filter(|flag| m.given(flag));
     let lines: Vec<String> = given
         .map(|flag| {
             format!("\"--{flag}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux")
         })
         .collect();
-    if lines.is_empty() { Ok(()) } else { fail(lines.join("\n")) }
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        fail(lines.join("\n"))
+    }
 }
 
 fn environment(m: &Matches) -> Outcome<Vec<String>> {
@@ -296,7 +321,10 @@ fn environment(m: &Matches) -> Outcome<Vec<String>> {
     let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
     let given = m.list("env");
     for (at, text) in given.iter().enumerate() {
-        if !given[at + 1..].iter().any(|later| name(later) == name(text)) {
+        if !given[at + 1..]
+            .iter()
+            .any(|later| name(later) == name(text))
+        {
             out.push(env::with_value(text, lookup));
         }
     }
@@ -317,7 +345,12 @@ fn platform(m: &Matches) -> Outcome<String> {
         "" => crate::cli::env("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
         given => given.to_owned(),
     };
-    let part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-()".contains(c));
+    let part = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-()".contains(c))
+    };
     if !text.is_empty() && (text.split('/').count() > 3 || !text.split('/').all(part)) {
         return fail(format!(
             "error parsing specified platform: \"{text}\": cannot parse platform specifier: invalid argument"
@@ -362,7 +395,13 @@ fn health(m: &Matches) -> Outcome<Option<Value>> {
 
 fn volumes(m: &Matches, config: &mut Config, host: &mut Config) -> Outcome {
     // Only a relative source needs the directory.
-    let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let relative = m.given("volume") || m.given("mount");
+    let directory = if relative {
+        std::env::current_dir().ok()
+    } else {
+        None
+    }
+    .unwrap_or_else(|| PathBuf::from("/"));
     let mut binds: Vec<String> = Vec::new();
     let mut anonymous = Map::new();
     for spec in m.list("volume") {
@@ -374,7 +413,11 @@ fn volumes(m: &Matches, config: &mut Config, host: &mut Config) -> Outcome {
     }
     host.list("Binds", binds);
     config.object("Volumes", anonymous);
-    let mounts: Result<Vec<Value>, String> = m.list("mount").into_iter().map(|text| mount::parse(text, &directory)).collect();
+    let mounts: Result<Vec<Value>, String> = m
+        .list("mount")
+        .into_iter()
+        .map(|text| mount::parse(text, &directory))
+        .collect();
     host.values("Mounts", mounts.map_err(Failure::new)?);
     let tmpfs = m.list("tmpfs").into_iter().map(|text| {
         let (path, options) = text.split_once(':').unwrap_or((text, ""));
@@ -384,7 +427,9 @@ fn volumes(m: &Matches, config: &mut Config, host: &mut Config) -> Outcome {
     host.texts("VolumesFrom", m, "volumes-from");
     host.text("VolumeDriver", m.str("volume-driver"));
     let storage = m.list("storage-opt").into_iter().map(|text| {
-        text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| Failure::new("invalid storage option"))
+        text.split_once('=')
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .ok_or_else(|| Failure::new("invalid storage option"))
     });
     host.pairs("StorageOpt", storage.collect::<Outcome<_>>()?);
     Ok(())
@@ -397,13 +442,22 @@ fn ports(m: &Matches, config: &mut Config, host: &mut Config) -> Outcome {
     }
     let mut published = Map::new();
     for (port, bindings) in &ports.0 {
-        let bindings = bindings.iter().map(|b| json!({"HostIp": b.host_ip, "HostPort": b.host_port}));
+        let bindings = bindings
+            .iter()
+            .map(|b| json!({"HostIp": b.host_ip, "HostPort": b.host_port}));
         published.insert(port.clone(), Value::Array(bindings.collect()));
     }
     for spec in m.list("expose") {
         ports.expose(spec).map_err(Failure::new)?;
     }
-    config.object("ExposedPorts", ports.0.keys().map(|port| (port.clone(), json!({}))).collect());
+    config.object(
+        "ExposedPorts",
+        ports
+            .0
+            .keys()
+            .map(|port| (port.clone(), json!({})))
+            .collect(),
+    );
     host.object("PortBindings", published);
     host.flag("PublishAllPorts", m.bool("publish-all"));
     Ok(())
@@ -413,7 +467,9 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
     let swappiness = m.int("memory-swappiness").unwrap_or(-1);
     if swappiness != -1 {
         if !(0..=100).contains(&swappiness) {
-            return fail(format!("invalid value: {swappiness}. Valid memory swappiness range is 0-100"));
+            return fail(format!(
+                "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
+            ));
         }
         host.put("MemorySwappiness", json!(swappiness));
     }
@@ -425,7 +481,10 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
     ] {
         host.number(key, m.bytes(flag).unwrap_or(0));
     }
-    if let Some(swap) = m.last("memory-swap").and_then(|text| size::parse_swap(text).ok()) {
+    if let Some(swap) = m
+        .last("memory-swap")
+        .and_then(|text| size::parse_swap(text).ok())
+    {
         host.number("MemorySwap", swap);
     }
     for (key, flag) in [
@@ -443,7 +502,11 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
     if let Some(nano) = m.last("cpus").and_then(|text| nano_cpus(text).ok()) {
         host.number("NanoCpus", nano);
     }
-    for (key, flag) in [("CpusetCpus", "cpuset-cpus"), ("CpusetMems", "cpuset-mems"), ("CgroupParent", "cgroup-parent")] {
+    for (key, flag) in [
+        ("CpusetCpus", "cpuset-cpus"),
+        ("CpusetMems", "cpuset-mems"),
+        ("CgroupParent", "cgroup-parent"),
+    ] {
         host.text(key, m.str(flag));
     }
     host.flag("OomKillDisable", m.bool("oom-kill-disable"));
@@ -453,7 +516,11 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
         ("BlkioDeviceReadBps", "device-read-bps", blkio::bytes),
         ("BlkioDeviceWriteBps", "device-write-bps", blkio::bytes),
         ("BlkioDeviceReadIOps", "device-read-iops", blkio::operations),
-        ("BlkioDeviceWriteIOps", "device-write-iops", blkio::operations),
+        (
+            "BlkioDeviceWriteIOps",
+            "device-write-iops",
+            blkio::operations,
+        ),
     ];
     for (key, flag, parse) in tables {
         let values: Result<Vec<Value>, String> = m.list(flag).into_iter().map(parse).collect();
@@ -465,7 +532,13 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
         let limit = ulimit::parse(text).map_err(Failure::new)?;
         limits.insert(limit.name.clone(), limit);
     }
-    host.values("Ulimits", limits.into_values().map(|l| json!({"Name": l.name, "Hard": l.hard, "Soft": l.soft})).collect());
+    host.values(
+        "Ulimits",
+        limits
+            .into_values()
+            .map(|l| json!({"Name": l.name, "Hard": l.hard, "Soft": l.soft}))
+            .collect(),
+    );
     let mut nodes = Vec::new();
     let mut cdi = Vec::new();
     for text in m.list("device") {
@@ -476,7 +549,10 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
     }
     host.values("Devices", nodes);
     if !cdi.is_empty() {
-        host.put("DeviceRequests", json!([{"Driver": "cdi", "DeviceIDs": cdi}]));
+        host.put(
+            "DeviceRequests",
+            json!([{"Driver": "cdi", "DeviceIDs": cdi}]),
+        );
     }
     host.texts("DeviceCgroupRules", m, "device-cgroup-rule");
     Ok(())
@@ -484,7 +560,11 @@ fn resources(m: &Matches, host: &mut Config) -> Outcome {
 
 fn isolation(m: &Matches, host: &mut Config) -> Outcome {
     let shared = |mode: &str, also_container: bool| {
-        matches!(mode, "" | "host") || (also_container && mode.strip_prefix("container:").is_some_and(|name| !name.is_empty()))
+        matches!(mode, "" | "host")
+            || (also_container
+                && mode
+                    .strip_prefix("container:")
+                    .is_some_and(|name| !name.is_empty()))
     };
     if !shared(m.str("pid"), true) {
         return fail("--pid: invalid PID mode");
@@ -515,11 +595,20 @@ fn isolation(m: &Matches, host: &mut Config) -> Outcome {
         host.put("Init", json!(m.bool("init")));
     }
     for (key, flag) in [("CapAdd", "cap-add"), ("CapDrop", "cap-drop")] {
-        host.list(key, m.list(flag).into_iter().map(names::capability).collect());
+        host.list(
+            key,
+            m.list(flag).into_iter().map(names::capability).collect(),
+        );
     }
     host.texts("GroupAdd", m, "group-add");
-    host.pairs("Sysctls", m.list("sysctl").into_iter().map(env::pair).collect());
-    host.pairs("Annotations", m.list("annotation").into_iter().map(env::pair).collect());
+    host.pairs(
+        "Sysctls",
+        m.list("sysctl").into_iter().map(env::pair).collect(),
+    );
+    host.pairs(
+        "Annotations",
+        m.list("annotation").into_iter().map(env::pair).collect(),
+    );
     logging(m, host)?;
     security(m, host)
 }
@@ -559,10 +648,17 @@ fn security(m: &Matches, host: &mut Config) -> Outcome {
             continue;
         };
         if key == "seccomp" && !matches!(value, "unconfined" | "builtin") {
-            let content = fs::read(value)
-                .map_err(|error| Failure::new(format!("opening seccomp profile ({value}) failed: open {value}: {}", reason(&error))))?;
-            let profile: Value = serde_json::from_slice(&content)
-                .map_err(|error| Failure::new(format!("compacting json for seccomp profile ({value}) failed: {error}")))?;
+            let content = fs::read(value).map_err(|error| {
+                Failure::new(format!(
+                    "opening seccomp profile ({value}) failed: open {value}: {}",
+                    reason(&error)
+                ))
+            })?;
+            let profile: Value = serde_json::from_slice(&content).map_err(|error| {
+                Failure::new(format!(
+                    "compacting json for seccomp profile ({value}) failed: {error}"
+                ))
+            })?;
             out.push(format!("seccomp={profile}"));
         } else {
             out.push(text.to_owned());
@@ -574,26 +670,59 @@ fn security(m: &Matches, host: &mut Config) -> Outcome {
 
 /// The networks and the settings of their endpoints.
 fn networks(m: &Matches, host: &mut Config) -> Outcome<Map<String, Value>> {
-    host.list("Dns", m.list("dns").into_iter().map(|text| text.trim().to_owned()).collect());
-    let both = |a: &str, b: &str| m.list(a).into_iter().chain(m.list(b)).map(str::to_owned).collect::<Vec<String>>();
+    host.list(
+        "Dns",
+        m.list("dns")
+            .into_iter()
+            .map(|text| text.trim().to_owned())
+            .collect(),
+    );
+    let both = |a: &str, b: &str| {
+        m.list(a)
+            .into_iter()
+            .chain(m.list(b))
+            .map(str::to_owned)
+            .collect::<Vec<String>>()
+    };
     host.list("DnsOptions", both("dns-option", "dns-opt"));
     host.texts("DnsSearch", m, "dns-search");
-    let hosts: Result<Vec<String>, String> = m.list("add-host").into_iter().map(names::extra_host).collect();
+    let hosts: Result<Vec<String>, String> = m
+        .list("add-host")
+        .into_iter()
+        .map(names::extra_host)
+        .collect();
     host.list("ExtraHosts", hosts.map_err(Failure::new)?);
     host.texts("Links", m, "link");
 
-    let attachments: Result<Vec<Attachment>, String> = both("network", "net").iter().map(|text| network::parse(text)).collect();
+    let attachments: Result<Vec<Attachment>, String> = both("network", "net")
+        .iter()
+        .map(|text| network::parse(text))
+        .collect();
     let mut attachments = attachments.map_err(Failure::new)?;
     if attachments.is_empty() {
-        attachments.push(Attachment { target: "default".to_owned(), ..Attachment::default() });
+        attachments.push(Attachment {
+            target: "default".to_owned(),
+            ..Attachment::default()
+        });
     }
     let user_defined = |target: &str| {
-        !matches!(target, "default" | "bridge" | "host" | "none") && !target.starts_with("container:")
+        !matches!(target, "default" | "bridge" | "host" | "none")
+            && !target.starts_with("container:")
     };
-    let defined = attachments.iter().filter(|a| user_defined(&a.target)).count();
-    apply_short_flags(m, &mut attachments[0], both("network-alias", "net-alias"), user_defined)?;
+    let defined = attachments
+        .iter()
+        .filter(|a| user_defined(&a.target))
+        .count();
+    apply_short_flags(
+        m,
+        &mut attachments[0],
+        both("network-alias", "net-alias"),
+        user_defined,
+    )?;
     if defined > 0 && defined < attachments.len() {
-        return fail("conflicting options: cannot attach both user-defined and non-user-defined network-modes");
+        return fail(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+        );
     }
     host.text("NetworkMode", &attachments[0].target);
     let alone = attachments.len() == 1;
@@ -603,8 +732,14 @@ fn networks(m: &Matches, host: &mut Config) -> Outcome<Map<String, Value>> {
         if alone && endpoint.is_empty() {
             continue;
         }
-        if endpoints.insert(attachment.target.clone(), Value::Object(endpoint)).is_some() {
-            return fail(format!("network \"{}\" is specified multiple times", attachment.target));
+        if endpoints
+            .insert(attachment.target.clone(), Value::Object(endpoint))
+            .is_some()
+        {
+            return fail(format!(
+                "network \"{}\" is specified multiple times",
+                attachment.target
+            ));
         }
     }
     Ok(endpoints)
@@ -618,7 +753,9 @@ fn apply_short_flags(
     user_defined: impl Fn(&str) -> bool,
 ) -> Outcome {
     let conflict = |flag: &str, what: &str| {
-        fail(format!("conflicting options: cannot specify both --{flag} and per-network {what}"))
+        fail(format!(
+            "conflicting options: cannot specify both --{flag} and per-network {what}"
+        ))
     };
     if !aliases.is_empty() {
         if !first.aliases.is_empty() {
@@ -680,7 +817,12 @@ fn endpoint(a: &Attachment, user_defined: impl Fn(&str) -> bool) -> Outcome<Map<
 /// `--cpus` in billionths; Go reads it as a rational number, so `1/2` is fine.
 pub(super) fn nano_cpus(text: &str) -> Result<i64, String> {
     let bad = || format!("failed to parse {text} as a rational number");
-    let number = |part: &str| part.parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(bad);
+    let number = |part: &str| {
+        part.parse::<f64>()
+            .ok()
+            .filter(|value| value.is_finite())
+            .ok_or_else(bad)
+    };
     let value = match text.split_once('/') {
         Some((a, b)) => number(a)? / number(b)?,
         None => number(text)?,
@@ -692,7 +834,10 @@ pub(super) fn nano_cpus(text: &str) -> Result<i64, String> {
     if (nano - nano.round()).abs() > 1e-3 {
         return Err("value is too precise".to_owned());
     }
-    #[allow(clippy::cast_possible_truncation, reason = "the range was checked above")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the range was checked above"
+    )]
     Ok(nano.round() as i64)
 }
 
@@ -714,12 +859,17 @@ pub(super) fn check_mount(text: &str) -> Result<(), String> {
 /// A check of `--device-cgroup-rule`: `c 1:3 rwm`.
 pub(super) fn check_device_rule(text: &str) -> Result<(), String> {
     let parts: Vec<&str> = text.split(' ').collect();
-    let number = |part: &str| part == "*" || (!part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    let number =
+        |part: &str| part == "*" || (!part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
     let good = matches!(parts.as_slice(), [kind, node, mode]
         if matches!(*kind, "a" | "b" | "c")
             && node.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor))
             && (1..=3).contains(&mode.len()) && mode.chars().all(|c| "rwm".contains(c)));
-    if good { Ok(()) } else { Err(format!("invalid device cgroup format '{text}'")) }
+    if good {
+        Ok(())
+    } else {
+        Err(format!("invalid device cgroup format '{text}'"))
+    }
 }
 
 fn read(path: &str) -> Outcome<Vec<u8>> {
@@ -731,7 +881,9 @@ pub(super) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
 }
 
 fn fail<T>(message: impl Into<String>) -> Outcome<T> {
@@ -784,7 +936,13 @@ impl Config {
     }
 
     fn pairs(&mut self, key: &str, pairs: Vec<(String, String)>) {
-        self.object(key, pairs.into_iter().map(|(k, v)| (k, Value::String(v))).collect());
+        self.object(
+            key,
+            pairs
+                .into_iter()
+                .map(|(k, v)| (k, Value::String(v)))
+                .collect(),
+        );
     }
 
     fn texts(&mut self, key: &str, m: &Matches, flag: &str) {

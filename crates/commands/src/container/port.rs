@@ -24,18 +24,35 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let client = cli.client()?;
     let container = cli.block_on(client.get(super::path(name, "/json")))?;
     let empty = Map::new();
-    let ports = container["NetworkSettings"]["Ports"].as_object().unwrap_or(&empty);
+    let ports = container["NetworkSettings"]["Ports"]
+        .as_object()
+        .unwrap_or(&empty);
     let lines = match m.args.get(1) {
         None => all(ports),
         Some(port) => {
-            let wanted = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
-            match ports.get(&wanted).map(addresses).filter(|found| !found.is_empty()) {
+            let wanted = if port.contains('/') {
+                port.clone()
+            } else {
+                format!("{port}/tcp")
+            };
+            match ports
+                .get(&wanted)
+                .map(addresses)
+                .filter(|found| !found.is_empty())
+            {
                 Some(found) => found,
-                None => return Err(Failure::new(format!("Error: No public port '{port}' published for {name}"))),
+                None => {
+                    return Err(Failure::new(format!(
+                        "Error: No public port '{port}' published for {name}"
+                    )));
+                }
             }
         }
     };
-    let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+    let text: String = lines
+        .iter()
+        .flat_map(|line| [line.as_str(), "\n"])
+        .collect();
     Ok(print(&text)?)
 }
 
@@ -44,12 +61,19 @@ fn all(ports: &Map<String, Value>) -> Vec<String> {
     let mut keyed: Vec<(u32, &str, Vec<String>)> = ports
         .iter()
         .map(|(port, bindings)| {
-            let number = port.split('/').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+            let number = port
+                .split('/')
+                .next()
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(0);
             (number, port.as_str(), addresses(bindings))
         })
         .collect();
     keyed.sort();
-    keyed.into_iter().flat_map(|(_, port, found)| found.into_iter().map(move |to| format!("{port} -> {to}"))).collect()
+    keyed
+        .into_iter()
+        .flat_map(|(_, port, found)| found.into_iter().map(move |to| format!("{port} -> {to}")))
+        .collect()
 }
 
 fn addresses(bindings: &Value) -> Vec<String> {
@@ -59,7 +83,11 @@ fn addresses(bindings: &Value) -> Vec<String> {
         .map(|binding| {
             let address = text(binding, "HostIp");
             let port = text(binding, "HostPort");
-            if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+            if address.contains(':') {
+                format!("[{address}]:{port}")
+            } else {
+                format!("{address}:{port}")
+            }
         })
         .collect()
 }

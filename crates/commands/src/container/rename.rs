@@ -21,7 +21,9 @@ pub(crate) static COMMAND: Command = Command {
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let (old, new) = (m.args[0].trim(), m.args[1].trim());
     if old.is_empty() || new.is_empty() {
-        return Err(Failure::new("Error: Neither old nor new names may be empty"));
+        return Err(Failure::new(
+            "Error: Neither old nor new names may be empty",
+        ));
     }
     let client = cli.client()?;
     let query = Query::new().add("name", new);

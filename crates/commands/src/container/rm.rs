@@ -15,9 +15,17 @@ pub(crate) static COMMAND: Command = Command {
     aliases: &["container rm", "container remove", "rm"],
     args: Args::Min(1),
     flags: &[
-        Flag::bool("force", "Force the removal of a running container (uses SIGKILL)").short('f'),
+        Flag::bool(
+            "force",
+            "Force the removal of a running container (uses SIGKILL)",
+        )
+        .short('f'),
         Flag::bool("link", "Remove the specified link").short('l'),
-        Flag::bool("volumes", "Remove anonymous volumes associated with the container").short('v'),
+        Flag::bool(
+            "volumes",
+            "Remove anonymous volumes associated with the container",
+        )
+        .short('v'),
     ],
     interspersed: true,
     run,
@@ -26,16 +34,25 @@ pub(crate) static COMMAND: Command = Command {
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     use futures_util::StreamExt as _;
     let force = m.bool("force");
-    let query = Query::new().flag("v", m.bool("volumes")).flag("link", m.bool("link")).flag("force", force).to_string();
+    let query = Query::new()
+        .flag("v", m.bool("volumes"))
+        .flag("link", m.bool("link"))
+        .flag("force", force)
+        .to_string();
     let query = query.as_str();
     let client = cli.client()?;
     cli.block_on(async {
         let work = m.args.iter().map(|name| async move {
             super::check_name(name)?;
             let name = name.trim_matches('/');
-            client.delete(super::path(name, query)).await.map_err(Failure::from)
+            client
+                .delete(super::path(name, query))
+                .await
+                .map_err(Failure::from)
         });
-        let mut results = futures_util::stream::iter(work).buffered(super::PARALLEL).enumerate();
+        let mut results = futures_util::stream::iter(work)
+            .buffered(super::PARALLEL)
+            .enumerate();
         let mut errors = Vec::new();
         while let Some((at, result)) = results.next().await {
             match result {

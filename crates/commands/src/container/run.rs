@@ -24,9 +24,20 @@ use crate::outcome::{Failure, Outcome};
 use crate::terminal::keys;
 
 const OWN: &[Flag] = &[
-    Flag::bool("detach", "Run container in background and print container ID").short('d'),
-    Flag::string("detach-keys", "Override the key sequence for detaching a container"),
-    Flag::string("pull", "Pull image before running (\"always\", \"missing\", \"never\")").default("missing"),
+    Flag::bool(
+        "detach",
+        "Run container in background and print container ID",
+    )
+    .short('d'),
+    Flag::string(
+        "detach-keys",
+        "Override the key sequence for detaching a container",
+    ),
+    Flag::string(
+        "pull",
+        "Pull image before running (\"always\", \"missing\", \"never\")",
+    )
+    .default("missing"),
     Flag::bool("sig-proxy", "Proxy received signals to the process").default("true"),
 ];
 
@@ -48,7 +59,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let mut spec = options::parse(m).map_err(|failure| with_help(cli, m, failure))?;
     if m.bool("detach") {
         if m.given("attach") {
-            return Err(Failure::new("conflicting options: cannot specify both --attach and --detach"));
+            return Err(Failure::new(
+                "conflicting options: cannot specify both --attach and --detach",
+            ));
         }
         spec.attach = [false; 3];
         for key in ["AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"] {
@@ -66,9 +79,13 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         if spec.attach == [false; 3] {
             return detached(cli, m, client, &spec).await;
         }
-        let id = create(cli, client, &spec).await.map_err(|failure| with_help(cli, m, failure))?;
+        // The connections of attach and wait are opened while the engine works on the container.
+        let (created, ()) = tokio::join!(create(cli, client, &spec), client.warm(2));
+        let id = created.map_err(|failure| with_help(cli, m, failure))?;
         let proxy = m.bool_or("sig-proxy", true);
         tokio::select! {
+            // The requests go out first; signals are set up while they are answered.
+            biased;
             result = attached(cli, m, client, &spec, &id, &keys) => result,
             () = forward_signals(client, &id, proxy) => Ok(()),
         }
@@ -76,12 +93,23 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
 }
 
 async fn detached(cli: &Cli, m: &Matches, client: &Client, spec: &Spec) -> Outcome {
-    let id = create(cli, client, spec).await.map_err(|failure| with_help(cli, m, failure))?;
+    let id = create(cli, client, spec)
+        .await
+        .map_err(|failure| with_help(cli, m, failure))?;
     println(&id)?;
-    start(client, &id).await.map_err(|failure| with_help(cli, m, failure))
+    start(client, &id)
+        .await
+        .map_err(|failure| with_help(cli, m, failure))
 }
 
-async fn attached(cli: &Cli, m: &Matches, client: &Client, spec: &Spec, id: &str, keys: &str) -> Outcome {
+async fn attached(
+    cli: &Cli,
+    m: &Matches,
+    client: &Client,
+    spec: &Spec,
+    id: &str,
+    keys: &str,
+) -> Outcome {
     let [stdin, stdout, stderr] = spec.attach;
     let query = Query::new()
         .add("stream", "1")
@@ -90,8 +118,9 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client, spec: &Spec, id: &str
         .flag("stderr", stderr)
         .non_empty("detachKeys", keys);
     let detach_keys = match stdin && spec.tty {
-        true => keys::parse(keys)
-            .map_err(|error| Failure::new(format!("invalid detach keys ({keys}) provided: {error}")).with_status(125))?,
+        true => keys::parse(keys).map_err(|error| {
+            Failure::new(format!("invalid detach keys ({keys}) provided: {error}")).with_status(125)
+        })?,
         false => Vec::new(),
     };
     let (stream, exit) = tokio::join!(
@@ -107,7 +136,13 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client, spec: &Spec, id: &str
         }
         return Err(with_help(cli, m, failure));
     }
-    let streams = Streams { stdin, stdout, stderr, tty: spec.tty, detach_keys };
+    let streams = Streams {
+        stdin,
+        stdout,
+        stderr,
+        tty: spec.tty,
+        detach_keys,
+    };
     let resize_path = super::path(id, "/resize");
     let ended = if spec.tty && stdout_is_terminal() {
         tokio::select! {
@@ -141,7 +176,10 @@ async fn start(client: &Client, id: &str) -> Outcome {
 /// 127 for a command that is not there, 126 for one that cannot be run, 125 for the rest.
 fn start_status(message: &str) -> u8 {
     let has = |part: &str| message.contains(part);
-    if has("executable file not found") || has("no such file or directory") || has("system cannot find the file specified") {
+    if has("executable file not found")
+        || has("no such file or directory")
+        || has("system cannot find the file specified")
+    {
         127
     } else if has("permission denied") || has("is a directory") {
         126
@@ -161,7 +199,10 @@ pub(super) async fn wait_registered(client: &Client, id: &str, removed: bool) ->
 /// The exit status; 125 when the engine cannot tell.
 pub(super) async fn exit_status(response: Response) -> Outcome<u8> {
     let answer: Value = response.json().await?;
-    if let Some(message) = answer["Error"]["Message"].as_str().filter(|message| !message.is_empty()) {
+    if let Some(message) = answer["Error"]["Message"]
+        .as_str()
+        .filter(|message| !message.is_empty())
+    {
         say_error(&format!("Error waiting for container: {message}"));
         return Ok(125);
     }
@@ -176,9 +217,18 @@ mod tests {
 
     #[test]
     fn failures_to_start_have_their_status() {
-        assert_eq!(start_status("exec: \"x\": executable file not found in $PATH"), 127);
-        assert_eq!(start_status("exec: \"/x\": stat /x: no such file or directory"), 127);
+        assert_eq!(
+            start_status("exec: \"x\": executable file not found in $PATH"),
+            127
+        );
+        assert_eq!(
+            start_status("exec: \"/x\": stat /x: no such file or directory"),
+            127
+        );
         assert_eq!(start_status("exec: \"/etc\": permission denied"), 126);
-        assert_eq!(start_status("driver failed programming external connectivity"), 125);
+        assert_eq!(
+            start_status("driver failed programming external connectivity"),
+            125
+        );
     }
 }

@@ -20,8 +20,14 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[
         Flag::bool("attach", "Attach STDOUT/STDERR and forward signals").short('a'),
         Flag::string("checkpoint", "Restore from this checkpoint"),
-        Flag::string("checkpoint-dir", "Use a custom checkpoint storage directory"),
-        Flag::string("detach-keys", "Override the key sequence for detaching a container"),
+        Flag::string(
+            "checkpoint-dir",
+            "Use a custom checkpoint storage directory",
+        ),
+        Flag::string(
+            "detach-keys",
+            "Override the key sequence for detaching a container",
+        ),
         Flag::bool("interactive", "Attach container's STDIN").short('i'),
     ],
     interspersed: true,
@@ -30,12 +36,16 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     if m.given("checkpoint") || m.given("checkpoint-dir") {
-        return Err(Failure::new("starting from a checkpoint (--checkpoint) is not available yet"));
+        return Err(Failure::new(
+            "starting from a checkpoint (--checkpoint) is not available yet",
+        ));
     }
     let client = cli.client()?;
     if m.bool("attach") || m.bool("interactive") {
         if m.args.len() > 1 {
-            return Err(Failure::new("you cannot start and attach multiple containers at once"));
+            return Err(Failure::new(
+                "you cannot start and attach multiple containers at once",
+            ));
         }
         return cli.block_on(attached(cli, m, client));
     }
@@ -44,7 +54,10 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         for name in &m.args {
             let started = async {
                 super::check_name(name)?;
-                client.post(super::path(name, "/start"), None).await.map_err(Failure::from)
+                client
+                    .post(super::path(name, "/start"), None)
+                    .await
+                    .map_err(Failure::from)
             };
             match started.await {
                 Ok(_) => println(name)?,
@@ -59,7 +72,10 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(format!("Error: failed to start containers: {}", failed.join(", "))))
+    Err(Failure::new(format!(
+        "Error: failed to start containers: {}",
+        failed.join(", ")
+    )))
 }
 
 async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
@@ -77,8 +93,9 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
         "" => cli.config().text("detachKeys").to_owned(),
         given => given.to_owned(),
     };
-    let detach_keys = keys::parse(&wanted)
-        .map_err(|error| Failure::new(format!("invalid detach keys ({wanted}) provided: {error}")))?;
+    let detach_keys = keys::parse(&wanted).map_err(|error| {
+        Failure::new(format!("invalid detach keys ({wanted}) provided: {error}"))
+    })?;
     let query = Query::new()
         .add("stream", "1")
         .flag("stdin", stdin)
@@ -106,7 +123,13 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
             std::future::pending::<()>().await;
         }
     };
-    let streams = Streams { stdin, stdout: true, stderr: true, tty, detach_keys };
+    let streams = Streams {
+        stdin,
+        stdout: true,
+        stderr: true,
+        tty,
+        detach_keys,
+    };
     let ended = tokio::select! {
         ended = streams.pump(stream) => ended?,
         () = resizing => Ended::Closed,

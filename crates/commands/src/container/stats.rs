@@ -25,7 +25,10 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[
         Flag::bool("all", "Show all containers (default shows just running)").short('a'),
         Flag::string("format", FORMAT_HELP),
-        Flag::bool("no-stream", "Disable streaming stats and only pull the first result"),
+        Flag::bool(
+            "no-stream",
+            "Disable streaming stats and only pull the first result",
+        ),
         Flag::bool("no-trunc", "Do not truncate output"),
     ],
     interspersed: true,
@@ -34,7 +37,9 @@ pub(crate) static COMMAND: Command = Command {
 
 static SHAPE: Shape = Shape {
     type_name: "*container.statsContext",
-    columns: &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"],
+    columns: &[
+        "ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs",
+    ],
     headers: &[
         ("Container", "CONTAINER"),
         ("Name", "NAME"),
@@ -89,7 +94,11 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let client = cli.client()?;
     cli.block_on(async {
         let all = m.args.is_empty();
-        let names = if all { running(client, m.bool("all")).await? } else { m.args.clone() };
+        let names = if all {
+            running(client, m.bool("all")).await?
+        } else {
+            m.args.clone()
+        };
         if m.bool("no-stream") {
             return once(client, m, &format, &names).await;
         }
@@ -98,8 +107,17 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
 }
 
 async fn running(client: &Client, also_stopped: bool) -> Outcome<Vec<String>> {
-    let list = client.get(format!("/containers/json{}", Query::new().flag("all", also_stopped))).await?;
-    let ids = list.as_array().into_iter().flatten().filter_map(|container| container["Id"].as_str());
+    let list = client
+        .get(format!(
+            "/containers/json{}",
+            Query::new().flag("all", also_stopped)
+        ))
+        .await?;
+    let ids = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|container| container["Id"].as_str());
     Ok(ids.map(|id| short_id(id, true).to_owned()).collect())
 }
 
@@ -119,10 +137,18 @@ async fn once(client: &Client, m: &Matches, format: &Format, names: &[String]) -
     if let Some(failure) = errors.into_iter().next() {
         return Err(failure);
     }
-    Ok(print(&format.render(&SHAPE, rows(&samples, !m.bool("no-trunc")))?)?)
+    Ok(print(
+        &format.render(&SHAPE, rows(&samples, !m.bool("no-trunc")))?,
+    )?)
 }
 
-async fn live(client: &Client, m: &Matches, format: &Format, names: Vec<String>, all: bool) -> Outcome {
+async fn live(
+    client: &Client,
+    m: &Matches,
+    format: &Format,
+    names: Vec<String>,
+    all: bool,
+) -> Outcome {
     let samples = Samples::default();
     let trunc = !m.bool("no-trunc");
     let mut followers = futures_util::stream::FuturesUnordered::new();
@@ -184,8 +210,18 @@ async fn live(client: &Client, m: &Matches, format: &Format, names: Vec<String>,
 
 /// Keeps one container's figures new until it is gone.
 async fn follow(client: &Client, at: usize, name: String, samples: Samples) -> Outcome {
-    let put = |sample: Sample| samples.lock().unwrap_or_else(PoisonError::into_inner).insert(at, sample);
-    put(Sample { container: name.clone(), name: "--".to_owned(), id: name.clone(), ..Sample::default() });
+    let put = |sample: Sample| {
+        samples
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(at, sample)
+    };
+    put(Sample {
+        container: name.clone(),
+        name: "--".to_owned(),
+        id: name.clone(),
+        ..Sample::default()
+    });
     let path = super::path(&name, "/stats?stream=1");
     let response = client.request(Method::GET, path, Body::Empty, &[]).await;
     let result = async {
@@ -196,14 +232,19 @@ async fn follow(client: &Client, at: usize, name: String, samples: Samples) -> O
         Ok(())
     }
     .await;
-    put(Sample { ended: true, ..Sample::default() });
+    put(Sample {
+        ended: true,
+        ..Sample::default()
+    });
     result
 }
 
 async fn watch_starts(client: &Client, started: &tokio::sync::mpsc::UnboundedSender<String>) {
     let filters = r#"{"type":{"container":true},"event":{"start":true}}"#;
     let path = format!("/events{}", Query::new().add("filters", filters));
-    let Ok(response) = client.request(Method::GET, path, Body::Empty, &[]).await else { return };
+    let Ok(response) = client.request(Method::GET, path, Body::Empty, &[]).await else {
+        return;
+    };
     let mut lines = response.json_lines();
     while let Ok(Some(event)) = lines.next().await {
         if let Some(id) = event["Actor"]["ID"].as_str() {
@@ -225,7 +266,8 @@ fn sample(container: &str, stats: &Json) -> Sample {
 
 fn figures(stats: &Json) -> Figures {
     let number = |path: &str| stats.pointer(path).and_then(Json::as_f64).unwrap_or(0.0);
-    let cpu = number("/cpu_stats/cpu_usage/total_usage") - number("/precpu_stats/cpu_usage/total_usage");
+    let cpu =
+        number("/cpu_stats/cpu_usage/total_usage") - number("/precpu_stats/cpu_usage/total_usage");
     let system = number("/cpu_stats/system_cpu_usage") - number("/precpu_stats/system_cpu_usage");
     let cpus = match number("/cpu_stats/online_cpus") {
         0.0 => stats
@@ -238,28 +280,59 @@ fn figures(stats: &Json) -> Figures {
     // Page cache that can be dropped at once is not counted; its name depends on the cgroup version.
     let inactive = ["total_inactive_file", "inactive_file"]
         .iter()
-        .filter_map(|key| stats.pointer(&format!("/memory_stats/stats/{key}")).and_then(Json::as_f64))
+        .filter_map(|key| {
+            stats
+                .pointer(&format!("/memory_stats/stats/{key}"))
+                .and_then(Json::as_f64)
+        })
         .find(|inactive| *inactive < usage)
         .unwrap_or(0.0);
     let memory = usage - inactive;
     let limit = number("/memory_stats/limit");
-    let networks = || stats["networks"].as_object().into_iter().flatten().map(|(_, network)| network);
+    let networks = || {
+        stats["networks"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(_, network)| network)
+    };
     let sum = |key: &str| networks().filter_map(|network| network[key].as_f64()).sum();
     let blocks = |op: &str| {
-        let list = stats.pointer("/blkio_stats/io_service_bytes_recursive").and_then(Json::as_array);
-        let of_kind = |entry: &&Json| entry["op"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case(op));
-        list.into_iter().flatten().filter(of_kind).filter_map(|entry| entry["value"].as_f64()).sum()
+        let list = stats
+            .pointer("/blkio_stats/io_service_bytes_recursive")
+            .and_then(Json::as_array);
+        let of_kind = |entry: &&Json| {
+            entry["op"]
+                .as_str()
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(op))
+        };
+        list.into_iter()
+            .flatten()
+            .filter(of_kind)
+            .filter_map(|entry| entry["value"].as_f64())
+            .sum()
     };
     Figures {
-        cpu_percent: if system > 0.0 && cpu > 0.0 { cpu / system * cpus * 100.0 } else { 0.0 },
+        cpu_percent: if system > 0.0 && cpu > 0.0 {
+            cpu / system * cpus * 100.0
+        } else {
+            0.0
+        },
         memory,
         memory_limit: limit,
-        memory_percent: if limit > 0.0 { memory / limit * 100.0 } else { 0.0 },
+        memory_percent: if limit > 0.0 {
+            memory / limit * 100.0
+        } else {
+            0.0
+        },
         net_rx: sum("rx_bytes"),
         net_tx: sum("tx_bytes"),
         block_read: blocks("read"),
         block_write: blocks("write"),
-        pids: stats.pointer("/pids_stats/current").and_then(Json::as_u64).unwrap_or(0),
+        pids: stats
+            .pointer("/pids_stats/current")
+            .and_then(Json::as_u64)
+            .unwrap_or(0),
     }
 }
 
@@ -271,13 +344,28 @@ fn row(sample: &Sample, trunc: bool) -> Row {
     let none = "--".to_owned();
     let both = "-- / --".to_owned();
     let [cpu, memory, percent, net, block, pids] = match &sample.figures {
-        None => [none.clone(), both.clone(), none.clone(), both.clone(), both, none],
+        None => [
+            none.clone(),
+            both.clone(),
+            none.clone(),
+            both.clone(),
+            both,
+            none,
+        ],
         Some(f) => [
             format!("{:.2}%", f.cpu_percent),
-            format!("{} / {}", units::binary_size(f.memory), units::binary_size(f.memory_limit)),
+            format!(
+                "{} / {}",
+                units::binary_size(f.memory),
+                units::binary_size(f.memory_limit)
+            ),
             format!("{:.2}%", f.memory_percent),
             format!("{} / {}", units::size(f.net_rx), units::size(f.net_tx)),
-            format!("{} / {}", units::size(f.block_read), units::size(f.block_write)),
+            format!(
+                "{} / {}",
+                units::size(f.block_read),
+                units::size(f.block_write)
+            ),
             f.pids.to_string(),
         ],
     };
@@ -314,7 +402,13 @@ mod tests {
             "pids_stats": {"current": 7},
         });
         let f = figures(&stats);
-        assert_eq!((f.cpu_percent, f.memory, f.memory_percent), (20.0, 2000.0, 10.0));
-        assert_eq!((f.net_rx, f.net_tx, f.block_read, f.block_write, f.pids), (11.0, 22.0, 5.0, 6.0, 7));
+        assert_eq!(
+            (f.cpu_percent, f.memory, f.memory_percent),
+            (20.0, 2000.0, 10.0)
+        );
+        assert_eq!(
+            (f.net_rx, f.net_tx, f.block_read, f.block_write, f.pids),
+            (11.0, 22.0, 5.0, 6.0, 7)
+        );
     }
 }

@@ -11,7 +11,11 @@ use crate::outcome::Outcome;
 static FLAGS: &[Flag] = &[
     Flag::string("signal", "Signal to send to the container").short('s'),
     Flag::int("timeout", "Seconds to wait before killing the container").short('t'),
-    Flag::int("time", "Seconds to wait before killing the container (deprecated: use --timeout)").hidden(),
+    Flag::int(
+        "time",
+        "Seconds to wait before killing the container (deprecated: use --timeout)",
+    )
+    .hidden(),
 ];
 
 pub(crate) static COMMAND: Command = Command {
@@ -27,10 +31,15 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let timeout = m.last("timeout").or(m.last("time")).unwrap_or_default();
-    let query = Query::new().non_empty("signal", m.str("signal")).non_empty("t", timeout).to_string();
+    let query = Query::new()
+        .non_empty("signal", m.str("signal"))
+        .non_empty("t", timeout)
+        .to_string();
     let query = query.as_str();
     super::each(cli, &m.args, |client, name| async move {
-        client.post(super::path(name, &format!("/stop{query}")), None).await?;
+        client
+            .post(super::path(name, &format!("/stop{query}")), None)
+            .await?;
         Ok(())
     })
 }

@@ -43,7 +43,11 @@ impl Streams {
     /// Carries bytes until the output ends or the user detaches. With a terminal on both sides
     /// the user's is in raw mode meanwhile.
     pub(super) async fn pump(self, stream: Hijacked) -> Outcome<Ended> {
-        let raw = if self.stdin && self.tty { Raw::stdin()? } else { None };
+        let raw = if self.stdin && self.tty {
+            Raw::stdin()?
+        } else {
+            None
+        };
         let (mut reader, mut writer) = tokio::io::split(stream);
         let stdin = self.stdin;
         let watcher = (self.stdin && self.tty).then(|| Watcher::new(self.detach_keys));
@@ -59,7 +63,11 @@ impl Streams {
             ended
         };
         let output = async {
-            if self.tty { copy_raw(&mut reader).await } else { copy_framed(&mut reader, [self.stdout, self.stderr]).await }
+            if self.tty {
+                copy_raw(&mut reader).await
+            } else {
+                copy_framed(&mut reader, [self.stdout, self.stderr]).await
+            }
         };
         tokio::pin!(input, output);
         let mut input_ended = false;
@@ -120,7 +128,10 @@ async fn copy_raw(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> Outcome {
     }
 }
 
-async fn copy_framed(reader: &mut (impl tokio::io::AsyncRead + Unpin), wanted: [bool; 2]) -> Outcome {
+async fn copy_framed(
+    reader: &mut (impl tokio::io::AsyncRead + Unpin),
+    wanted: [bool; 2],
+) -> Outcome {
     let mut buffer = vec![0; CHUNK];
     let mut demultiplexer = Demultiplexer::default();
     loop {
@@ -133,15 +144,20 @@ async fn copy_framed(reader: &mut (impl tokio::io::AsyncRead + Unpin), wanted: [
 
 /// Writes the frames of one read to where they belong; frames of a stream that is not `wanted`
 /// (output, error) are dropped.
-pub(super) fn demultiplex(demultiplexer: &mut Demultiplexer, bytes: &[u8], wanted: [bool; 2]) -> Outcome {
+pub(super) fn demultiplex(
+    demultiplexer: &mut Demultiplexer,
+    bytes: &[u8],
+    wanted: [bool; 2],
+) -> Outcome {
     demultiplexer.feed(bytes, |stream, piece| match stream {
         Stream::Stdout if !wanted[0] => Ok(()),
         Stream::Stderr if !wanted[1] => Ok(()),
         Stream::Stdout => write_all(rustix::stdio::stdout(), piece).map_err(Failure::from),
         Stream::Stderr => write_all(rustix::stdio::stderr(), piece).map_err(Failure::from),
-        Stream::SystemError => {
-            Err(Failure::new(format!("error from daemon in stream: {}", String::from_utf8_lossy(piece))))
-        }
+        Stream::SystemError => Err(Failure::new(format!(
+            "error from daemon in stream: {}",
+            String::from_utf8_lossy(piece)
+        ))),
     })
 }
 
@@ -159,7 +175,10 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
             Ok(written) => bytes = &bytes[written..],
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
-                poll(&mut [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::OUT)], None)?;
+                poll(
+                    &mut [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::OUT)],
+                    None,
+                )?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -180,8 +199,12 @@ pub(super) async fn follow_terminal_size(client: &Client, resize_path: &str) {
 }
 
 async fn resize(client: &Client, resize_path: &str) {
-    let Some((rows, columns)) = terminal::size() else { return };
-    let query = Query::new().add("h", rows.to_string()).add("w", columns.to_string());
+    let Some((rows, columns)) = terminal::size() else {
+        return;
+    };
+    let query = Query::new()
+        .add("h", rows.to_string())
+        .add("w", columns.to_string());
     // The process may not be there yet or any more; the next change tries again.
     let _ = client.post(format!("{resize_path}{query}"), None).await;
 }
@@ -191,7 +214,9 @@ pub(super) async fn forward_signals(client: &Client, id: &str, catch: bool) {
     if catch && let Ok(mut signals) = terminal::signals::catch() {
         while let Some(name) = signals.recv().await {
             // A container that is gone needs no signal.
-            let _ = client.post(super::path(id, &format!("/kill?signal={name}")), None).await;
+            let _ = client
+                .post(super::path(id, &format!("/kill?signal={name}")), None)
+                .await;
         }
     }
     std::future::pending().await

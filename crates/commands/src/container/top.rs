@@ -26,10 +26,24 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let client = cli.client()?;
     let answer = cli.block_on(client.get(super::path(&m.args[0], &format!("/top{query}"))))?;
     let line = |cells: &Value| {
-        let cells = cells.as_array().into_iter().flatten().map(|cell| cell.as_str().unwrap_or_default());
+        let cells = cells
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|cell| cell.as_str().unwrap_or_default());
         cells.collect::<Vec<_>>().join("\t") + "\n"
     };
     let mut text = line(&answer["Titles"]);
-    answer["Processes"].as_array().into_iter().flatten().for_each(|process| text.push_str(&line(process)));
-    Ok(print(&align(&text, Spacing { min_width: 20, padding: 3 }))?)
+    answer["Processes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .for_each(|process| text.push_str(&line(process)));
+    Ok(print(&align(
+        &text,
+        Spacing {
+            min_width: 20,
+            padding: 3,
+        },
+    ))?)
 }

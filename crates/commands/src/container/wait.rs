@@ -24,13 +24,24 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         for name in &m.args {
             let waited = async {
                 super::check_name(name)?;
-                client.post(super::path(name, "/wait"), None).await.map_err(Failure::from)
+                client
+                    .post(super::path(name, "/wait"), None)
+                    .await
+                    .map_err(Failure::from)
             };
             match waited.await {
                 Err(failure) => errors.push(failure),
-                Ok(answer) => match answer["Error"]["Message"].as_str().filter(|message| !message.is_empty()) {
+                Ok(answer) => match answer["Error"]["Message"]
+                    .as_str()
+                    .filter(|message| !message.is_empty())
+                {
                     Some(message) => errors.push(Failure::new(message)),
-                    None => println(&answer["StatusCode"].as_i64().unwrap_or_default().to_string())?,
+                    None => println(
+                        &answer["StatusCode"]
+                            .as_i64()
+                            .unwrap_or_default()
+                            .to_string(),
+                    )?,
                 },
             }
         }

@@ -90,7 +90,10 @@ pub(crate) fn finish(errors: Vec<Failure>) -> Outcome {
         None => Ok(()),
         Some(last) => {
             let status = last.status;
-            errors.iter().filter(|failure| failure.message.is_some()).for_each(|failure| say_error(failure.text()));
+            errors
+                .iter()
+                .filter(|failure| failure.message.is_some())
+                .for_each(|failure| say_error(failure.text()));
             Err(Failure::status(status))
         }
     }
@@ -98,11 +101,14 @@ pub(crate) fn finish(errors: Vec<Failure>) -> Outcome {
 
 /// Parses the template of an `inspect` command; its mistakes have an exit status of their own.
 pub(crate) fn parse(text: &str) -> Outcome<Template> {
-    Template::parse(text).map_err(|error| Failure::new(format!("template parsing error: {error}")).with_status(64))
+    Template::parse(text)
+        .map_err(|error| Failure::new(format!("template parsing error: {error}")).with_status(64))
 }
 
 fn render(template: &Template, kind: Kind, object: &Json) -> Outcome<String> {
-    if let Some(text) = types::value(kind.type_name(), object).and_then(|typed| template.execute(&typed).ok()) {
+    if let Some(text) =
+        types::value(kind.type_name(), object).and_then(|typed| template.execute(&typed).ok())
+    {
         return Ok(text);
     }
     template

@@ -38,7 +38,11 @@ pub(crate) struct Row {
 impl Row {
     /// A row of these fields.
     pub(crate) fn new(shape: &Shape, fields: Vec<Field>) -> Self {
-        Self { type_name: shape.type_name, fields, labels: None }
+        Self {
+            type_name: shape.type_name,
+            fields,
+            labels: None,
+        }
     }
 
     /// The same that answers `.Label "key"`.
@@ -48,7 +52,10 @@ impl Row {
     }
 
     fn get(&self, name: &str) -> Option<&Option<String>> {
-        self.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
+        self.fields
+            .iter()
+            .find(|(field, _)| *field == name)
+            .map(|(_, value)| value)
     }
 
     /// The row as JSON, fields by name.
@@ -77,7 +84,10 @@ impl Methods for Row {
 
     fn call(&self, method: &str, args: &[&str]) -> Result<Value, String> {
         if let ("Label", [key], Some(labels)) = (method, args, &self.labels) {
-            let value = labels.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value.as_str());
+            let value = labels
+                .iter()
+                .find(|(name, _)| name == key)
+                .map_or("", |(_, value)| value.as_str());
             return Ok(value.into());
         }
         match self.get(method) {
@@ -91,7 +101,12 @@ impl Methods for Row {
         let mut fields: Vec<&Field> = self.fields.iter().collect();
         fields.sort_unstable_by_key(|(name, _)| *name);
         let json = |value: &Option<String>| value.clone().map_or(Json::Null, Json::String);
-        Json::Object(fields.into_iter().map(|(name, value)| ((*name).to_owned(), json(value))).collect())
+        Json::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| ((*name).to_owned(), json(value)))
+                .collect(),
+        )
     }
 }
 
@@ -117,12 +132,21 @@ impl Methods for Head {
             let name = key.rsplit('.').next().unwrap_or(key);
             return Ok(name.replace(['-', '_'], " ").as_str().into());
         }
-        let header = self.0.iter().find(|(name, _)| *name == method).map_or("<no value>", |(_, header)| *header);
+        let header = self
+            .0
+            .iter()
+            .find(|(name, _)| *name == method)
+            .map_or("<no value>", |(_, header)| *header);
         Ok(header.into())
     }
 
     fn to_json(&self) -> Json {
-        Json::Object(self.0.iter().map(|(name, header)| ((*name).to_owned(), Json::from(*header))).collect())
+        Json::Object(
+            self.0
+                .iter()
+                .map(|(name, header)| ((*name).to_owned(), Json::from(*header)))
+                .collect(),
+        )
     }
 }
 
@@ -153,7 +177,8 @@ impl Format {
             _ => match unescaped.trim_matches(' ').strip_prefix("table") {
                 Some(columns) => Self::TableOf {
                     rows: template(columns.trim_matches(' '))?,
-                    head: Template::with_functions(columns.trim_matches(' '), Functions::Header).map_err(wrong)?,
+                    head: Template::with_functions(columns.trim_matches(' '), Functions::Header)
+                        .map_err(wrong)?,
                 },
                 None => Self::Each(template(unescaped.trim_matches(' '))?),
             },
@@ -166,11 +191,22 @@ impl Format {
     }
 
     /// The same with other columns in the default table.
-    pub(crate) fn render_columns(&self, shape: &Shape, columns: &[&'static str], rows: Vec<Row>) -> Outcome<String> {
+    pub(crate) fn render_columns(
+        &self,
+        shape: &Shape,
+        columns: &[&'static str],
+        rows: Vec<Row>,
+    ) -> Outcome<String> {
         let mut out = String::new();
         match self {
             Self::Table => {
-                let header = |column: &&str| shape.headers.iter().find(|(name, _)| name == column).map_or("", |(_, header)| *header);
+                let header = |column: &&str| {
+                    shape
+                        .headers
+                        .iter()
+                        .find(|(name, _)| name == column)
+                        .map_or("", |(_, header)| *header)
+                };
                 out.push_str(&columns.iter().map(header).collect::<Vec<_>>().join("\t"));
                 out.push('\n');
                 for row in &rows {
@@ -186,7 +222,10 @@ impl Format {
                 }
                 Ok(table::align(&out, table::LIST))
             }
-            Self::TableOf { rows: template, head } => {
+            Self::TableOf {
+                rows: template,
+                head,
+            } => {
                 let head = head
                     .execute(&Value::methods(Arc::new(Head(shape.headers))))
                     .map_err(|error| Failure::new(format!("template parsing error: {error}")))?;

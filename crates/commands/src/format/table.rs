@@ -10,12 +10,18 @@ pub(crate) struct Spacing {
 }
 
 /// What Docker's lists use.
-pub(crate) const LIST: Spacing = Spacing { min_width: 10, padding: 3 };
+pub(crate) const LIST: Spacing = Spacing {
+    min_width: 10,
+    padding: 3,
+};
 
 /// Aligns tab separated `text`. A cell is what a tab ends; a column is a run of lines that have
 /// that cell, so lines without tabs separate blocks.
 pub(crate) fn align(text: &str, spacing: Spacing) -> String {
-    let lines: Vec<Vec<&str>> = text.split('\n').map(|line| line.split('\t').collect()).collect();
+    let lines: Vec<Vec<&str>> = text
+        .split('\n')
+        .map(|line| line.split('\t').collect())
+        .collect();
     let mut widths: Vec<Vec<usize>> = lines.iter().map(|cells| vec![0; cells.len() - 1]).collect();
     let deepest = widths.iter().map(Vec::len).max().unwrap_or(0);
     for column in 0..deepest {
@@ -25,10 +31,18 @@ pub(crate) fn align(text: &str, spacing: Spacing) -> String {
                 start += 1;
                 continue;
             }
-            let end = (start..lines.len()).find(|line| widths[*line].len() <= column).unwrap_or(lines.len());
-            let longest = lines[start..end].iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+            let end = (start..lines.len())
+                .find(|line| widths[*line].len() <= column)
+                .unwrap_or(lines.len());
+            let longest = lines[start..end]
+                .iter()
+                .map(|cells| cells[column].chars().count())
+                .max()
+                .unwrap_or(0);
             let width = spacing.min_width.max(longest + spacing.padding);
-            widths[start..end].iter_mut().for_each(|line| line[column] = width);
+            widths[start..end]
+                .iter_mut()
+                .for_each(|line| line[column] = width);
             start = end;
         }
     }
@@ -55,7 +69,10 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_longest_cell() {
         assert_eq!(
-            align("CONTAINER ID\tIMAGE\tNAMES\n0123456789ab\tbusybox:latest\tx\n", LIST),
+            align(
+                "CONTAINER ID\tIMAGE\tNAMES\n0123456789ab\tbusybox:latest\tx\n",
+                LIST
+            ),
             "CONTAINER ID   IMAGE            NAMES\n0123456789ab   busybox:latest   x\n"
         );
         assert_eq!(align("é\tb\n", LIST), "é         b\n");

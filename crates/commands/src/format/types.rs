@@ -9,7 +9,10 @@ use wharf_go_template::{Schema, Value};
 /// An object as a value of a declared type; `None` when it does not fit, in which case Docker's
 /// client goes on with plain JSON too.
 pub(crate) fn value(type_name: &str, object: &Json) -> Option<Value> {
-    Schema::parse(DECLARATIONS).ok()?.value(type_name, object).ok()
+    Schema::parse(DECLARATIONS)
+        .ok()?
+        .value(type_name, object)
+        .ok()
 }
 
 const DECLARATIONS: &str = include_str!("types.go.txt");
@@ -30,10 +33,29 @@ mod tests {
     fn absent_fields_have_zero_values_and_structs_their_order() {
         let event = json!({"Action": "start", "Type": "container", "Actor": {"ID": "x", "Attributes": {"name": "web"}}});
         let event = value("events.Message", &event).unwrap();
-        assert_eq!(render("{{.Type}} {{.Status}}{{.Actor.Attributes.name}} {{.Time}}", &event).unwrap(), "container web 0");
-        assert!(render("{{.Foo}}", &event).unwrap_err().to_string().ends_with("can't evaluate field Foo in type events.Message"));
+        assert_eq!(
+            render(
+                "{{.Type}} {{.Status}}{{.Actor.Attributes.name}} {{.Time}}",
+                &event
+            )
+            .unwrap(),
+            "container web 0"
+        );
+        assert!(
+            render("{{.Foo}}", &event)
+                .unwrap_err()
+                .to_string()
+                .ends_with("can't evaluate field Foo in type events.Message")
+        );
         let state = json!({"State": {"Status": "running", "Running": true, "Pid": 7}, "Config": {"Tty": true}});
         let container = value("container.InspectResponse", &state).unwrap();
-        assert_eq!(render("{{.State.Pid}} {{.State.Health}} {{.Config.Tty}} {{.RestartCount}}", &container).unwrap(), "7 <nil> true 0");
+        assert_eq!(
+            render(
+                "{{.State.Pid}} {{.State.Health}} {{.Config.Tty}} {{.RestartCount}}",
+                &container
+            )
+            .unwrap(),
+            "7 <nil> true 0"
+        );
     }
 }

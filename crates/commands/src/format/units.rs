@@ -2,17 +2,32 @@
 
 /// A size in decimal units with three significant digits: `4.27MB`.
 pub(crate) fn size(bytes: f64) -> String {
-    scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"], 3)
+    scaled(
+        bytes,
+        1000.0,
+        &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"],
+        3,
+    )
 }
 
 /// A size in decimal units with four significant digits: `4.265MB`.
 pub(crate) fn size4(bytes: f64) -> String {
-    scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"], 4)
+    scaled(
+        bytes,
+        1000.0,
+        &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"],
+        4,
+    )
 }
 
 /// A size in binary units with four significant digits: `15.62GiB`.
 pub(crate) fn binary_size(bytes: f64) -> String {
-    scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"], 4)
+    scaled(
+        bytes,
+        1024.0,
+        &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"],
+        4,
+    )
 }
 
 fn scaled(mut value: f64, base: f64, units: &[&str], precision: usize) -> String {
@@ -73,7 +88,9 @@ pub(crate) fn ago(unix_seconds: i64) -> String {
 
 /// Go's default form of a local time: `2026-01-02 15:04:05 +0000 UTC`.
 pub(crate) fn local_time(unix_seconds: i64) -> String {
-    let Ok(at) = jiff::Timestamp::from_second(unix_seconds) else { return String::new() };
+    let Ok(at) = jiff::Timestamp::from_second(unix_seconds) else {
+        return String::new();
+    };
     let zoned = at.to_zoned(jiff::tz::TimeZone::system());
     zoned.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
@@ -81,14 +98,18 @@ pub(crate) fn local_time(unix_seconds: i64) -> String {
 /// Go's default form of an RFC 3339 time: `2026-01-02 15:04:05.678 +0000 UTC`; as it is when it
 /// cannot be read.
 pub(crate) fn go_time(text: &str) -> String {
-    let Ok(at) = text.parse::<jiff::Timestamp>() else { return text.to_owned() };
+    let Ok(at) = text.parse::<jiff::Timestamp>() else {
+        return text.to_owned();
+    };
     let zoned = at.to_zoned(jiff::tz::TimeZone::UTC);
     zoned.strftime("%Y-%m-%d %H:%M:%S%.f %z UTC").to_string()
 }
 
 /// Seconds since the epoch of an RFC 3339 time; `None` for an invalid one.
 pub(crate) fn unix_seconds(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_second)
 }
 
 #[cfg(test)]
@@ -109,11 +130,25 @@ mod tests {
 
     #[test]
     fn durations_are_those_of_docker() {
-        for (seconds, text) in [(0, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"),
-            (119, "About a minute"), (120, "2 minutes"), (3599, "59 minutes"), (3600, "About an hour"),
-            (2 * 3600, "2 hours"), (47 * 3600, "47 hours"), (48 * 3600, "2 days"), (13 * 86_400, "13 days"),
-            (14 * 86_400, "2 weeks"), (59 * 86_400, "8 weeks"), (60 * 86_400, "2 months"), (729 * 86_400, "24 months"),
-            (730 * 86_400, "2 years")] {
+        for (seconds, text) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (120, "2 minutes"),
+            (3599, "59 minutes"),
+            (3600, "About an hour"),
+            (2 * 3600, "2 hours"),
+            (47 * 3600, "47 hours"),
+            (48 * 3600, "2 days"),
+            (13 * 86_400, "13 days"),
+            (14 * 86_400, "2 weeks"),
+            (59 * 86_400, "8 weeks"),
+            (60 * 86_400, "2 months"),
+            (729 * 86_400, "24 months"),
+            (730 * 86_400, "2 years"),
+        ] {
             assert_eq!(duration(seconds), text);
         }
     }

@@ -19,9 +19,14 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::Exact(1),
     flags: &[
         Flag::string("format", FORMAT_HELP),
-        Flag::bool("human", "Print sizes and dates in human readable format").short('H').default("true"),
+        Flag::bool("human", "Print sizes and dates in human readable format")
+            .short('H')
+            .default("true"),
         Flag::bool("no-trunc", "Don't truncate output"),
-        Flag::string("platform", "Show history for the given platform. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")"),
+        Flag::string(
+            "platform",
+            "Show history for the given platform. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+        ),
         Flag::bool("quiet", "Only show image IDs").short('q'),
     ],
     interspersed: true,
@@ -53,11 +58,16 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let layers = cli.block_on(client.get(super::path(&m.args[0], &format!("/history{query}"))))?;
     let layers = layers.as_array().map_or(&[][..], Vec::as_slice);
     if m.bool("quiet") && format.is_default() {
-        let ids = layers.iter().map(|layer| short_id(layer["Id"].as_str().unwrap_or_default(), trunc));
+        let ids = layers
+            .iter()
+            .map(|layer| short_id(layer["Id"].as_str().unwrap_or_default(), trunc));
         let text: String = ids.flat_map(|id| [id, "\n"]).collect();
         return Ok(print(&text)?);
     }
-    let rows = layers.iter().map(|layer| row(layer, human, trunc)).collect();
+    let rows = layers
+        .iter()
+        .map(|layer| row(layer, human, trunc))
+        .collect();
     let columns = if human { SHAPE.columns } else { PLAIN };
     Ok(print(&format.render_columns(&SHAPE, columns, rows)?)?)
 }
@@ -69,17 +79,35 @@ fn row(layer: &Json, human: bool, trunc: bool) -> Row {
     let size = layer["Size"].as_f64().unwrap_or(0.0);
     let at = jiff::Timestamp::from_second(created).map(|at| {
         let zoned = at.to_zoned(jiff::tz::TimeZone::system());
-        let form = if zoned.offset() == jiff::tz::Offset::UTC { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%:z" };
+        let form = if zoned.offset() == jiff::tz::Offset::UTC {
+            "%Y-%m-%dT%H:%M:%SZ"
+        } else {
+            "%Y-%m-%dT%H:%M:%S%:z"
+        };
         zoned.strftime(form).to_string()
     });
     Row::new(
         &SHAPE,
         vec![
             field("ID", short_id(text("Id"), trunc)),
-            field("CreatedSince", if created == 0 { String::new() } else { units::ago(created) }),
+            field(
+                "CreatedSince",
+                if created == 0 {
+                    String::new()
+                } else {
+                    units::ago(created)
+                },
+            ),
             field("CreatedAt", at.unwrap_or_default()),
             field("CreatedBy", if trunc { ellipsis(&by, 45) } else { by }),
-            field("Size", if human { units::size(size) } else { layer["Size"].to_string() }),
+            field(
+                "Size",
+                if human {
+                    units::size(size)
+                } else {
+                    layer["Size"].to_string()
+                },
+            ),
             field("Comment", text("Comment")),
         ],
     )

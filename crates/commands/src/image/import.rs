@@ -17,9 +17,16 @@ pub(crate) static COMMAND: Command = Command {
     aliases: &["image import", "import"],
     args: Args::Min(1),
     flags: &[
-        Flag::list("change", "Apply Dockerfile instruction to the created image").short('c'),
+        Flag::list(
+            "change",
+            "Apply Dockerfile instruction to the created image",
+        )
+        .short('c'),
         Flag::string("message", "Set commit message for imported image").short('m'),
-        Flag::string("platform", "Set platform if server is multi-platform capable"),
+        Flag::string(
+            "platform",
+            "Set platform if server is multi-platform capable",
+        ),
     ],
     interspersed: true,
     run,
@@ -32,19 +39,28 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         Named::parse(reference).map_err(Failure::new)?;
     }
     let remote = source.starts_with("http://") || source.starts_with("https://");
-    let mut query = Query::new().add("fromSrc", if remote { source } else { "-" }).non_empty("message", m.str("message"));
+    let mut query = Query::new()
+        .add("fromSrc", if remote { source } else { "-" })
+        .non_empty("message", m.str("message"));
     for change in m.list("change") {
         query = query.add("changes", change);
     }
-    query = query.non_empty("platform", m.str("platform")).non_empty("repo", reference);
+    query = query
+        .non_empty("platform", m.str("platform"))
+        .non_empty("repo", reference);
     let body = if remote {
         Body::Empty
     } else {
-        Body::Stream { content_type: "text/plain", chunks: Box::pin(upload(source)?) }
+        Body::Stream {
+            content_type: "text/plain",
+            chunks: Box::pin(upload(source)?),
+        }
     };
     let client = cli.client()?;
     cli.block_on(async {
-        let response = client.request(Method::POST, format!("/images/create{query}"), body, &[]).await?;
+        let response = client
+            .request(Method::POST, format!("/images/create{query}"), body, &[])
+            .await?;
         progress::show(response, Target::Stdout, |_| {}).await
     })
 }

@@ -16,7 +16,10 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::Min(1),
     flags: &[
         Flag::string("format", INSPECT_FORMAT_HELP).short('f'),
-        Flag::string("platform", "Inspect a specific platform of the multi-platform image.\nIf the image or the server is not multi-platform capable, the command will error out if the platform does not match.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)"),
+        Flag::string(
+            "platform",
+            "Inspect a specific platform of the multi-platform image.\nIf the image or the server is not multi-platform capable, the command will error out if the platform does not match.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+        ),
     ],
     interspersed: true,
     run,

@@ -20,7 +20,10 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::None,
     flags: &[
         Flag::string("input", "Read from tar archive file, instead of STDIN").short('i'),
-        Flag::string("platform", "Load only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")"),
+        Flag::string(
+            "platform",
+            "Load only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+        ),
         Flag::bool("quiet", "Suppress the load output").short('q'),
     ],
     interspersed: true,
@@ -30,14 +33,23 @@ pub(crate) static COMMAND: Command = Command {
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let input = m.str("input");
     if input.is_empty() && stdin_is_terminal() {
-        return Err(Failure::new("requested load from stdin, but stdin is empty"));
+        return Err(Failure::new(
+            "requested load from stdin, but stdin is empty",
+        ));
     }
     let quiet = m.bool("quiet") || !stdout_is_terminal();
-    let query = Query::new().add("quiet", if quiet { "1" } else { "0" }).non_empty("platform", platform(m.str("platform"))?);
-    let body = Body::Stream { content_type: "application/x-tar", chunks: Box::pin(upload(input)?) };
+    let query = Query::new()
+        .add("quiet", if quiet { "1" } else { "0" })
+        .non_empty("platform", platform(m.str("platform"))?);
+    let body = Body::Stream {
+        content_type: "application/x-tar",
+        chunks: Box::pin(upload(input)?),
+    };
     let client = cli.client()?;
     cli.block_on(async {
-        let response = client.request(Method::POST, format!("/images/load{query}"), body, &[]).await?;
+        let response = client
+            .request(Method::POST, format!("/images/load{query}"), body, &[])
+            .await?;
         progress::show(response, Target::Stdout, |_| {}).await
     })
 }
@@ -45,13 +57,16 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
 /// The bytes of a file, or of standard input for an empty name or `-`.
 ///
 /// A thread reads ahead of the connection; the channel bounds how far.
-pub(super) fn upload(path: &str) -> Outcome<impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + use<>> {
+pub(super) fn upload(
+    path: &str,
+) -> Outcome<impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + use<>> {
     /// Size of one read in bytes.
     const CHUNK: usize = 256 << 10;
     let mut source: Box<dyn std::io::Read + Send> = match path {
         "" | "-" => Box::new(std::io::stdin()),
         path => {
-            let file = std::fs::File::open(path).map_err(|error| Failure::new(open_failed(path, &error)))?;
+            let file = std::fs::File::open(path)
+                .map_err(|error| Failure::new(open_failed(path, &error)))?;
             Box::new(file)
         }
     };
@@ -71,13 +86,18 @@ pub(super) fn upload(path: &str) -> Outcome<impl futures_util::Stream<Item = std
             }
         }
     });
-    Ok(futures_util::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|item| (item, receiver))
-    }))
+    Ok(futures_util::stream::unfold(
+        receiver,
+        |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) },
+    ))
 }
 
 fn open_failed(path: &str, error: &std::io::Error) -> String {
     let text = error.to_string();
-    let reason = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
+    let reason = text
+        .split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase();
     format!("open {path}: {reason}")
 }

@@ -25,7 +25,10 @@ pub(crate) static COMMAND: Command = Command {
         Flag::string("format", FORMAT_HELP),
         Flag::bool("no-trunc", "Don't truncate output"),
         Flag::bool("quiet", "Only show image IDs").short('q'),
-        Flag::bool("tree", "List multi-platform images as a tree (EXPERIMENTAL)"),
+        Flag::bool(
+            "tree",
+            "List multi-platform images as a tree (EXPERIMENTAL)",
+        ),
     ],
     interspersed: true,
     run,
@@ -69,7 +72,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     if let Some(reference) = m.args.first() {
         filters.add("reference", reference);
     }
-    let query = Query::new().flag("all", m.bool("all")).non_empty("filters", filters.to_wire());
+    let query = Query::new()
+        .flag("all", m.bool("all"))
+        .non_empty("filters", filters.to_wire());
     let client = cli.client()?;
     let images = cli.block_on(client.get(format!("/images/json{query}")))?;
     let images = images.as_array().map_or(&[][..], Vec::as_slice);
@@ -89,7 +94,11 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     if quiet && format.is_default() {
         return Ok(print(&ids)?);
     }
-    let columns = if m.bool("digests") { WITH_DIGESTS } else { SHAPE.columns };
+    let columns = if m.bool("digests") {
+        WITH_DIGESTS
+    } else {
+        SHAPE.columns
+    };
     Ok(print(&format.render_columns(&SHAPE, columns, rows)?)?)
 }
 
@@ -103,7 +112,11 @@ pub(crate) struct Name {
 
 impl Name {
     fn new(repository: &str, tag: &str, digest: &str) -> Self {
-        Self { repository: repository.to_owned(), tag: tag.to_owned(), digest: digest.to_owned() }
+        Self {
+            repository: repository.to_owned(),
+            tag: tag.to_owned(),
+            digest: digest.to_owned(),
+        }
     }
 
     /// What an image without a name is called.
@@ -114,7 +127,14 @@ impl Name {
 
 /// The lines of an image: one per tag, or per digest of a repository it has no tag in.
 pub(crate) fn names(image: &Json, with_digests: bool) -> Vec<Name> {
-    let list = |key: &str| image[key].as_array().into_iter().flatten().filter_map(Json::as_str).collect::<Vec<_>>();
+    let list = |key: &str| {
+        image[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .collect::<Vec<_>>()
+    };
     let tags: Vec<(&str, &str)> = list("RepoTags")
         .into_iter()
         .filter(|tag| *tag != "<none>:<none>")
@@ -161,17 +181,26 @@ pub(crate) fn row(image: &Json, name: &Name, trunc: bool) -> Row {
     Row::new(
         &SHAPE,
         vec![
-            field("ID", short_id(image["Id"].as_str().unwrap_or_default(), trunc)),
+            field(
+                "ID",
+                short_id(image["Id"].as_str().unwrap_or_default(), trunc),
+            ),
             field("Repository", name.repository.clone()),
             field("Tag", name.tag.clone()),
             field("Digest", name.digest.clone()),
             field("CreatedSince", units::ago(created)),
             field("CreatedAt", units::local_time(created)),
             field("Size", units::size(size)),
-            field("Containers", known(number("Containers"), image["Containers"].to_string())),
+            field(
+                "Containers",
+                known(number("Containers"), image["Containers"].to_string()),
+            ),
             field("VirtualSize", units::size4(size)),
             field("SharedSize", known(shared, units::size4(shared.max(0.0)))),
-            field("UniqueSize", known(shared, units::size4((size - shared).max(0.0)))),
+            field(
+                "UniqueSize",
+                known(shared, units::size4((size - shared).max(0.0))),
+            ),
         ],
     )
 }
@@ -184,10 +213,22 @@ mod tests {
 
     #[test]
     fn an_image_has_a_line_for_each_name() {
-        let image = json!({"RepoTags": ["a:1", "r:5/b:2"], "RepoDigests": ["a@sha256:x", "c@sha256:y"]});
-        let lines = |digests| names(&image, digests).iter().map(|n| format!("{} {} {}", n.repository, n.tag, n.digest)).collect::<Vec<_>>();
+        let image =
+            json!({"RepoTags": ["a:1", "r:5/b:2"], "RepoDigests": ["a@sha256:x", "c@sha256:y"]});
+        let lines = |digests| {
+            names(&image, digests)
+                .iter()
+                .map(|n| format!("{} {} {}", n.repository, n.tag, n.digest))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(lines(false), ["a 1 <none>", "r:5/b 2 <none>", "c <none> "]);
-        assert_eq!(lines(true), ["a 1 sha256:x", "r:5/b 2 <none>", "c <none> sha256:y"]);
-        assert_eq!(names(&json!({"RepoTags": ["<none>:<none>"]}), false), [Name::none()]);
+        assert_eq!(
+            lines(true),
+            ["a 1 sha256:x", "r:5/b 2 <none>", "c <none> sha256:y"]
+        );
+        assert_eq!(
+            names(&json!({"RepoTags": ["<none>:<none>"]}), false),
+            [Name::none()]
+        );
     }
 }

@@ -22,7 +22,11 @@ pub(crate) enum Target {
 }
 
 /// Shows a stream to its end; an error in it is the result. `aux` sees the messages for programs.
-pub(crate) async fn show(response: Response, target: Target, mut aux: impl FnMut(&Value)) -> Outcome {
+pub(crate) async fn show(
+    response: Response,
+    target: Target,
+    mut aux: impl FnMut(&Value),
+) -> Outcome {
     let mut lines: JsonLines = response.json_lines();
     let mut screen = Screen::new(target);
     while let Some(message) = lines.next().await? {
@@ -41,7 +45,10 @@ pub(crate) async fn show(response: Response, target: Target, mut aux: impl FnMut
 fn failure(message: &Value) -> Option<Failure> {
     let detail = &message["errorDetail"];
     let text = detail["message"].as_str().or(message["error"].as_str())?;
-    let code = detail["code"].as_i64().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
+    let code = detail["code"]
+        .as_i64()
+        .and_then(|code| u8::try_from(code).ok())
+        .filter(|code| *code != 0);
     Some(Failure::new(text).with_status(code.unwrap_or(1)))
 }
 
@@ -60,7 +67,11 @@ impl Screen {
             Target::Stderr => std::io::stderr().is_terminal(),
             Target::Nowhere => false,
         };
-        Self { target, terminal, ids: Vec::new() }
+        Self {
+            target,
+            terminal,
+            ids: Vec::new(),
+        }
     }
 
     fn write(&mut self, message: &Value) -> Outcome {
@@ -82,7 +93,9 @@ impl Screen {
     fn render(&mut self, message: &Value) -> String {
         let text = |key: &str| message[key].as_str().unwrap_or_default();
         let id = text("id");
-        let progress = message.get("progressDetail").filter(|progress| progress.is_object());
+        let progress = message
+            .get("progressDetail")
+            .filter(|progress| progress.is_object());
         let mut out = String::new();
         let mut up = 0;
         if !id.is_empty() && (progress.is_some() || !text("progress").is_empty()) {
@@ -113,7 +126,9 @@ impl Screen {
 
     fn line(&self, message: &Value, progress: Option<&Value>) -> String {
         let text = |key: &str| message[key].as_str().unwrap_or_default();
-        let bar = progress.map(|progress| bar(progress, self.width())).unwrap_or_default();
+        let bar = progress
+            .map(|progress| bar(progress, self.width()))
+            .unwrap_or_default();
         let mut out = String::new();
         let mut end = "";
         if self.terminal && text("stream").is_empty() && progress.is_some() {
@@ -161,12 +176,21 @@ fn bar(progress: &Value, width: usize) -> String {
     #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
     let size = |bytes: i64| units::size4(bytes as f64);
     if total <= 0 {
-        return if units_name.is_empty() { format!("{:>8}", size(current)) } else { format!("{current} {units_name}") };
+        return if units_name.is_empty() {
+            format!("{:>8}", size(current))
+        } else {
+            format!("{current} {units_name}")
+        };
     }
-    let filled = usize::try_from((i128::from(current) * 100 / i128::from(total) / 2).clamp(0, 50)).unwrap_or(0);
+    let filled = usize::try_from((i128::from(current) * 100 / i128::from(total) / 2).clamp(0, 50))
+        .unwrap_or(0);
     let mut out = String::new();
     if width > 110 {
-        out.push_str(&format!("[{}>{}] ", "=".repeat(filled), " ".repeat(50 - filled)));
+        out.push_str(&format!(
+            "[{}>{}] ",
+            "=".repeat(filled),
+            " ".repeat(50 - filled)
+        ));
     }
     if progress["hidecounts"].as_bool() != Some(true) {
         let wonky = current > total;
@@ -181,7 +205,10 @@ fn bar(progress: &Value, width: usize) -> String {
     if current > 0 && start > 0 && filled < 50 && width > 50 {
         let elapsed = jiff::Timestamp::now().as_second() - start;
         let left = i128::from(elapsed) * i128::from(total - current) / i128::from(current);
-        out.push_str(&format!(" {}", seconds(i64::try_from(left.max(0)).unwrap_or(i64::MAX))));
+        out.push_str(&format!(
+            " {}",
+            seconds(i64::try_from(left.max(0)).unwrap_or(i64::MAX))
+        ));
     }
     out
 }
@@ -203,32 +230,57 @@ mod tests {
     use super::*;
 
     fn screen(terminal: bool) -> Screen {
-        Screen { target: Target::Nowhere, terminal, ids: Vec::new() }
+        Screen {
+            target: Target::Nowhere,
+            terminal,
+            ids: Vec::new(),
+        }
     }
 
     #[test]
     fn without_a_terminal_progress_is_left_out() {
         let mut screen = screen(false);
-        assert_eq!(screen.render(&json!({"status": "Pulling from library/x", "id": "latest"})), "latest: Pulling from library/x\n");
-        assert_eq!(screen.render(&json!({"status": "Pulling fs layer", "progressDetail": {}, "id": "aa"})), "aa: Pulling fs layer\n");
+        assert_eq!(
+            screen.render(&json!({"status": "Pulling from library/x", "id": "latest"})),
+            "latest: Pulling from library/x\n"
+        );
+        assert_eq!(
+            screen.render(&json!({"status": "Pulling fs layer", "progressDetail": {}, "id": "aa"})),
+            "aa: Pulling fs layer\n"
+        );
         let moving = json!({"status": "Downloading", "progressDetail": {"current": 5, "total": 10}, "id": "aa"});
         assert_eq!(screen.render(&moving), "");
-        assert_eq!(screen.render(&json!({"stream": "Loaded image: a:b\n"})), "Loaded image: a:b\n");
+        assert_eq!(
+            screen.render(&json!({"stream": "Loaded image: a:b\n"})),
+            "Loaded image: a:b\n"
+        );
     }
 
     #[test]
     fn on_a_terminal_each_id_keeps_its_line() {
         let mut screen = screen(true);
         let message = |id: &str| json!({"status": "Waiting", "progressDetail": {}, "id": id});
-        assert_eq!(screen.render(&message("aa")), "\n\x1b[1A\x1b[2K\raa: Waiting \r\x1b[1B");
-        assert_eq!(screen.render(&message("bb")), "\n\x1b[1A\x1b[2K\rbb: Waiting \r\x1b[1B");
-        assert_eq!(screen.render(&message("aa")), "\x1b[2A\x1b[2K\raa: Waiting \r\x1b[2B");
+        assert_eq!(
+            screen.render(&message("aa")),
+            "\n\x1b[1A\x1b[2K\raa: Waiting \r\x1b[1B"
+        );
+        assert_eq!(
+            screen.render(&message("bb")),
+            "\n\x1b[1A\x1b[2K\rbb: Waiting \r\x1b[1B"
+        );
+        assert_eq!(
+            screen.render(&message("aa")),
+            "\x1b[2A\x1b[2K\raa: Waiting \r\x1b[2B"
+        );
     }
 
     #[test]
     fn bars_show_how_far_it_is() {
         let half = json!({"current": 1_000_000, "total": 2_000_000});
-        assert_eq!(bar(&half, 200), format!("[{}>{}]      1MB/2MB", "=".repeat(25), " ".repeat(25)));
+        assert_eq!(
+            bar(&half, 200),
+            format!("[{}>{}]      1MB/2MB", "=".repeat(25), " ".repeat(25))
+        );
         assert_eq!(bar(&half, 80), "     1MB/2MB");
         assert_eq!(bar(&json!({"current": 5, "units": "s"}), 200), "5 s");
         assert_eq!(bar(&json!({}), 200), "");
@@ -237,7 +289,9 @@ mod tests {
 
     #[test]
     fn errors_end_the_stream() {
-        let failure = failure(&json!({"errorDetail": {"code": 3, "message": "denied"}, "error": "denied"})).unwrap();
+        let failure =
+            failure(&json!({"errorDetail": {"code": 3, "message": "denied"}, "error": "denied"}))
+                .unwrap();
         assert_eq!((failure.text(), failure.status), ("denied", 3));
     }
 }

@@ -17,7 +17,10 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::None,
     flags: &[
         Flag::bool("all", "Remove all unused images, not just dangling ones").short('a'),
-        Flag::filter("filter", "Provide filter values (e.g. \"until=<timestamp>\")"),
+        Flag::filter(
+            "filter",
+            "Provide filter values (e.g. \"until=<timestamp>\")",
+        ),
         Flag::bool("force", "Do not prompt for confirmation").short('f'),
     ],
     interspersed: true,
@@ -26,13 +29,21 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let all = m.bool("all");
-    let what = if all { "all images without at least one container associated to them" } else { "all dangling images" };
-    let question = format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] ");
+    let what = if all {
+        "all images without at least one container associated to them"
+    } else {
+        "all dangling images"
+    };
+    let question =
+        format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] ");
     if !m.bool("force") && !confirm(&question)? {
         return Ok(());
     }
     let (report, reclaimed) = prune(cli, all, Filters::parse(&m.list("filter")))?;
-    Ok(print(&format!("{report}Total reclaimed space: {}\n", units::size4(reclaimed)))?)
+    Ok(print(&format!(
+        "{report}Total reclaimed space: {}\n",
+        units::size4(reclaimed)
+    ))?)
 }
 
 /// Removes unused images; returns what to report and the bytes freed.

@@ -19,7 +19,10 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[
         Flag::bool("all-tags", "Download all tagged images in the repository").short('a'),
         Flag::bool("disable-content-trust", "Skip image verification").default("true"),
-        Flag::string("platform", "Set platform if server is multi-platform capable"),
+        Flag::string(
+            "platform",
+            "Set platform if server is multi-platform capable",
+        ),
         Flag::bool("quiet", "Suppress verbose output").short('q'),
     ],
     interspersed: true,
@@ -28,7 +31,9 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     if m.given("disable-content-trust") && !m.bool("disable-content-trust") {
-        return Err(Failure::new("image verification (--disable-content-trust=false) is not available yet"));
+        return Err(Failure::new(
+            "image verification (--disable-content-trust=false) is not available yet",
+        ));
     }
     let all_tags = m.bool("all-tags");
     let quiet = m.bool("quiet");
@@ -39,7 +44,10 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     if !all_tags && named.tag.is_none() && named.digest.is_none() {
         named = named.or_latest();
         if !quiet {
-            println(&format!("Using default tag: {}", named.tag.as_deref().unwrap_or_default()))?;
+            println(&format!(
+                "Using default tag: {}",
+                named.tag.as_deref().unwrap_or_default()
+            ))?;
         }
     }
     let platform = match m.str("platform") {
@@ -47,7 +55,12 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         given => given.to_owned(),
     };
     let client = cli.client()?;
-    let options = Options { all_tags, platform: &platform, quiet, to_stderr: false };
+    let options = Options {
+        all_tags,
+        platform: &platform,
+        quiet,
+        to_stderr: false,
+    };
     cli.block_on(pull(cli, client, &named, options))?;
     Ok(println(&named.full())?)
 }
@@ -66,14 +79,28 @@ pub(crate) struct Options<'a> {
 }
 
 /// Pulls an image and shows the progress.
-pub(crate) async fn pull(cli: &Cli, client: &Client, named: &Named, options: Options<'_>) -> Outcome {
-    let mut query = Query::new().add("fromImage", named.name()).non_empty("platform", options.platform);
+pub(crate) async fn pull(
+    cli: &Cli,
+    client: &Client,
+    named: &Named,
+    options: Options<'_>,
+) -> Outcome {
+    let mut query = Query::new()
+        .add("fromImage", named.name())
+        .non_empty("platform", options.platform);
     if !options.all_tags {
         query = query.add("tag", named.api_tag());
     }
     let auth = credentials::header(cli, &named.domain)?;
     let headers = [("X-Registry-Auth", auth.as_str())];
-    let response = client.request(Method::POST, format!("/images/create{query}"), Body::Empty, &headers).await?;
+    let response = client
+        .request(
+            Method::POST,
+            format!("/images/create{query}"),
+            Body::Empty,
+            &headers,
+        )
+        .await?;
     let target = match (options.quiet, options.to_stderr) {
         (true, _) => Target::Nowhere,
         (false, true) => Target::Stderr,

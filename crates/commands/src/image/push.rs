@@ -19,7 +19,10 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[
         Flag::bool("all-tags", "Push all tags of an image to the repository").short('a'),
         Flag::bool("disable-content-trust", "Skip image signing").default("true"),
-        Flag::string("platform", "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)"),
+        Flag::string(
+            "platform",
+            "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+        ),
         Flag::bool("quiet", "Suppress verbose output").short('q'),
     ],
     interspersed: true,
@@ -28,7 +31,9 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     if m.given("disable-content-trust") && !m.bool("disable-content-trust") {
-        return Err(Failure::new("image signing (--disable-content-trust=false) is not available yet"));
+        return Err(Failure::new(
+            "image signing (--disable-content-trust=false) is not available yet",
+        ));
     }
     let quiet = m.bool("quiet");
     let all_tags = m.bool("all-tags");
@@ -39,7 +44,10 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     if !all_tags && named.tag.is_none() && named.digest.is_none() {
         named = named.or_latest();
         if !quiet {
-            println(&format!("Using default tag: {}", named.tag.as_deref().unwrap_or_default()))?;
+            println(&format!(
+                "Using default tag: {}",
+                named.tag.as_deref().unwrap_or_default()
+            ))?;
         }
     }
     let query = Query::new()
@@ -86,7 +94,11 @@ pub(super) fn platform(text: &str) -> Outcome<String> {
         [os, architecture, variant] => {
             serde_json::json!({"os": os, "architecture": architecture, "variant": variant})
         }
-        _ => return Err(Failure::new(format!("invalid platform: \"{text}\": use os/architecture[/variant]"))),
+        _ => {
+            return Err(Failure::new(format!(
+                "invalid platform: \"{text}\": use os/architecture[/variant]"
+            )));
+        }
     };
     Ok(object.to_string())
 }

@@ -16,7 +16,10 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[
         Flag::bool("force", "Force removal of the image").short('f'),
         Flag::bool("no-prune", "Do not delete untagged parents"),
-        Flag::csv("platform", "Remove only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")"),
+        Flag::csv(
+            "platform",
+            "Remove only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+        ),
     ],
     interspersed: true,
     run,
@@ -24,7 +27,9 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let force = m.bool("force");
-    let mut query = Query::new().flag("force", force).flag("noprune", m.bool("no-prune"));
+    let mut query = Query::new()
+        .flag("force", force)
+        .flag("noprune", m.bool("no-prune"));
     for platform in m.list("platform") {
         query = query.add("platforms", super::push::platform(platform)?);
     }
@@ -41,7 +46,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
                 let mut text = String::new();
                 for entry in done.as_array().into_iter().flatten() {
                     match (entry["Deleted"].as_str(), entry["Untagged"].as_str()) {
-                        (Some(id), _) if !id.is_empty() => text.push_str(&format!("Deleted: {id}\n")),
+                        (Some(id), _) if !id.is_empty() => {
+                            text.push_str(&format!("Deleted: {id}\n"))
+                        }
                         (_, Some(tag)) => text.push_str(&format!("Untagged: {tag}\n")),
                         _ => {}
                     }
@@ -52,5 +59,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     }
     errors.iter().for_each(|failure| say_error(failure.text()));
     // With --force an image that is not there is as wanted.
-    if errors.is_empty() || (force && !fatal) { Ok(()) } else { Err(Failure::status(1)) }
+    if errors.is_empty() || (force && !fatal) {
+        Ok(())
+    } else {
+        Err(Failure::status(1))
+    }
 }

@@ -20,7 +20,10 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::Min(1),
     flags: &[
         Flag::string("output", "Write to a file, instead of STDOUT").short('o'),
-        Flag::string("platform", "Save only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")"),
+        Flag::string(
+            "platform",
+            "Save only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+        ),
     ],
     interspersed: true,
     run,
@@ -29,9 +32,12 @@ pub(crate) static COMMAND: Command = Command {
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let output = m.str("output");
     if output.is_empty() && stdout_is_terminal() {
-        return Err(Failure::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
+        return Err(Failure::new(
+            "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+        ));
     }
-    check_output(output).map_err(|reason| Failure::new(format!("failed to save image: {reason}")))?;
+    check_output(output)
+        .map_err(|reason| Failure::new(format!("failed to save image: {reason}")))?;
     let mut query = Query::new();
     for name in &m.args {
         query = query.add("names", name);
@@ -39,7 +45,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     query = query.non_empty("platform", platform(m.str("platform"))?);
     let client = cli.client()?;
     cli.block_on(async {
-        let response = client.request(Method::GET, format!("/images/get{query}"), Body::Empty, &[]).await?;
+        let response = client
+            .request(Method::GET, format!("/images/get{query}"), Body::Empty, &[])
+            .await?;
         to_file_or_stdout(response, output).await
     })
 }
@@ -50,12 +58,20 @@ pub(crate) fn check_output(output: &str) -> Result<(), String> {
         return Ok(());
     }
     let path = Path::new(output);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     if !directory.exists() {
-        return Err(format!("invalid output path: stat {}: no such file or directory", directory.display()));
+        return Err(format!(
+            "invalid output path: stat {}: no such file or directory",
+            directory.display()
+        ));
     }
     if path.is_dir() {
-        return Err(format!("invalid output path: \"{output}\" must be a regular file"));
+        return Err(format!(
+            "invalid output path: \"{output}\" must be a regular file"
+        ));
     }
     Ok(())
 }
@@ -73,11 +89,18 @@ pub(crate) async fn to_file_or_stdout(mut response: Response, output: &str) -> O
     let path = Path::new(output);
     // Devices and pipes are written to, not replaced.
     let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let temporary = directory.join(format!(".wharf-{}.tmp", std::process::id()));
     let target = if special { path } else { temporary.as_path() };
     let written = async {
-        let mut file = if special { fs::OpenOptions::new().write(true).open(target)? } else { fs::File::create(target)? };
+        let mut file = if special {
+            fs::OpenOptions::new().write(true).open(target)?
+        } else {
+            fs::File::create(target)?
+        };
         while let Some(chunk) = response.chunk().await? {
             file.write_all(&chunk)?;
         }

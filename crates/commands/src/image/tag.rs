@@ -21,13 +21,20 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let target = &m.args[1];
-    let named = Named::parse(target)
-        .map_err(|error| Failure::new(format!("Error parsing reference: \"{target}\" is not a valid repository/tag: {error}")))?;
+    let named = Named::parse(target).map_err(|error| {
+        Failure::new(format!(
+            "Error parsing reference: \"{target}\" is not a valid repository/tag: {error}"
+        ))
+    })?;
     if named.digest.is_some() {
-        return Err(Failure::new("refusing to create a tag with a digest reference"));
+        return Err(Failure::new(
+            "refusing to create a tag with a digest reference",
+        ));
     }
     let named = named.or_latest();
-    let query = Query::new().add("repo", named.name()).add("tag", named.tag.as_deref().unwrap_or_default());
+    let query = Query::new()
+        .add("repo", named.name())
+        .add("tag", named.tag.as_deref().unwrap_or_default());
     let client = cli.client()?;
     cli.block_on(client.post(super::path(&m.args[0], &format!("/tag{query}")), None))?;
     Ok(())

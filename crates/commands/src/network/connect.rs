@@ -17,11 +17,17 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[
         Flag::csv("alias", "Add network-scoped alias for the container"),
         Flag::csv("driver-opt", "driver options for the network"),
-        Flag::int("gw-priority", "Highest gw-priority provides the default gateway. Accepts positive and negative values."),
+        Flag::int(
+            "gw-priority",
+            "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+        ),
         Flag::string("ip", "IPv4 address (e.g., \"172.30.100.104\")"),
         Flag::string("ip6", "IPv6 address (e.g., \"2001:db8::33\")"),
         Flag::list("link", "Add link to another container"),
-        Flag::csv("link-local-ip", "Add a link-local address for the container"),
+        Flag::csv(
+            "link-local-ip",
+            "Add a link-local address for the container",
+        ),
     ],
     interspersed: true,
     run,

@@ -18,10 +18,19 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::Exact(1),
     flags: &[
         Flag::bool("attachable", "Enable manual container attachment"),
-        Flag::map("aux-address", "Auxiliary IPv4 or IPv6 addresses used by Network driver").default("map[]"),
-        Flag::string("config-from", "The network from which to copy the configuration"),
+        Flag::map(
+            "aux-address",
+            "Auxiliary IPv4 or IPv6 addresses used by Network driver",
+        )
+        .default("map[]"),
+        Flag::string(
+            "config-from",
+            "The network from which to copy the configuration",
+        ),
         Flag::bool("config-only", "Create a configuration only network"),
-        Flag::string("driver", "Driver to manage the Network").short('d').default("bridge"),
+        Flag::string("driver", "Driver to manage the Network")
+            .short('d')
+            .default("bridge"),
         Flag::csv("gateway", "IPv4 or IPv6 Gateway for the master subnet"),
         Flag::bool("ingress", "Create swarm routing-mesh network"),
         Flag::bool("internal", "Restrict external access to the network"),
@@ -31,9 +40,14 @@ pub(crate) static COMMAND: Command = Command {
         Flag::bool("ipv4", "Enable or disable IPv4 address assignment").default("true"),
         Flag::bool("ipv6", "Enable or disable IPv6 address assignment"),
         Flag::list("label", "Set metadata on a network"),
-        Flag::map("opt", "Set driver specific options").short('o').default("map[]"),
+        Flag::map("opt", "Set driver specific options")
+            .short('o')
+            .default("map[]"),
         Flag::string("scope", "Control the network's scope"),
-        Flag::csv("subnet", "Subnet in CIDR format that represents a network segment"),
+        Flag::csv(
+            "subnet",
+            "Subnet in CIDR format that represents a network segment",
+        ),
     ],
     interspersed: true,
     run,
@@ -46,10 +60,19 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         }
     }
     let pairs = |flag: &str| -> Map<String, Value> {
-        m.list(flag).into_iter().map(pair).map(|(key, value)| (key, json!(value))).collect()
+        m.list(flag)
+            .into_iter()
+            .map(pair)
+            .map(|(key, value)| (key, json!(value)))
+            .collect()
     };
-    let config = ipam(&m.list("subnet"), &m.list("ip-range"), &m.list("gateway"), &pairs("aux-address"))
-        .map_err(Failure::new)?;
+    let config = ipam(
+        &m.list("subnet"),
+        &m.list("ip-range"),
+        &m.list("gateway"),
+        &pairs("aux-address"),
+    )
+    .map_err(Failure::new)?;
     let mut body = json!({
         "Name": m.args[0],
         "Driver": m.last("driver").unwrap_or("bridge"),
@@ -112,25 +135,53 @@ fn ipam(
         let range = Block::parse(text)?;
         let at = find(&mut parsed, range.address).filter(|at| parsed[*at].0.bits <= range.bits);
         let at = at.ok_or_else(|| format!("no matching subnet for range {text}"))?;
-        if parsed[at].1.insert("IPRange".to_owned(), json!(text)).is_some() {
-            return Err("cannot configure multiple ranges (".to_owned() + text + ") on the same subnet (" + subnets[at] + ")");
+        if parsed[at]
+            .1
+            .insert("IPRange".to_owned(), json!(text))
+            .is_some()
+        {
+            return Err("cannot configure multiple ranges (".to_owned()
+                + text
+                + ") on the same subnet ("
+                + subnets[at]
+                + ")");
         }
     }
     for text in gateways {
-        let address: IpAddr = text.parse().map_err(|_| format!("invalid gateway address: {text}"))?;
-        let at = find(&mut parsed, address).ok_or_else(|| format!("no matching subnet for gateway {text}"))?;
-        if parsed[at].1.insert("Gateway".to_owned(), json!(text)).is_some() {
-            return Err("cannot configure multiple gateways (".to_owned() + text + ") on the same subnet (" + subnets[at] + ")");
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| format!("invalid gateway address: {text}"))?;
+        let at = find(&mut parsed, address)
+            .ok_or_else(|| format!("no matching subnet for gateway {text}"))?;
+        if parsed[at]
+            .1
+            .insert("Gateway".to_owned(), json!(text))
+            .is_some()
+        {
+            return Err("cannot configure multiple gateways (".to_owned()
+                + text
+                + ") on the same subnet ("
+                + subnets[at]
+                + ")");
         }
     }
     for (name, value) in reserved {
         let text = value.as_str().unwrap_or_default();
-        let address: IpAddr = text.parse().map_err(|_| format!("no matching subnet for aux-address {text}"))?;
-        let at = find(&mut parsed, address).ok_or_else(|| format!("no matching subnet for aux-address {text}"))?;
-        let entry = parsed[at].1.entry("AuxiliaryAddresses").or_insert_with(|| json!({}));
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| format!("no matching subnet for aux-address {text}"))?;
+        let at = find(&mut parsed, address)
+            .ok_or_else(|| format!("no matching subnet for aux-address {text}"))?;
+        let entry = parsed[at]
+            .1
+            .entry("AuxiliaryAddresses")
+            .or_insert_with(|| json!({}));
         entry[name.as_str()] = json!(text);
     }
-    Ok(parsed.into_iter().map(|(_, entry)| Value::Object(entry)).collect())
+    Ok(parsed
+        .into_iter()
+        .map(|(_, entry)| Value::Object(entry))
+        .collect())
 }
 
 /// A subnet in CIDR form.
@@ -178,7 +229,13 @@ mod tests {
     #[test]
     fn everything_goes_to_its_subnet() {
         let reserved = Map::from_iter([("a".to_owned(), json!("10.0.0.9"))]);
-        let config = ipam(&["10.0.0.0/8", "fd00::/64"], &["10.0.0.0/24"], &["fd00::1", "10.0.0.1"], &reserved).unwrap();
+        let config = ipam(
+            &["10.0.0.0/8", "fd00::/64"],
+            &["10.0.0.0/24"],
+            &["fd00::1", "10.0.0.1"],
+            &reserved,
+        )
+        .unwrap();
         assert_eq!(
             config,
             [
@@ -192,9 +249,21 @@ mod tests {
     fn what_belongs_nowhere_is_refused() {
         let none = Map::new();
         let error = |s: &[&str], r: &[&str], g: &[&str]| ipam(s, r, g, &none).unwrap_err();
-        assert_eq!(error(&["10.0.0.0/8", "10.1.0.0/16"], &[], &[]), "multiple overlapping subnet configuration is not supported");
-        assert_eq!(error(&[], &[], &["10.0.0.1"]), "every ip-range or gateway must have a corresponding subnet");
-        assert_eq!(error(&["10.0.0.0/8"], &[], &["11.0.0.1"]), "no matching subnet for gateway 11.0.0.1");
-        assert_eq!(error(&["10.0.0.0"], &[], &[]), "invalid CIDR address: 10.0.0.0");
+        assert_eq!(
+            error(&["10.0.0.0/8", "10.1.0.0/16"], &[], &[]),
+            "multiple overlapping subnet configuration is not supported"
+        );
+        assert_eq!(
+            error(&[], &[], &["10.0.0.1"]),
+            "every ip-range or gateway must have a corresponding subnet"
+        );
+        assert_eq!(
+            error(&["10.0.0.0/8"], &[], &["11.0.0.1"]),
+            "no matching subnet for gateway 11.0.0.1"
+        );
+        assert_eq!(
+            error(&["10.0.0.0"], &[], &[]),
+            "invalid CIDR address: 10.0.0.0"
+        );
     }
 }

@@ -13,9 +13,7 @@ pub(crate) static COMMAND: Command = Command {
     long: None,
     aliases: &[],
     args: Args::Exact(2),
-    flags: &[
-        Flag::bool("force", "Force the container to disconnect from a network").short('f'),
-    ],
+    flags: &[Flag::bool("force", "Force the container to disconnect from a network").short('f')],
     interspersed: true,
     run,
 };

@@ -23,7 +23,11 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
-    let query = if m.bool("verbose") { Query::new().add("verbose", "true") } else { Query::new() };
+    let query = if m.bool("verbose") {
+        Query::new().add("verbose", "true")
+    } else {
+        Query::new()
+    };
     let client = cli.client()?;
     inspect::run(&m.args, m.str("format"), inspect::Kind::Network, |name| {
         Ok(cli.block_on(client.get(super::path(name, &query.to_string())))?)

@@ -56,9 +56,17 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let client = cli.client()?;
     let networks = cli.block_on(client.get(format!("/networks{query}")))?;
     let mut networks: Vec<&Json> = networks.as_array().into_iter().flatten().collect();
-    networks.sort_by(|a, b| natural::compare(a["Name"].as_str().unwrap_or_default(), b["Name"].as_str().unwrap_or_default()));
+    networks.sort_by(|a, b| {
+        natural::compare(
+            a["Name"].as_str().unwrap_or_default(),
+            b["Name"].as_str().unwrap_or_default(),
+        )
+    });
     let trunc = !m.bool("no-trunc");
-    let rows = networks.into_iter().map(|network| row(network, trunc)).collect();
+    let rows = networks
+        .into_iter()
+        .map(|network| row(network, trunc))
+        .collect();
     Ok(print(&format.render(&SHAPE, rows)?)?)
 }
 

@@ -16,7 +16,10 @@ pub(crate) static COMMAND: Command = Command {
     aliases: &[],
     args: Args::None,
     flags: &[
-        Flag::filter("filter", "Provide filter values (e.g. \"until=<timestamp>\")"),
+        Flag::filter(
+            "filter",
+            "Provide filter values (e.g. \"until=<timestamp>\")",
+        ),
         Flag::bool("force", "Do not prompt for confirmation").short('f'),
     ],
     interspersed: true,

@@ -11,9 +11,7 @@ pub(crate) static COMMAND: Command = Command {
     long: None,
     aliases: &["network rm", "network remove"],
     args: Args::Min(1),
-    flags: &[
-        Flag::bool("force", "Do not error if the network does not exist").short('f'),
-    ],
+    flags: &[Flag::bool("force", "Do not error if the network does not exist").short('f')],
     interspersed: true,
     run,
 };
@@ -32,5 +30,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
             }
         }
     }
-    if failed { Err(Failure::new("exit status 1")) } else { Ok(()) }
+    if failed {
+        Err(Failure::new("exit status 1"))
+    } else {
+        Ok(())
+    }
 }

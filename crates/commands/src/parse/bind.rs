@@ -30,7 +30,10 @@ pub fn parse(spec: &str, directory: &Path) -> Result<Volume, String> {
         [target] => Ok(Volume::Anonymous((*target).to_owned())),
         [_, _] | [_, _, _] => {
             let (source, rest) = spec.split_once(':').unwrap_or((spec, ""));
-            Ok(Volume::Bind(format!("{}:{rest}", absolute(source, directory))))
+            Ok(Volume::Bind(format!(
+                "{}:{rest}",
+                absolute(source, directory)
+            )))
         }
         _ => fail("too many colons"),
     }
@@ -71,8 +74,14 @@ mod tests {
         assert_eq!(run("name:/b"), Ok(Volume::Bind("name:/b".into())));
         assert_eq!(run("./x:/b"), Ok(Volume::Bind("/work/dir/x:/b".into())));
         assert_eq!(run("../x/.:/b"), Ok(Volume::Bind("/work/x:/b".into())));
-        assert_eq!(run("/x:"), Err("invalid spec: /x:: empty section between colons".into()));
-        assert_eq!(run("/x:/y:ro:z"), Err("invalid spec: /x:/y:ro:z: too many colons".into()));
+        assert_eq!(
+            run("/x:"),
+            Err("invalid spec: /x:: empty section between colons".into())
+        );
+        assert_eq!(
+            run("/x:/y:ro:z"),
+            Err("invalid spec: /x:/y:ro:z: too many colons".into())
+        );
         assert_eq!(run(""), Err("invalid empty volume spec".into()));
     }
 

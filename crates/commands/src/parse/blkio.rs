@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use super::size;
 
 fn device(text: &str) -> Result<(&str, &str), String> {
-    let (path, value) = text.split_once(':').filter(|(_, value)| !value.is_empty()).ok_or_else(|| format!("bad format: {text}"))?;
+    let (path, value) = text
+        .split_once(':')
+        .filter(|(_, value)| !value.is_empty())
+        .ok_or_else(|| format!("bad format: {text}"))?;
     if !path.starts_with("/dev/") {
         return Err(format!("bad format for device path: {text}"));
     }
@@ -16,7 +19,9 @@ fn device(text: &str) -> Result<(&str, &str), String> {
 pub fn weight(text: &str) -> Result<Value, String> {
     let (path, value) = device(text)?;
     match value.parse::<u16>() {
-        Ok(weight) if weight == 0 || (10..=1000).contains(&weight) => Ok(json!({"Path": path, "Weight": weight})),
+        Ok(weight) if weight == 0 || (10..=1000).contains(&weight) => {
+            Ok(json!({"Path": path, "Weight": weight}))
+        }
         _ => Err(format!("invalid weight for device: {text}")),
     }
 }
@@ -60,10 +65,23 @@ mod tests {
 
     #[test]
     fn devices_and_rates_are_read() {
-        assert_eq!(weight("/dev/sda:20"), Ok(json!({"Path": "/dev/sda", "Weight": 20})));
-        assert_eq!(bytes("/dev/sda:1mb"), Ok(json!({"Path": "/dev/sda", "Rate": 1_048_576})));
-        assert_eq!(operations("/dev/sda:7"), Ok(json!({"Path": "/dev/sda", "Rate": 7})));
-        assert!(weight("/dev/sda:5").is_err() && bytes("sda:1").is_err() && operations("/dev/sda:1k").is_err());
+        assert_eq!(
+            weight("/dev/sda:20"),
+            Ok(json!({"Path": "/dev/sda", "Weight": 20}))
+        );
+        assert_eq!(
+            bytes("/dev/sda:1mb"),
+            Ok(json!({"Path": "/dev/sda", "Rate": 1_048_576}))
+        );
+        assert_eq!(
+            operations("/dev/sda:7"),
+            Ok(json!({"Path": "/dev/sda", "Rate": 7}))
+        );
+        assert!(
+            weight("/dev/sda:5").is_err()
+                && bytes("sda:1").is_err()
+                && operations("/dev/sda:1k").is_err()
+        );
         assert!(bytes("/dev/sda").is_err());
     }
 }

@@ -20,7 +20,9 @@ pub fn fields(text: &str) -> Result<Vec<String>, String> {
             let field = &rest[..end];
             if let Some(at) = field.find('"') {
                 let column = text.len() - rest.len() + at + 1;
-                return Err(format!("parse error on line 1, column {column}: bare \" in non-quoted-field"));
+                return Err(format!(
+                    "parse error on line 1, column {column}: bare \" in non-quoted-field"
+                ));
             }
             out.push(field.to_owned());
             if end == rest.len() {
@@ -36,7 +38,10 @@ fn quoted_field<'a>(whole: &str, mut rest: &'a str) -> Result<(String, &'a str),
     let mut field = String::new();
     loop {
         let Some(end) = rest.find('"') else {
-            return Err(format!("parse error on line 1, column {}: extraneous or missing \" in quoted-field", whole.len() + 1));
+            return Err(format!(
+                "parse error on line 1, column {}: extraneous or missing \" in quoted-field",
+                whole.len() + 1
+            ));
         };
         field.push_str(&rest[..end]);
         rest = &rest[end + 1..];
@@ -47,7 +52,9 @@ fn quoted_field<'a>(whole: &str, mut rest: &'a str) -> Result<(String, &'a str),
             return Ok((field, rest));
         } else {
             let column = whole.len() - rest.len();
-            return Err(format!("parse error on line 1, column {column}: extraneous or missing \" in quoted-field"));
+            return Err(format!(
+                "parse error on line 1, column {column}: extraneous or missing \" in quoted-field"
+            ));
         }
     }
 }
@@ -60,7 +67,10 @@ mod tests {
 
     #[test]
     fn quotes_protect_commas() {
-        assert_eq!(fields("a,\"b,c\",\"d\"\"e\",").unwrap(), ["a", "b,c", "d\"e", ""]);
+        assert_eq!(
+            fields("a,\"b,c\",\"d\"\"e\",").unwrap(),
+            ["a", "b,c", "d\"e", ""]
+        );
         assert!(fields("a\"b").is_err());
         assert!(fields("\"a").is_err());
         assert!(fields("\"a\"b").is_err());

@@ -32,21 +32,37 @@ pub fn parse(text: &str) -> Result<Device, String> {
     if !container.starts_with('/') {
         return Err(format!("{container} is not an absolute path"));
     }
-    Ok(Device::Node(json!({"PathOnHost": host, "PathInContainer": container, "CgroupPermissions": permissions})))
+    Ok(Device::Node(
+        json!({"PathOnHost": host, "PathInContainer": container, "CgroupPermissions": permissions}),
+    ))
 }
 
 fn is_mode(text: &str) -> bool {
     let once = |letter| text.matches(letter).count() <= 1;
-    !text.is_empty() && text.chars().all(|c| "rwm".contains(c)) && once('r') && once('w') && once('m')
+    !text.is_empty()
+        && text.chars().all(|c| "rwm".contains(c))
+        && once('r')
+        && once('w')
+        && once('m')
 }
 
 /// `vendor/class=name`, with a vendor that cannot be a path.
 fn is_cdi(text: &str) -> bool {
-    let Some((kind, name)) = text.split_once('=') else { return false };
-    let Some((vendor, class)) = kind.split_once('/') else { return false };
+    let Some((kind, name)) = text.split_once('=') else {
+        return false;
+    };
+    let Some((vendor, class)) = kind.split_once('/') else {
+        return false;
+    };
     let letter = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic());
-    let plain = |part: &str, more: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-    letter(vendor) && letter(class) && plain(vendor, "_-.") && plain(class, "_-")
+    let plain = |part: &str, more: &str| {
+        part.chars()
+            .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    letter(vendor)
+        && letter(class)
+        && plain(vendor, "_-.")
+        && plain(class, "_-")
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && plain(name, "_-.:")
 }
@@ -58,12 +74,19 @@ mod tests {
     #[test]
     fn devices_are_read() {
         let node = |h: &str, c: &str, p: &str| {
-            Ok(Device::Node(json!({"PathOnHost": h, "PathInContainer": c, "CgroupPermissions": p})))
+            Ok(Device::Node(
+                json!({"PathOnHost": h, "PathInContainer": c, "CgroupPermissions": p}),
+            ))
         };
         assert_eq!(parse("/dev/null"), node("/dev/null", "/dev/null", "rwm"));
         assert_eq!(parse("/dev/null:rw"), node("/dev/null", "/dev/null", "rw"));
         assert_eq!(parse("/dev/a:/dev/b:m"), node("/dev/a", "/dev/b", "m"));
-        assert_eq!(parse("vendor.com/gpu=0"), Ok(Device::Cdi("vendor.com/gpu=0".into())));
-        assert!(parse("/dev/a:/dev/b:x").is_err() && parse("").is_err() && parse("a:b:c:d").is_err());
+        assert_eq!(
+            parse("vendor.com/gpu=0"),
+            Ok(Device::Cdi("vendor.com/gpu=0".into()))
+        );
+        assert!(
+            parse("/dev/a:/dev/b:x").is_err() && parse("").is_err() && parse("a:b:c:d").is_err()
+        );
     }
 }

@@ -18,13 +18,17 @@ pub fn parse(text: &str) -> Result<i64, String> {
     }
     let mut total: i128 = 0;
     while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number_end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let (number, after) = rest.split_at(number_end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
             return Err(invalid());
         }
-        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let unit_end = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
         let (unit, more) = after.split_at(unit_end);
         let scale: i128 = match unit {
             "" => return Err(format!("time: missing unit in duration {}", go_quote(text))),
@@ -34,10 +38,22 @@ pub fn parse(text: &str) -> Result<i64, String> {
             "s" => 1_000_000_000,
             "m" => 60_000_000_000,
             "h" => 3_600_000_000_000,
-            _ => return Err(format!("time: unknown unit {} in duration {}", go_quote(unit), go_quote(text))),
+            _ => {
+                return Err(format!(
+                    "time: unknown unit {} in duration {}",
+                    go_quote(unit),
+                    go_quote(text)
+                ));
+            }
         };
-        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
-        total = total.checked_add(whole.checked_mul(scale).ok_or_else(invalid)?).ok_or_else(invalid)?;
+        let whole: i128 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().map_err(|_| invalid())?
+        };
+        total = total
+            .checked_add(whole.checked_mul(scale).ok_or_else(invalid)?)
+            .ok_or_else(invalid)?;
         let mut digit_scale = scale;
         for digit in fraction.bytes() {
             digit_scale /= 10;
@@ -60,8 +76,14 @@ mod tests {
         assert_eq!(parse("-300ms"), Ok(-300_000_000));
         assert_eq!(parse("0"), Ok(0));
         assert_eq!(parse("abc"), Err("time: invalid duration \"abc\"".into()));
-        assert_eq!(parse("5"), Err("time: missing unit in duration \"5\"".into()));
-        assert_eq!(parse("5d"), Err("time: unknown unit \"d\" in duration \"5d\"".into()));
+        assert_eq!(
+            parse("5"),
+            Err("time: missing unit in duration \"5\"".into())
+        );
+        assert_eq!(
+            parse("5d"),
+            Err("time: unknown unit \"d\" in duration \"5d\"".into())
+        );
     }
 
     proptest! {

@@ -22,8 +22,14 @@ pub fn with_value(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String
 
 /// The pairs of an `--env-file`; `NAME` alone is dropped when the caller's environment has no
 /// such name.
-pub fn file(path: &str, content: &[u8], lookup: impl Fn(&str) -> Option<String>) -> Result<Vec<String>, String> {
-    lines(path, content, |name| lookup(name).map(|value| format!("{name}={value}")))
+pub fn file(
+    path: &str,
+    content: &[u8],
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, String> {
+    lines(path, content, |name| {
+        lookup(name).map(|value| format!("{name}={value}"))
+    })
 }
 
 /// The pairs of a `--label-file`; a name alone is a label with an empty value.
@@ -31,14 +37,23 @@ pub fn label_file(path: &str, content: &[u8]) -> Result<Vec<String>, String> {
     lines(path, content, |name| Some(name.to_owned()))
 }
 
-fn lines(path: &str, content: &[u8], bare: impl Fn(&str) -> Option<String>) -> Result<Vec<String>, String> {
+fn lines(
+    path: &str,
+    content: &[u8],
+    bare: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, String> {
     let fail = |why: String| format!("invalid env file ({path}): {why}");
     // Editors on Windows put a byte order mark in front.
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let mut out = Vec::new();
     for (at, raw) in content.split(|byte| *byte == b'\n').enumerate() {
-        let line = std::str::from_utf8(raw)
-            .map_err(|_| fail(format!("invalid utf8 bytes at line {}: {}", at + 1, String::from_utf8_lossy(raw))))?;
+        let line = std::str::from_utf8(raw).map_err(|_| {
+            fail(format!(
+                "invalid utf8 bytes at line {}: {}",
+                at + 1,
+                String::from_utf8_lossy(raw)
+            ))
+        })?;
         let line = line.strip_suffix('\r').unwrap_or(line).trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -86,11 +101,24 @@ mod tests {
 
     #[test]
     fn files_have_comments_and_bare_names() {
-        let read = file("f", b"\xef\xbb\xbf# c\n A=1 \n\nHOME\nNOPE\nB=x=y\r\n", lookup).unwrap();
+        let read = file(
+            "f",
+            b"\xef\xbb\xbf# c\n A=1 \n\nHOME\nNOPE\nB=x=y\r\n",
+            lookup,
+        )
+        .unwrap();
         assert_eq!(read, ["A=1 ", "HOME=/root", "B=x=y"]);
         assert_eq!(label_file("f", b"a\nb=c").unwrap(), ["a", "b=c"]);
-        assert!(file("f", b"a b=c", lookup).unwrap_err().contains("contains whitespaces"));
-        assert!(file("f", b"=c", lookup).unwrap_err().contains("no variable name"));
+        assert!(
+            file("f", b"a b=c", lookup)
+                .unwrap_err()
+                .contains("contains whitespaces")
+        );
+        assert!(
+            file("f", b"=c", lookup)
+                .unwrap_err()
+                .contains("no variable name")
+        );
         assert!(file("f", b"\xff", lookup).is_err());
     }
 

@@ -42,18 +42,35 @@ impl Named {
             Some((domain, path)) if is_domain(domain) => (domain, path.to_owned()),
             _ => (HUB, name.to_owned()),
         };
-        let domain = if domain == "index.docker.io" { HUB } else { domain };
-        let path = if domain == HUB && !path.contains('/') { format!("library/{path}") } else { path };
+        let domain = if domain == "index.docker.io" {
+            HUB
+        } else {
+            domain
+        };
+        let path = if domain == HUB && !path.contains('/') {
+            format!("library/{path}")
+        } else {
+            path
+        };
         if path.split('/').any(|part| !is_path_component(part)) {
-            if path.chars().any(|c| c.is_ascii_uppercase()) && path.to_lowercase().split('/').all(is_path_component) {
-                return Err("invalid reference format: repository name (".to_owned() + &path + ") must be lowercase");
+            if path.chars().any(|c| c.is_ascii_uppercase())
+                && path.to_lowercase().split('/').all(is_path_component)
+            {
+                return Err("invalid reference format: repository name (".to_owned()
+                    + &path
+                    + ") must be lowercase");
             }
             return Err(invalid());
         }
         if domain.len() + path.len() + 1 > 255 {
             return Err("repository name must not be more than 255 characters".to_owned());
         }
-        Ok(Self { domain: domain.to_owned(), path, tag, digest })
+        Ok(Self {
+            domain: domain.to_owned(),
+            path,
+            tag,
+            digest,
+        })
     }
 
     /// The same with the tag `latest` when there is neither tag nor digest.
@@ -107,18 +124,26 @@ impl Named {
 
     /// What the API calls the tag: the digest, or the tag.
     pub fn api_tag(&self) -> &str {
-        self.digest.as_deref().or(self.tag.as_deref()).unwrap_or_default()
+        self.digest
+            .as_deref()
+            .or(self.tag.as_deref())
+            .unwrap_or_default()
     }
 }
 
 fn is_hex_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 fn is_digest(text: &str) -> bool {
     text.split_once(':').is_some_and(|(algorithm, hex)| {
         algorithm.starts_with(|c: char| c.is_ascii_alphabetic())
-            && algorithm.chars().all(|c| c.is_ascii_alphanumeric() || "+.-_".contains(c))
+            && algorithm
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+.-_".contains(c))
             && hex.len() >= 32
             && hex.bytes().all(|b| b.is_ascii_hexdigit())
     })
@@ -126,12 +151,17 @@ fn is_digest(text: &str) -> bool {
 
 fn is_tag(text: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.len() <= 128 && text.starts_with(word) && text.chars().all(|c| word(c) || c == '.' || c == '-')
+    text.len() <= 128
+        && text.starts_with(word)
+        && text.chars().all(|c| word(c) || c == '.' || c == '-')
 }
 
 /// Whether what stands before the first slash is a registry and not part of the repository.
 fn is_domain(text: &str) -> bool {
-    text == "localhost" || text.contains('.') || text.contains(':') || text.chars().any(|c| c.is_ascii_uppercase())
+    text == "localhost"
+        || text.contains('.')
+        || text.contains(':')
+        || text.chars().any(|c| c.is_ascii_uppercase())
 }
 
 /// Lower case letters and digits, joined by `.`, `_`, `__` or dashes.
@@ -140,7 +170,9 @@ fn is_path_component(text: &str) -> bool {
     if !text.starts_with(plain) || !text.ends_with(plain) {
         return false;
     }
-    text.split(plain).all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.chars().all(|c| c == '-'))
+    text.split(plain).all(|separator| {
+        matches!(separator, "" | "." | "_" | "__") || separator.chars().all(|c| c == '-')
+    })
 }
 
 #[cfg(test)]
@@ -152,21 +184,49 @@ mod tests {
     #[test]
     fn names_are_completed_and_shortened() {
         for (text, full, familiar) in [
-            ("busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+            (
+                "busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
             ("a/b:1", "docker.io/a/b:1", "a/b:1"),
-            ("localhost:5000/x", "localhost:5000/x:latest", "localhost:5000/x:latest"),
-            ("docker.io/library/x", "docker.io/library/x:latest", "x:latest"),
+            (
+                "localhost:5000/x",
+                "localhost:5000/x:latest",
+                "localhost:5000/x:latest",
+            ),
+            (
+                "docker.io/library/x",
+                "docker.io/library/x:latest",
+                "x:latest",
+            ),
             ("r.io/a/b/c:t", "r.io/a/b/c:t", "r.io/a/b/c:t"),
         ] {
             let named = Named::parse(text).unwrap().or_latest();
-            assert_eq!((named.full().as_str(), named.familiar().as_str()), (full, familiar));
+            assert_eq!(
+                (named.full().as_str(), named.familiar().as_str()),
+                (full, familiar)
+            );
         }
     }
 
     #[test]
     fn wrong_names_are_refused() {
-        assert_eq!(Named::parse("Foo").unwrap_err(), "invalid reference format: repository name (library/Foo) must be lowercase");
-        for text in ["", ":", "a b", "a:b:c d", "a@sha256:xx", "-a", "a/", "a//b", "a..b"] {
+        assert_eq!(
+            Named::parse("Foo").unwrap_err(),
+            "invalid reference format: repository name (library/Foo) must be lowercase"
+        );
+        for text in [
+            "",
+            ":",
+            "a b",
+            "a:b:c d",
+            "a@sha256:xx",
+            "-a",
+            "a/",
+            "a//b",
+            "a..b",
+        ] {
             assert!(Named::parse(text).is_err(), "{text}");
         }
     }

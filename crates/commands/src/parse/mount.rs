@@ -14,7 +14,10 @@ pub fn parse(text: &str, directory: &Path) -> Result<Value, String> {
     if fields.is_empty() {
         return Err("EOF".to_owned());
     }
-    let mut mount = Mount { kind: "volume".to_owned(), ..Mount::default() };
+    let mut mount = Mount {
+        kind: "volume".to_owned(),
+        ..Mount::default()
+    };
     for field in &fields {
         mount.field(field, directory)?;
     }
@@ -66,14 +69,25 @@ impl Mount {
             "target" | "dst" | "destination" => self.target = value.to_owned(),
             "readonly" | "ro" => self.read_only = flag()?,
             "consistency" => self.consistency = value.to_lowercase(),
-            "bind-propagation" => drop(self.bind.insert("Propagation".to_owned(), json!(value.to_lowercase()))),
-            "bind-nonrecursive" => drop(self.bind.insert("NonRecursive".to_owned(), json!(flag()?))),
+            "bind-propagation" => drop(
+                self.bind
+                    .insert("Propagation".to_owned(), json!(value.to_lowercase())),
+            ),
+            "bind-nonrecursive" => {
+                drop(self.bind.insert("NonRecursive".to_owned(), json!(flag()?)))
+            }
             "bind-recursive" => match value {
                 // Recursively read-only as far as the kernel can: what the engine does anyway.
                 "enabled" => {}
                 "disabled" => drop(self.bind.insert("NonRecursive".to_owned(), json!(true))),
-                "writable" => drop(self.bind.insert("ReadOnlyNonRecursive".to_owned(), json!(true))),
-                "readonly" => drop(self.bind.insert("ReadOnlyForceRecursive".to_owned(), json!(true))),
+                "writable" => drop(
+                    self.bind
+                        .insert("ReadOnlyNonRecursive".to_owned(), json!(true)),
+                ),
+                "readonly" => drop(
+                    self.bind
+                        .insert("ReadOnlyForceRecursive".to_owned(), json!(true)),
+                ),
                 _ => {
                     return Err(format!(
                         "{} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")",
@@ -84,8 +98,13 @@ impl Mount {
             "volume-subpath" => drop(self.volume.insert("Subpath".to_owned(), json!(value))),
             "volume-nocopy" => drop(self.volume.insert("NoCopy".to_owned(), json!(flag()?))),
             "volume-label" => insert_pair(object(&mut self.volume, "Labels"), value),
-            "volume-driver" => drop(object(&mut self.volume, "DriverConfig").insert("Name".to_owned(), json!(value))),
-            "volume-opt" => insert_pair(object(object(&mut self.volume, "DriverConfig"), "Options"), value),
+            "volume-driver" => drop(
+                object(&mut self.volume, "DriverConfig").insert("Name".to_owned(), json!(value)),
+            ),
+            "volume-opt" => insert_pair(
+                object(object(&mut self.volume, "DriverConfig"), "Options"),
+                value,
+            ),
             "image-subpath" => drop(self.image.insert("Subpath".to_owned(), json!(value))),
             "tmpfs-size" => {
                 let bytes = size::parse(value).map_err(|_| invalid())?;
@@ -107,11 +126,17 @@ impl Mount {
         if self.target.is_empty() {
             return Err("target is required".to_owned());
         }
-        for (options, kind) in
-            [(&self.volume, "volume"), (&self.bind, "bind"), (&self.tmpfs, "tmpfs"), (&self.image, "image")]
-        {
+        for (options, kind) in [
+            (&self.volume, "volume"),
+            (&self.bind, "bind"),
+            (&self.tmpfs, "tmpfs"),
+            (&self.image, "image"),
+        ] {
             if !options.is_empty() && self.kind != kind {
-                return Err(format!("cannot mix '{kind}-*' options with mount type '{}'", self.kind));
+                return Err(format!(
+                    "cannot mix '{kind}-*' options with mount type '{}'",
+                    self.kind
+                ));
             }
         }
         let on = |key: &str| self.bind.contains_key(key);
@@ -131,7 +156,11 @@ impl Mount {
         }
         let mut out = Map::new();
         out.insert("Type".to_owned(), json!(self.kind));
-        for (key, value) in [("Source", &self.source), ("Target", &self.target), ("Consistency", &self.consistency)] {
+        for (key, value) in [
+            ("Source", &self.source),
+            ("Target", &self.target),
+            ("Consistency", &self.consistency),
+        ] {
             if !value.is_empty() {
                 out.insert(key.to_owned(), json!(value));
             }
@@ -177,7 +206,10 @@ mod tests {
 
     #[test]
     fn known_mounts_are_read() {
-        assert_eq!(run("type=bind,src=./a,dst=/c,ro").unwrap(), json!({"Type":"bind","Source":"/work/a","Target":"/c","ReadOnly":true}));
+        assert_eq!(
+            run("type=bind,src=./a,dst=/c,ro").unwrap(),
+            json!({"Type":"bind","Source":"/work/a","Target":"/c","ReadOnly":true})
+        );
         assert_eq!(
             run("dst=/v,volume-opt=a=b,volume-nocopy,\"volume-label=x=1,2\"").unwrap(),
             json!({"Type":"volume","Target":"/v","VolumeOptions":{"DriverConfig":{"Options":{"a":"b"}},"NoCopy":true,"Labels":{"x":"1,2"}}})
@@ -191,12 +223,21 @@ mod tests {
     #[test]
     fn wrong_mounts_name_what_is_wrong() {
         for (text, message) in [
-            ("type=bind,foo", "invalid field 'foo' must be a key=value pair"),
+            (
+                "type=bind,foo",
+                "invalid field 'foo' must be a key=value pair",
+            ),
             ("type=bind,foo=1,dst=/x", "unexpected key 'foo' in 'foo=1'"),
             ("type=bind,src=/x", "target is required"),
-            ("type=bind,dst=/x,tmpfs-size=1", "cannot mix 'tmpfs-*' options with mount type 'bind'"),
+            (
+                "type=bind,dst=/x,tmpfs-size=1",
+                "cannot mix 'tmpfs-*' options with mount type 'bind'",
+            ),
             ("dst=/x,readonly=maybe", "invalid value for readonly: maybe"),
-            ("type=tmpfs,dst=/x,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
+            (
+                "type=tmpfs,dst=/x,tmpfs-mode=9",
+                "invalid value for tmpfs-mode: 9",
+            ),
         ] {
             assert_eq!(run(text), Err(message.to_owned()), "{text}");
         }

@@ -7,14 +7,23 @@ use crate::matches::go_quote;
 /// `--add-host name:address` or `name=address`; `host-gateway` is an address too.
 pub fn extra_host(text: &str) -> Result<String, String> {
     let bad = || format!("bad format for add-host: {}", go_quote(text));
-    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(bad)?;
+    let (name, address) = text
+        .split_once('=')
+        .or_else(|| text.split_once(':'))
+        .ok_or_else(bad)?;
     if name.is_empty() || address.is_empty() {
         return Err(bad());
     }
     // Brackets around an IPv6 address are taken off.
-    let address = address.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(address);
+    let address = address
+        .strip_prefix('[')
+        .and_then(|inside| inside.strip_suffix(']'))
+        .unwrap_or(address);
     if address != "host-gateway" && address.parse::<IpAddr>().is_err() {
-        return Err(format!("invalid IP address in add-host: {}", go_quote(address)));
+        return Err(format!(
+            "invalid IP address in add-host: {}",
+            go_quote(address)
+        ));
     }
     Ok(format!("{name}:{address}"))
 }
@@ -79,10 +88,18 @@ pub fn check_label(text: &str) -> Result<(), String> {
 /// A check of a `key=value` pair whose value is needed.
 pub fn check_sysctl(text: &str) -> Result<(), String> {
     const KERNEL: &[&str] = &[
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
-    let (name, _) = text.split_once('=').ok_or_else(|| format!("sysctl '{text}' is not allowed"))?;
+    let (name, _) = text
+        .split_once('=')
+        .ok_or_else(|| format!("sysctl '{text}' is not allowed"))?;
     if KERNEL.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.") {
         return Ok(());
     }
@@ -92,7 +109,8 @@ pub fn check_sysctl(text: &str) -> Result<(), String> {
 /// A MAC address: six or eight bytes in the forms with colons, dashes or dots.
 pub fn is_mac(text: &str) -> bool {
     let text = text.trim();
-    let hex = |part: &str, len: usize| part.len() == len && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let hex =
+        |part: &str, len: usize| part.len() == len && part.bytes().all(|b| b.is_ascii_hexdigit());
     let form = |separator: char, len: usize, counts: &[usize]| {
         let parts: Vec<&str> = text.split(separator).collect();
         counts.contains(&parts.len()) && parts.iter().all(|part| hex(part, len))
@@ -103,7 +121,11 @@ pub fn is_mac(text: &str) -> bool {
 /// A capability in the form the API keeps: `CAP_SYS_ADMIN`; `ALL` stays.
 pub fn capability(text: &str) -> String {
     let upper = text.trim().to_uppercase();
-    if upper == "ALL" || upper == "RESET" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
+    if upper == "ALL" || upper == "RESET" || upper.starts_with("CAP_") {
+        upper
+    } else {
+        format!("CAP_{upper}")
+    }
 }
 
 #[cfg(test)]
@@ -116,13 +138,21 @@ mod tests {
         assert_eq!(extra_host("h=::1").unwrap(), "h:::1");
         assert_eq!(extra_host("h=[::1]").unwrap(), "h:::1");
         assert_eq!(extra_host("h:host-gateway").unwrap(), "h:host-gateway");
-        assert_eq!(extra_host("h").unwrap_err(), "bad format for add-host: \"h\"");
-        assert_eq!(extra_host("h:x").unwrap_err(), "invalid IP address in add-host: \"x\"");
+        assert_eq!(
+            extra_host("h").unwrap_err(),
+            "bad format for add-host: \"h\""
+        );
+        assert_eq!(
+            extra_host("h:x").unwrap_err(),
+            "invalid IP address in add-host: \"x\""
+        );
     }
 
     #[test]
     fn macs_and_capabilities() {
-        assert!(is_mac("02:42:ac:11:00:02") && is_mac("02-42-ac-11-00-02") && is_mac("0242.ac11.0002"));
+        assert!(
+            is_mac("02:42:ac:11:00:02") && is_mac("02-42-ac-11-00-02") && is_mac("0242.ac11.0002")
+        );
         assert!(!is_mac("02:42") && !is_mac("zz:42:ac:11:00:02"));
         assert_eq!(capability("sys_admin"), "CAP_SYS_ADMIN");
         assert_eq!(capability("all"), "ALL");

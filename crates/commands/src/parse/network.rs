@@ -34,7 +34,10 @@ pub fn parse(text: &str) -> Result<Attachment, String> {
     }
     for field in csv::fields(text)? {
         let invalid = || format!("invalid field {field}");
-        let (key, value) = field.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(invalid)?;
+        let (key, value) = field
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(invalid)?;
         let (key, value) = (key.trim().to_lowercase(), value.trim().to_lowercase());
         match key.as_str() {
             "name" => out.target = value,
@@ -47,7 +50,10 @@ pub fn parse(text: &str) -> Result<Attachment, String> {
             "driver-opt" => out.driver_options.push(driver_option(&value)?),
             "gw-priority" => {
                 out.gateway_priority = value.parse().map_err(|_| {
-                    format!("invalid gw-priority ({value}): {}", crate::matches::parse_int(&value).err().unwrap_or_default())
+                    format!(
+                        "invalid gw-priority ({value}): {}",
+                        crate::matches::parse_int(&value).err().unwrap_or_default()
+                    )
                 })?;
             }
             _ => return Err(format!("invalid field key {key}")),
@@ -62,7 +68,9 @@ pub fn parse(text: &str) -> Result<Attachment, String> {
 /// `key=value` of a driver option.
 pub fn driver_option(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.trim().to_lowercase(), value.trim().to_lowercase())),
+        Some((key, value)) if !key.is_empty() => {
+            Ok((key.trim().to_lowercase(), value.trim().to_lowercase()))
+        }
         _ => Err("invalid key value pair format in driver options".to_owned()),
     }
 }
@@ -71,7 +79,8 @@ pub fn driver_option(text: &str) -> Result<(String, String), String> {
 fn is_long(text: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.match_indices('=').any(|(at, _)| {
-        text[..at].chars().next_back().is_some_and(word) && text[at + 1..].chars().next().is_some_and(word)
+        text[..at].chars().next_back().is_some_and(word)
+            && text[at + 1..].chars().next().is_some_and(word)
     })
 }
 
@@ -90,9 +99,19 @@ mod tests {
     fn both_forms_are_read() {
         assert_eq!(parse("host").unwrap().target, "host");
         let long = parse("name=n,alias=a,alias=b,ip=1.2.3.4,driver-opt=x=y,gw-priority=5").unwrap();
-        assert_eq!((long.target.as_str(), long.aliases.len(), long.gateway_priority), ("n", 2, 5));
+        assert_eq!(
+            (
+                long.target.as_str(),
+                long.aliases.len(),
+                long.gateway_priority
+            ),
+            ("n", 2, 5)
+        );
         assert_eq!(long.driver_options, [("x".to_owned(), "y".to_owned())]);
-        assert_eq!(parse("alias=a").unwrap_err(), "network name/id is not specified");
+        assert_eq!(
+            parse("alias=a").unwrap_err(),
+            "network name/id is not specified"
+        );
         assert_eq!(parse("name=n,foo=1").unwrap_err(), "invalid field key foo");
         assert!(parse("name=n,mac-address=zz").is_err());
     }

@@ -33,8 +33,9 @@ impl Ports {
             return Err(format!("invalid port format for --expose: {spec}"));
         }
         let (protocol, port) = split_protocol(spec);
-        let (start, end) =
-            range(&port).map_err(|error| format!("invalid range format for --expose: {spec}, error: {error}"))?;
+        let (start, end) = range(&port).map_err(|error| {
+            format!("invalid range format for --expose: {spec}, error: {error}")
+        })?;
         for port in start..=end {
             self.0.entry(format!("{port}/{protocol}")).or_default();
         }
@@ -49,9 +50,13 @@ fn standard_notation(spec: &str) -> Result<String, String> {
     }
     let (mut published, mut target, mut protocol) = ("", "", "tcp");
     for pair in spec.split(',') {
-        let parts = pair.split_once('=').filter(|(_, value)| !value.contains('='));
+        let parts = pair
+            .split_once('=')
+            .filter(|(_, value)| !value.contains('='));
         let Some((key, value)) = parts else {
-            return Err(format!("invalid publish opts format (should be name=value but got '{pair}')"));
+            return Err(format!(
+                "invalid publish opts format (should be name=value but got '{pair}')"
+            ));
         };
         match key {
             "published" => published = value,
@@ -71,7 +76,9 @@ fn parse_spec(spec: &str) -> Result<Vec<(String, Binding)>, String> {
         return Err(format!("invalid proto: {protocol}"));
     }
     let host_ip = match address.strip_prefix('[') {
-        Some(inside) => inside.strip_suffix(']').ok_or_else(|| format!("invalid IP address {address}"))?,
+        Some(inside) => inside
+            .strip_suffix(']')
+            .ok_or_else(|| format!("invalid IP address {address}"))?,
         None => address,
     };
     // A zone (`fe80::1%eth0`) is not an address Docker accepts.
@@ -81,7 +88,8 @@ fn parse_spec(spec: &str) -> Result<Vec<(String, Binding)>, String> {
     if container_port.is_empty() {
         return Err(format!("no port specified: {spec}<empty>"));
     }
-    let (start, end) = range(&container_port).map_err(|_| format!("invalid containerPort: {container_port}"))?;
+    let (start, end) =
+        range(&container_port).map_err(|_| format!("invalid containerPort: {container_port}"))?;
     let host = match host_port {
         "" => None,
         text => Some(range(text).map_err(|_| format!("invalid hostPort: {text}"))?),
@@ -103,14 +111,22 @@ fn parse_spec(spec: &str) -> Result<Vec<(String, Binding)>, String> {
                 Some((first, last)) if start == end && first != last => format!("{first}-{last}"),
                 Some((first, _)) => (first + (port - start)).to_string(),
             };
-            (format!("{port}/{protocol}"), Binding { host_ip: host_ip.to_owned(), host_port })
+            (
+                format!("{port}/{protocol}"),
+                Binding {
+                    host_ip: host_ip.to_owned(),
+                    host_port,
+                },
+            )
         })
         .collect())
 }
 
 /// Address, host port and container port; the address may contain colons.
 fn split(spec: &str) -> (&str, &str, &str) {
-    let Some((front, container)) = spec.rsplit_once(':') else { return ("", "", spec) };
+    let Some((front, container)) = spec.rsplit_once(':') else {
+        return ("", "", spec);
+    };
     match front.rsplit_once(':') {
         Some((address, host_port)) => (address, host_port, container),
         None => ("", front, container),
@@ -135,13 +151,21 @@ fn range(text: &str) -> Result<(u32, u32), String> {
     }
     let port = |part: &str| {
         let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        let syntax = || format!("strconv.ParseUint: parsing {}: invalid syntax", crate::matches::go_quote(part));
+        let syntax = || {
+            format!(
+                "strconv.ParseUint: parsing {}: invalid syntax",
+                crate::matches::go_quote(part)
+            )
+        };
         if !digits {
             return Err(syntax());
         }
-        part.parse::<u16>()
-            .map(u32::from)
-            .map_err(|_| format!("strconv.ParseUint: parsing {}: value out of range", crate::matches::go_quote(part)))
+        part.parse::<u16>().map(u32::from).map_err(|_| {
+            format!(
+                "strconv.ParseUint: parsing {}: value out of range",
+                crate::matches::go_quote(part)
+            )
+        })
     };
     let Some((start, end)) = text.split_once('-') else {
         let port = port(text)?;
@@ -164,14 +188,21 @@ mod tests {
         let mut ports = Ports::default();
         specs.iter().try_for_each(|spec| ports.publish(spec))?;
         let flat = |(port, bindings): (String, Vec<Binding>)| {
-            bindings.into_iter().map(move |b| (port.clone(), b.host_ip, b.host_port)).collect::<Vec<_>>()
+            bindings
+                .into_iter()
+                .map(move |b| (port.clone(), b.host_ip, b.host_port))
+                .collect::<Vec<_>>()
         };
         Ok(ports.0.into_iter().flat_map(flat).collect())
     }
 
     fn one(spec: &str) -> String {
         match published(&[spec]) {
-            Ok(found) => found.iter().map(|(p, ip, h)| format!("{p}={ip}:{h}")).collect::<Vec<_>>().join(" "),
+            Ok(found) => found
+                .iter()
+                .map(|(p, ip, h)| format!("{p}={ip}:{h}"))
+                .collect::<Vec<_>>()
+                .join(" "),
             Err(error) => error,
         }
     }
@@ -193,7 +224,10 @@ mod tests {
         assert_eq!(one("80:x"), "invalid containerPort: x");
         assert_eq!(one("80:80/foo"), "invalid proto: foo");
         assert_eq!(one("1.2.3:80:80"), "invalid IP address: 1.2.3");
-        assert_eq!(one("1-2:3-5"), "invalid ranges specified for container and host Ports: 3-5 and 1-2");
+        assert_eq!(
+            one("1-2:3-5"),
+            "invalid ranges specified for container and host Ports: 3-5 and 1-2"
+        );
         assert_eq!(one("80:"), "invalid proto: ");
     }
 

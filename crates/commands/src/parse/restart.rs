@@ -16,9 +16,9 @@ pub fn parse(text: &str) -> Result<Option<Value>, String> {
     }
     let count = match count {
         None | Some("") => 0,
-        Some(text) => text
-            .parse::<i64>()
-            .map_err(|_| "invalid restart policy format: maximum retry count must be an integer".to_owned())?,
+        Some(text) => text.parse::<i64>().map_err(|_| {
+            "invalid restart policy format: maximum retry count must be an integer".to_owned()
+        })?,
     };
     Ok(Some(json!({"Name": name, "MaximumRetryCount": count})))
 }
@@ -29,7 +29,10 @@ mod tests {
 
     #[test]
     fn policies_are_read() {
-        assert_eq!(parse("on-failure:3").unwrap(), Some(json!({"Name": "on-failure", "MaximumRetryCount": 3})));
+        assert_eq!(
+            parse("on-failure:3").unwrap(),
+            Some(json!({"Name": "on-failure", "MaximumRetryCount": 3}))
+        );
         assert_eq!(parse("").unwrap(), None);
         assert!(parse(":3").is_err() && parse("a:b").is_err() && parse("a:1:2").is_err());
     }

@@ -3,14 +3,19 @@
 /// Parses a size into bytes.
 pub fn parse(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid size: '{text}'");
-    let last = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').ok_or_else(invalid)?;
+    let last = text
+        .rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
+        .ok_or_else(invalid)?;
     let (number, suffix) = match text.as_bytes()[last] {
         b' ' => (&text[..last], &text[last + 1..]),
         _ => text.split_at(last + 1),
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| format!("strconv.ParseFloat: parsing {}: invalid syntax", crate::matches::go_quote(number)))?;
+    let number: f64 = number.parse().map_err(|_| {
+        format!(
+            "strconv.ParseFloat: parsing {}: invalid syntax",
+            crate::matches::go_quote(number)
+        )
+    })?;
     if number < 0.0 || !number.is_finite() {
         return Err(invalid());
     }
@@ -38,7 +43,10 @@ pub fn parse(text: &str) -> Result<i64, String> {
     if bytes >= 9_223_372_036_854_775_808.0 {
         return Err(invalid());
     }
-    #[allow(clippy::cast_possible_truncation, reason = "the range was checked above")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the range was checked above"
+    )]
     Ok(bytes as i64)
 }
 
@@ -55,8 +63,16 @@ mod tests {
 
     #[test]
     fn units_are_binary() {
-        for (text, bytes) in [("32", 32), ("32b", 32), ("32k", 32 << 10), ("32KB", 32 << 10), ("32KiB", 32 << 10),
-            ("1.5g", 3 << 29), ("32 mb", 32 << 20), ("2T", 2 << 40)] {
+        for (text, bytes) in [
+            ("32", 32),
+            ("32b", 32),
+            ("32k", 32 << 10),
+            ("32KB", 32 << 10),
+            ("32KiB", 32 << 10),
+            ("1.5g", 3 << 29),
+            ("32 mb", 32 << 20),
+            ("2T", 2 << 40),
+        ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
         assert_eq!(parse("abc"), Err("invalid size: 'abc'".into()));

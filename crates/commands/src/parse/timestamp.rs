@@ -19,11 +19,18 @@ pub fn parse(text: &str, now: Timestamp) -> Result<String, String> {
     }
     absolute(text)
         .map(|at| wire(at.as_nanosecond()))
-        .ok_or_else(|| "failed to parse value as time or duration: ".to_owned() + &crate::matches::go_quote(text))
+        .ok_or_else(|| {
+            "failed to parse value as time or duration: ".to_owned()
+                + &crate::matches::go_quote(text)
+        })
 }
 
 fn wire(nanoseconds: i128) -> String {
-    format!("{}.{:09}", nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000))
+    format!(
+        "{}.{:09}",
+        nanoseconds.div_euclid(1_000_000_000),
+        nanoseconds.rem_euclid(1_000_000_000)
+    )
 }
 
 fn is_unix(text: &str) -> bool {
@@ -37,8 +44,14 @@ fn absolute(text: &str) -> Option<Timestamp> {
         return Some(at);
     }
     // `2006-01-02Z07:00`: a day with a zone.
-    if let Some(day) = text.strip_suffix('Z').and_then(|day| day.parse::<Date>().ok()) {
-        return day.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
+    if let Some(day) = text
+        .strip_suffix('Z')
+        .and_then(|day| day.parse::<Date>().ok())
+    {
+        return day
+            .to_zoned(TimeZone::UTC)
+            .ok()
+            .map(|zoned| zoned.timestamp());
     }
     let local = if text.contains('T') {
         // `2006-01-02T15` and `2006-01-02T15:04` lack what the parser wants.
@@ -49,9 +62,14 @@ fn absolute(text: &str) -> Option<Timestamp> {
         };
         padded.parse::<DateTime>().ok()?
     } else {
-        text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight())
+        text.parse::<Date>()
+            .ok()?
+            .to_datetime(jiff::civil::Time::midnight())
     };
-    local.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp())
+    local
+        .to_zoned(TimeZone::system())
+        .ok()
+        .map(|zoned| zoned.timestamp())
 }
 
 #[cfg(test)]
@@ -62,9 +80,18 @@ mod tests {
     fn each_form_becomes_epoch_seconds() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         assert_eq!(parse("10m", now).unwrap(), "999400");
-        assert_eq!(parse("1136073845.000000001", now).unwrap(), "1136073845.000000001");
-        assert_eq!(parse("2006-01-02T15:04:05.000000001Z", now).unwrap(), "1136214245.000000001");
-        assert_eq!(parse("2006-01-02T15:04:05+02:00", now).unwrap(), "1136207045.000000000");
+        assert_eq!(
+            parse("1136073845.000000001", now).unwrap(),
+            "1136073845.000000001"
+        );
+        assert_eq!(
+            parse("2006-01-02T15:04:05.000000001Z", now).unwrap(),
+            "1136214245.000000001"
+        );
+        assert_eq!(
+            parse("2006-01-02T15:04:05+02:00", now).unwrap(),
+            "1136207045.000000000"
+        );
         assert!(parse("2006-01-02", now).is_ok() && parse("2006-01-02T15:04", now).is_ok());
         assert!(parse("yesterday", now).is_err());
     }

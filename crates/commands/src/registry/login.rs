@@ -19,7 +19,10 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::Max(1),
     flags: &[
         Flag::string("password", "Password or Personal Access Token (PAT)").short('p'),
-        Flag::bool("password-stdin", "Take the Password or Personal Access Token (PAT) from stdin"),
+        Flag::bool(
+            "password-stdin",
+            "Take the Password or Personal Access Token (PAT) from stdin",
+        ),
         Flag::string("username", "Username").short('u'),
     ],
     interspersed: true,
@@ -30,21 +33,33 @@ pub(crate) static COMMAND: Command = Command {
 const PASSWORD_MAX: u64 = 1 << 20;
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
-    let server = m.args.first().map_or_else(|| HUB_KEY.to_owned(), |server| key(server));
-    let mut auth = Auth { username: m.str("username").to_owned(), password: m.str("password").to_owned(), ..Auth::default() };
+    let server = m
+        .args
+        .first()
+        .map_or_else(|| HUB_KEY.to_owned(), |server| key(server));
+    let mut auth = Auth {
+        username: m.str("username").to_owned(),
+        password: m.str("password").to_owned(),
+        ..Auth::default()
+    };
     if m.given("password") {
         if m.bool("password-stdin") {
-            return Err(Failure::new("conflicting options: cannot specify both --password and --password-stdin"));
+            return Err(Failure::new(
+                "conflicting options: cannot specify both --password and --password-stdin",
+            ));
         }
         say_error("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
     }
     if m.bool("password-stdin") {
         if auth.username.is_empty() {
-            return Err(Failure::new("Must provide --username with --password-stdin"));
+            return Err(Failure::new(
+                "Must provide --username with --password-stdin",
+            ));
         }
         let mut text = String::new();
         io::stdin().take(PASSWORD_MAX).read_to_string(&mut text)?;
-        text.trim_end_matches(['\n', '\r']).clone_into(&mut auth.password);
+        text.trim_end_matches(['\n', '\r'])
+            .clone_into(&mut auth.password);
     }
     let client = cli.client()?;
     let check = |auth: &Auth| cli.block_on(client.post("/auth", Some(auth.json(&server))));
@@ -57,14 +72,19 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
                 print(&format!(" [Username: {}]\n", known.username))?;
             }
             if let Ok(answer) = check(&known) {
-                return Ok(println(answer["Status"].as_str().unwrap_or("Login Succeeded"))?);
+                return Ok(println(
+                    answer["Status"].as_str().unwrap_or("Login Succeeded"),
+                )?);
             }
             println("Login did not succeed")?;
         }
     }
     prompt(&mut auth)?;
     let answer = check(&auth)?;
-    if let Some(token) = answer["IdentityToken"].as_str().filter(|token| !token.is_empty()) {
+    if let Some(token) = answer["IdentityToken"]
+        .as_str()
+        .filter(|token| !token.is_empty())
+    {
         auth.password.clear();
         token.clone_into(&mut auth.identity_token);
     }
@@ -74,7 +94,12 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
             config.path().display()
         ));
     }
-    Ok(println(answer["Status"].as_str().filter(|status| !status.is_empty()).unwrap_or("Login Succeeded"))?)
+    Ok(println(
+        answer["Status"]
+            .as_str()
+            .filter(|status| !status.is_empty())
+            .unwrap_or("Login Succeeded"),
+    )?)
 }
 
 /// Asks for what is missing.
@@ -83,7 +108,9 @@ fn prompt(auth: &mut Auth) -> Outcome {
         return Ok(());
     }
     if !stdin_is_terminal() {
-        return Err(Failure::new("Error: Cannot perform an interactive login from a non TTY device"));
+        return Err(Failure::new(
+            "Error: Cannot perform an interactive login from a non TTY device",
+        ));
     }
     if auth.username.is_empty() {
         print("Username: ")?;

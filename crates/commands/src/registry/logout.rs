@@ -10,7 +10,9 @@ use crate::outcome::Outcome;
 pub(crate) static COMMAND: Command = Command {
     usage: "[SERVER]",
     short: "Log out from a registry",
-    long: Some("Log out from a registry.\nIf no server is specified, the default is defined by the daemon."),
+    long: Some(
+        "Log out from a registry.\nIf no server is specified, the default is defined by the daemon.",
+    ),
     aliases: &[],
     args: Args::Max(1),
     flags: &[],
@@ -19,7 +21,10 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
-    let server = m.args.first().map_or_else(|| HUB_KEY.to_owned(), |server| key(server));
+    let server = m
+        .args
+        .first()
+        .map_or_else(|| HUB_KEY.to_owned(), |server| key(server));
     let mut config = ConfigFile::load(&cli.config_directory())?;
     println(&format!("Removing login credentials for {server}"))?;
     credentials::erase(&mut config, &server)

@@ -48,17 +48,35 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         .non_empty("filters", Filters::parse(&m.list("filter")).to_wire())
         .non_empty("limit", if limit == "0" { "" } else { limit })
         .add("term", term);
-    let registry = term.split_once('/').map_or(HUB, |(first, _)| if first.contains(['.', ':']) { first } else { HUB });
+    let registry = term.split_once('/').map_or(HUB, |(first, _)| {
+        if first.contains(['.', ':']) {
+            first
+        } else {
+            HUB
+        }
+    });
     let auth = credentials::header(cli, registry)?;
     let client = cli.client()?;
     let found = cli.block_on(async {
         let headers = [("X-Registry-Auth", auth.as_str())];
-        let response = client.request(Method::GET, format!("/images/search{query}"), Body::Empty, &headers).await?;
+        let response = client
+            .request(
+                Method::GET,
+                format!("/images/search{query}"),
+                Body::Empty,
+                &headers,
+            )
+            .await?;
         Ok::<Json, Failure>(response.json().await?)
     })?;
     let trunc = !m.bool("no-trunc");
     let json = format.is_table();
-    let rows = found.as_array().into_iter().flatten().map(|result| row(result, trunc, json)).collect();
+    let rows = found
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|result| row(result, trunc, json))
+        .collect();
     Ok(print(&format.render(&SHAPE, rows)?)?)
 }
 
@@ -70,14 +88,27 @@ fn row(result: &Json, trunc: bool, table: bool) -> Row {
         &SHAPE,
         vec![
             field("Name", text("name")),
-            field("Description", if trunc { ellipsis(&description, 45) } else { description }),
-            field("StarCount", result["star_count"].as_i64().unwrap_or(0).to_string()),
+            field(
+                "Description",
+                if trunc {
+                    ellipsis(&description, 45)
+                } else {
+                    description
+                },
+            ),
+            field(
+                "StarCount",
+                result["star_count"].as_i64().unwrap_or(0).to_string(),
+            ),
             // In a table a sign says it, in JSON a word.
-            field("IsOfficial", match (table, official) {
-                (true, true) => "[OK]".to_owned(),
-                (true, false) => String::new(),
-                (false, official) => official.to_string(),
-            }),
+            field(
+                "IsOfficial",
+                match (table, official) {
+                    (true, true) => "[OK]".to_owned(),
+                    (true, false) => String::new(),
+                    (false, official) => official.to_string(),
+                },
+            ),
         ],
     )
 }

@@ -39,7 +39,15 @@ static SHAPE: Shape = Shape {
 
 static CACHE_SHAPE: Shape = Shape {
     type_name: "*formatter.buildCacheContext",
-    columns: &["ID", "CacheType", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Shared"],
+    columns: &[
+        "ID",
+        "CacheType",
+        "Size",
+        "CreatedSince",
+        "LastUsedSince",
+        "UsageCount",
+        "Shared",
+    ],
     headers: &[
         ("ID", "CACHE ID"),
         ("Parent", "PARENT"),
@@ -56,9 +64,26 @@ static CACHE_SHAPE: Shape = Shape {
     ],
 };
 
-const IMAGE_COLUMNS: &[&str] =
-    &["Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers"];
-const CONTAINER_COLUMNS: &[&str] = &["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"];
+const IMAGE_COLUMNS: &[&str] = &[
+    "Repository",
+    "Tag",
+    "ID",
+    "CreatedSince",
+    "Size",
+    "SharedSize",
+    "UniqueSize",
+    "Containers",
+];
+const CONTAINER_COLUMNS: &[&str] = &[
+    "ID",
+    "Image",
+    "Command",
+    "LocalVolumes",
+    "Size",
+    "RunningFor",
+    "Status",
+    "Names",
+];
 const VOLUME_COLUMNS: &[&str] = &["Name", "Links", "Size"];
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
@@ -66,7 +91,11 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let format = Format::parse(m.str("format"))?;
     let client = cli.client()?;
     let usage = cli.block_on(client.get("/system/df"))?;
-    let text = if verbose { verbose_text(&usage, &format, m.str("format"))? } else { format.render(&SHAPE, summary(&usage))? };
+    let text = if verbose {
+        verbose_text(&usage, &format, m.str("format"))?
+    } else {
+        format.render(&SHAPE, summary(&usage))?
+    };
     Ok(print(&text)?)
 }
 
@@ -94,7 +123,11 @@ fn line(kind: &str, total: usize, active: usize, size: f64, reclaimable: String)
 /// `1.2MB (34%)`; without the share when there is nothing it could be a share of.
 fn share(part: f64, whole: f64) -> String {
     if whole > 0.0 {
-        format!("{} ({:.0}%)", units::size4(part), (part * 100.0 / whole).trunc())
+        format!(
+            "{} ({:.0}%)",
+            units::size4(part),
+            (part * 100.0 / whole).trunc()
+        )
     } else {
         units::size4(part)
     }
@@ -109,10 +142,18 @@ fn summary(usage: &Json) -> Vec<Row> {
         .filter(|image| number(image, "Size") >= 0.0 && number(image, "SharedSize") >= 0.0)
         .map(|image| number(image, "Size") - number(image, "SharedSize"))
         .sum();
-    let in_use = images.iter().filter(|image| number(image, "Containers") > 0.0).count();
+    let in_use = images
+        .iter()
+        .filter(|image| number(image, "Containers") > 0.0)
+        .count();
 
     let containers = list(usage, "Containers");
-    let running = |c: &&Json| matches!(c["State"].as_str(), Some("running" | "paused" | "restarting"));
+    let running = |c: &&Json| {
+        matches!(
+            c["State"].as_str(),
+            Some("running" | "paused" | "restarting")
+        )
+    };
     let size_of = |c: &Json| number(c, "SizeRw");
     let total: f64 = containers.iter().map(size_of).sum();
     let idle: f64 = containers.iter().filter(|c| !running(c)).map(size_of).sum();
@@ -120,24 +161,54 @@ fn summary(usage: &Json) -> Vec<Row> {
     let volumes = list(usage, "Volumes");
     let volume_size = |v: &&Json| number(&v["UsageData"], "Size").max(0.0);
     let volume_total: f64 = volumes.iter().map(|v| volume_size(&v)).sum();
-    let unused: f64 = volumes.iter().filter(|v| number(&v["UsageData"], "RefCount") == 0.0).map(|v| volume_size(&v)).sum();
+    let unused: f64 = volumes
+        .iter()
+        .filter(|v| number(&v["UsageData"], "RefCount") == 0.0)
+        .map(|v| volume_size(&v))
+        .sum();
 
     let cache = list(usage, "BuildCache");
     let own = |c: &&Json| c["Shared"].as_bool() != Some(true);
     let busy = |c: &&Json| c["InUse"].as_bool() == Some(true);
     let cache_total: f64 = cache.iter().filter(own).map(|c| number(c, "Size")).sum();
-    let cache_busy: f64 = cache.iter().filter(own).filter(busy).map(|c| number(c, "Size")).sum();
+    let cache_busy: f64 = cache
+        .iter()
+        .filter(own)
+        .filter(busy)
+        .map(|c| number(c, "Size"))
+        .sum();
     vec![
-        line("Images", images.len(), in_use, layers, share(layers - used, layers)),
-        line("Containers", containers.len(), containers.iter().filter(running).count(), total, share(idle, total)),
+        line(
+            "Images",
+            images.len(),
+            in_use,
+            layers,
+            share(layers - used, layers),
+        ),
+        line(
+            "Containers",
+            containers.len(),
+            containers.iter().filter(running).count(),
+            total,
+            share(idle, total),
+        ),
         line(
             "Local Volumes",
             volumes.len(),
-            volumes.iter().filter(|v| number(&v["UsageData"], "RefCount") > 0.0).count(),
+            volumes
+                .iter()
+                .filter(|v| number(&v["UsageData"], "RefCount") > 0.0)
+                .count(),
             volume_total,
             share(unused, volume_total),
         ),
-        line("Build Cache", cache.len(), cache.iter().filter(busy).count(), cache_total, units::size4(cache_total - cache_busy)),
+        line(
+            "Build Cache",
+            cache.len(),
+            cache.iter().filter(busy).count(),
+            cache_total,
+            units::size4(cache_total - cache_busy),
+        ),
     ]
 }
 
@@ -146,11 +217,21 @@ fn verbose_text(usage: &Json, format: &Format, source: &str) -> Outcome<String> 
     let trunc = format.is_default();
     let images = || {
         list(usage, "Images").iter().flat_map(|image| {
-            let tagged = image["RepoTags"].as_array().is_some_and(|tags| !tags.is_empty());
+            let tagged = image["RepoTags"]
+                .as_array()
+                .is_some_and(|tags| !tags.is_empty());
             // An image that only has digests is one without a name here.
-            let names = if tagged { image::ls::names(image, false) } else { vec![image::ls::Name::none()] };
+            let names = if tagged {
+                image::ls::names(image, false)
+            } else {
+                vec![image::ls::Name::none()]
+            };
             // Docker gives one line to an image, whatever its number of tags.
-            names.into_iter().take(1).map(|name| image::ls::row(image, &name, trunc)).collect::<Vec<_>>()
+            names
+                .into_iter()
+                .take(1)
+                .map(|name| image::ls::row(image, &name, trunc))
+                .collect::<Vec<_>>()
         })
     };
     let containers = || {
@@ -174,14 +255,23 @@ fn verbose_text(usage: &Json, format: &Format, source: &str) -> Outcome<String> 
         if source == "json" {
             // Go escapes what HTML reads; outside of strings JSON has none of these characters.
             let text = all.to_string();
-            return Ok(text.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e"));
+            return Ok(text
+                .replace('&', "\\u0026")
+                .replace('<', "\\u003c")
+                .replace('>', "\\u003e"));
         }
         let record = Value::record(
             "formatter.diskUsageContext",
-            all.as_object().into_iter().flatten().map(|(key, rows)| (key.clone(), Value::from_json(rows))),
+            all.as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, rows)| (key.clone(), Value::from_json(rows))),
         );
-        let template = crate::format::inspect::parse(source).map_err(|failure| failure.with_status(1))?;
-        return template.execute(&record).map_err(|error| Failure::new(error.to_string()));
+        let template =
+            crate::format::inspect::parse(source).map_err(|failure| failure.with_status(1))?;
+        return template
+            .execute(&record)
+            .map_err(|error| Failure::new(error.to_string()));
     }
     let mut out = String::from("Images space usage:\n\n");
     let mut add = |shape: &Shape, columns: &[&'static str], rows: Vec<Row>| -> Outcome<()> {
@@ -190,9 +280,17 @@ fn verbose_text(usage: &Json, format: &Format, source: &str) -> Outcome<String> 
     };
     add(&image::ls::SHAPE, IMAGE_COLUMNS, images().collect())?;
     out.push_str("\nContainers space usage:\n\n");
-    out.push_str(&format.render_columns(&container::ls::SHAPE, CONTAINER_COLUMNS, containers().collect())?);
+    out.push_str(&format.render_columns(
+        &container::ls::SHAPE,
+        CONTAINER_COLUMNS,
+        containers().collect(),
+    )?);
     out.push_str("\nLocal Volumes space usage:\n\n");
-    out.push_str(&format.render_columns(&volume::ls::SHAPE, VOLUME_COLUMNS, volumes().collect())?);
+    out.push_str(&format.render_columns(
+        &volume::ls::SHAPE,
+        VOLUME_COLUMNS,
+        volumes().collect(),
+    )?);
     let total: f64 = list(usage, "BuildCache")
         .iter()
         .filter(|entry| entry["Shared"].as_bool() != Some(true))
@@ -206,7 +304,11 @@ fn verbose_text(usage: &Json, format: &Format, source: &str) -> Outcome<String> 
 fn cache_row(entry: &Json) -> Row {
     let text = |key: &str| entry[key].as_str().unwrap_or_default();
     let on = |key: &str| entry[key].as_bool().unwrap_or(false).to_string();
-    let since = |key: &str| units::unix_seconds(text(key)).map(units::ago).unwrap_or_default();
+    let since = |key: &str| {
+        units::unix_seconds(text(key))
+            .map(units::ago)
+            .unwrap_or_default()
+    };
     Row::new(
         &CACHE_SHAPE,
         vec![
@@ -218,7 +320,10 @@ fn cache_row(entry: &Json) -> Row {
             field("CreatedSince", since("CreatedAt")),
             field("LastUsedAt", units::go_time(text("LastUsedAt"))),
             field("LastUsedSince", since("LastUsedAt")),
-            field("UsageCount", entry["UsageCount"].as_i64().unwrap_or(0).to_string()),
+            field(
+                "UsageCount",
+                entry["UsageCount"].as_i64().unwrap_or(0).to_string(),
+            ),
             field("InUse", on("InUse")),
             field("Shared", on("Shared")),
             field("Description", text("Description")),

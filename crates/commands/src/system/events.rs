@@ -36,7 +36,8 @@ enum Format {
 }
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
-    let wrong = |error: String| Failure::new(format!("Error parsing format: {error}")).with_status(64);
+    let wrong =
+        |error: String| Failure::new(format!("Error parsing format: {error}")).with_status(64);
     let format = match m.str("format") {
         "" => Format::Text,
         "json" => Format::Json,
@@ -47,7 +48,11 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     {
         // A template that never fits is refused before the engine is asked.
         template.execute(&empty).map_err(|error| {
-            wrong(error.to_string().replace("in type events.Message", "in type *events.Message"))
+            wrong(
+                error
+                    .to_string()
+                    .replace("in type events.Message", "in type *events.Message"),
+            )
         })?;
     }
     let now = jiff::Timestamp::now();
@@ -61,16 +66,21 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         .non_empty("filters", Filters::parse(&m.list("filter")).to_wire());
     let client = cli.client()?;
     cli.block_on(async {
-        let response = client.request(Method::GET, format!("/events{query}"), Body::Empty, &[]).await?;
+        let response = client
+            .request(Method::GET, format!("/events{query}"), Body::Empty, &[])
+            .await?;
         let mut events = response.json_lines();
         while let Some(event) = events.next().await? {
             let line = match &format {
                 Format::Text => pretty(&event),
                 Format::Json => event.to_string(),
                 Format::Template(template) => {
-                    let value = types::value("events.Message", &event)
-                        .ok_or_else(|| Failure::new("the engine sent something that is not an event"))?;
-                    template.execute(&value).map_err(|error| wrong(error.to_string()))?
+                    let value = types::value("events.Message", &event).ok_or_else(|| {
+                        Failure::new("the engine sent something that is not an event")
+                    })?;
+                    template
+                        .execute(&value)
+                        .map_err(|error| wrong(error.to_string()))?
                 }
             };
             println(&line)?;
@@ -84,7 +94,10 @@ fn pretty(event: &Json) -> String {
     let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
     let mut line = String::new();
     let nanoseconds = event["timeNano"].as_i64().filter(|nano| *nano != 0);
-    let at = match (nanoseconds, event["time"].as_i64().filter(|time| *time != 0)) {
+    let at = match (
+        nanoseconds,
+        event["time"].as_i64().filter(|time| *time != 0),
+    ) {
         (Some(nano), _) => jiff::Timestamp::from_nanosecond(i128::from(nano)).ok(),
         (None, Some(seconds)) => jiff::Timestamp::from_second(seconds).ok(),
         (None, None) => None,
@@ -92,10 +105,19 @@ fn pretty(event: &Json) -> String {
     if let Some(at) = at {
         let zoned = at.to_zoned(jiff::tz::TimeZone::system());
         let utc = zoned.offset() == jiff::tz::Offset::UTC;
-        let form = if utc { "%Y-%m-%dT%H:%M:%S.%9fZ " } else { "%Y-%m-%dT%H:%M:%S.%9f%:z " };
+        let form = if utc {
+            "%Y-%m-%dT%H:%M:%S.%9fZ "
+        } else {
+            "%Y-%m-%dT%H:%M:%S.%9f%:z "
+        };
         line.push_str(&zoned.strftime(form).to_string());
     }
-    line.push_str(&format!("{} {} {}", text(&event["Type"]), text(&event["Action"]), text(&event["Actor"]["ID"])));
+    line.push_str(&format!(
+        "{} {} {}",
+        text(&event["Type"]),
+        text(&event["Action"]),
+        text(&event["Actor"]["ID"])
+    ));
     let mut attributes: Vec<String> = event["Actor"]["Attributes"]
         .as_object()
         .into_iter()

@@ -18,9 +18,7 @@ pub(crate) static COMMAND: Command = Command {
     long: None,
     aliases: &["system info", "info"],
     args: Args::None,
-    flags: &[
-        Flag::string("format", INSPECT_FORMAT_HELP).short('f'),
-    ],
+    flags: &[Flag::string("format", INSPECT_FORMAT_HELP).short('f')],
     interspersed: true,
     run,
 };
@@ -34,7 +32,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         })?),
     };
     let version = client_version(cli);
-    let answer = cli.client().and_then(|client| Ok(cli.block_on(client.get("/info"))?));
+    let answer = cli
+        .client()
+        .and_then(|client| Ok(cli.block_on(client.get("/info"))?));
     match template {
         Some(template) => {
             let (mut all, failure) = match answer {
@@ -58,7 +58,11 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         }
         None => {
             let mut out = String::from("Client:\n");
-            let _ = writeln!(out, " Version:    {}", version["Version"].as_str().unwrap_or_default());
+            let _ = writeln!(
+                out,
+                " Version:    {}",
+                version["Version"].as_str().unwrap_or_default()
+            );
             let _ = writeln!(out, " Context:    default");
             let _ = writeln!(out, " Debug Mode: {}", cli.debug());
             out.push_str("\nServer:\n");
@@ -82,7 +86,13 @@ fn server(info: &Json) -> String {
     let count = |key: &str| info[key].as_i64().unwrap_or(0);
     let on = |key: &str| info[key].as_bool().unwrap_or(false);
     let texts = |value: &Json| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect()
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .map(str::to_owned)
+            .collect()
     };
     let mut out = String::new();
     let mut line = |indent: usize, name: &str, value: &str| {
@@ -98,13 +108,22 @@ fn server(info: &Json) -> String {
     line(1, "Server Version", text("ServerVersion"));
     line(1, "Storage Driver", text("Driver"));
     for pair in info["DriverStatus"].as_array().into_iter().flatten() {
-        line(2, pair[0].as_str().unwrap_or_default(), pair[1].as_str().unwrap_or_default());
+        line(
+            2,
+            pair[0].as_str().unwrap_or_default(),
+            pair[1].as_str().unwrap_or_default(),
+        );
     }
     line(1, "Logging Driver", text("LoggingDriver"));
     line(1, "Cgroup Driver", text("CgroupDriver"));
     line(1, "Cgroup Version", text("CgroupVersion"));
     out.push_str(" Plugins:\n");
-    for (name, key) in [("Volume", "Volume"), ("Network", "Network"), ("Authorization", "Authorization"), ("Log", "Log")] {
+    for (name, key) in [
+        ("Volume", "Volume"),
+        ("Network", "Network"),
+        ("Authorization", "Authorization"),
+        ("Log", "Log"),
+    ] {
         let list = texts(&info["Plugins"][key]);
         if !list.is_empty() || matches!(key, "Volume" | "Network" | "Log") {
             let _ = writeln!(out, "  {name}: {}", list.join(" "));
@@ -113,11 +132,18 @@ fn server(info: &Json) -> String {
     let directories = texts(&info["CDISpecDirs"]);
     if !directories.is_empty() {
         out.push_str(" CDI spec directories:\n");
-        directories.iter().for_each(|directory| out.push_str(&format!("  {directory}\n")));
+        directories
+            .iter()
+            .for_each(|directory| out.push_str(&format!("  {directory}\n")));
     }
-    let swarm = info["Swarm"]["LocalNodeState"].as_str().unwrap_or("inactive");
+    let swarm = info["Swarm"]["LocalNodeState"]
+        .as_str()
+        .unwrap_or("inactive");
     let _ = writeln!(out, " Swarm: {swarm}");
-    if let Some(runtimes) = info["Runtimes"].as_object().filter(|runtimes| !runtimes.is_empty()) {
+    if let Some(runtimes) = info["Runtimes"]
+        .as_object()
+        .filter(|runtimes| !runtimes.is_empty())
+    {
         let mut names: Vec<&str> = runtimes.keys().map(String::as_str).collect();
         names.sort_unstable();
         let _ = writeln!(out, " Runtimes: {}", names.join(" "));
@@ -129,9 +155,11 @@ fn server(info: &Json) -> String {
         }
     };
     line("Init Binary", text("InitBinary"));
-    for (name, key) in
-        [("containerd version", "ContainerdCommit"), ("runc version", "RuncCommit"), ("init version", "InitCommit")]
-    {
+    for (name, key) in [
+        ("containerd version", "ContainerdCommit"),
+        ("runc version", "RuncCommit"),
+        ("init version", "InitCommit"),
+    ] {
         line(name, info[key]["ID"].as_str().unwrap_or_default());
     }
     security(&mut out, &texts(&info["SecurityOptions"]));
@@ -145,7 +173,10 @@ fn server(info: &Json) -> String {
     line("OSType", text("OSType"));
     line("Architecture", text("Architecture"));
     line("CPUs", &count("NCPU").to_string());
-    line("Total Memory", &units::binary_size(info["MemTotal"].as_f64().unwrap_or(0.0)));
+    line(
+        "Total Memory",
+        &units::binary_size(info["MemTotal"].as_f64().unwrap_or(0.0)),
+    );
     line("Name", text("Name"));
     line("ID", text("ID"));
     line("Docker Root Dir", text("DockerRootDir"));
@@ -170,7 +201,9 @@ fn server(info: &Json) -> String {
     let mut block = |name: &str, values: Vec<String>| {
         if !values.is_empty() {
             let _ = writeln!(out, " {name}:");
-            values.iter().for_each(|value| out.push_str(&format!("  {value}\n")));
+            values
+                .iter()
+                .for_each(|value| out.push_str(&format!("  {value}\n")));
         }
     };
     block("Labels", texts(&info["Labels"]));
@@ -187,7 +220,9 @@ fn server(info: &Json) -> String {
     let mut block = |name: &str, values: Vec<String>| {
         if !values.is_empty() {
             let _ = writeln!(out, " {name}:");
-            values.iter().for_each(|value| out.push_str(&format!("  {value}\n")));
+            values
+                .iter()
+                .for_each(|value| out.push_str(&format!("  {value}\n")));
         }
     };
     block("Insecure Registries", insecure);
@@ -196,7 +231,13 @@ fn server(info: &Json) -> String {
     line_product(&mut out, text("ProductLicense"));
     let pools = info["DefaultAddressPools"].as_array().into_iter().flatten();
     let pools: Vec<String> = pools
-        .map(|pool| format!("  Base: {}, Size: {}\n", pool["Base"].as_str().unwrap_or_default(), pool["Size"]))
+        .map(|pool| {
+            format!(
+                "  Base: {}, Size: {}\n",
+                pool["Base"].as_str().unwrap_or_default(),
+                pool["Size"]
+            )
+        })
         .collect();
     if !pools.is_empty() {
         out.push_str(" Default Address Pools:\n");
@@ -219,13 +260,19 @@ fn security(out: &mut String, options: &[String]) {
     }
     out.push_str(" Security Options:\n");
     for option in options {
-        let pairs: Vec<(&str, &str)> = option.split(',').filter_map(|pair| pair.split_once('=')).collect();
+        let pairs: Vec<(&str, &str)> = option
+            .split(',')
+            .filter_map(|pair| pair.split_once('='))
+            .collect();
         for (key, value) in &pairs {
             if *key == "name" {
                 let _ = writeln!(out, "  {value}");
             } else {
                 let mut letters = key.chars();
-                let name: String = letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
+                let name: String = letters
+                    .next()
+                    .map(|first| first.to_uppercase().chain(letters).collect())
+                    .unwrap_or_default();
                 let _ = writeln!(out, "   {name}: {value}");
             }
         }

@@ -25,12 +25,19 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 /// Where names are looked up, in Docker's order.
-const KINDS: &[(&str, Kind)] =
-    &[("container", Kind::Container), ("image", Kind::Image), ("network", Kind::Network), ("volume", Kind::Volume)];
+const KINDS: &[(&str, Kind)] = &[
+    ("container", Kind::Container),
+    ("image", Kind::Image),
+    ("network", Kind::Network),
+    ("volume", Kind::Volume),
+];
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     let wanted = m.str("type");
-    let kinds: Vec<&(&str, Kind)> = KINDS.iter().filter(|(name, _)| wanted.is_empty() || *name == wanted).collect();
+    let kinds: Vec<&(&str, Kind)> = KINDS
+        .iter()
+        .filter(|(name, _)| wanted.is_empty() || *name == wanted)
+        .collect();
     if kinds.is_empty() {
         return Err(match wanted {
             "config" | "node" | "plugin" | "secret" | "service" | "task" => {
@@ -42,7 +49,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         });
     }
     if m.given("type") && wanted.is_empty() {
-        return Err(Failure::new("type is empty: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\""));
+        return Err(Failure::new(
+            "type is empty: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\"",
+        ));
     }
     let size = m.bool("size");
     inspect::run_mixed(&m.args, m.str("format"), |name| {

@@ -16,7 +16,10 @@ pub(crate) static COMMAND: Command = Command {
     args: Args::None,
     flags: &[
         Flag::bool("all", "Remove all unused images not just dangling ones").short('a'),
-        Flag::filter("filter", "Provide filter values (e.g. \"label=<key>=<value>\")"),
+        Flag::filter(
+            "filter",
+            "Provide filter values (e.g. \"label=<key>=<value>\")",
+        ),
         Flag::bool("force", "Do not prompt for confirmation").short('f'),
         Flag::bool("volumes", "Prune anonymous volumes"),
     ],
@@ -29,7 +32,9 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let volumes = m.bool("volumes");
     let filters = Filters::parse(&m.list("filter"));
     if volumes && filters.has("until") {
-        return Err(Failure::new("ERROR: The \"until\" filter is not supported with \"--volumes\""));
+        return Err(Failure::new(
+            "ERROR: The \"until\" filter is not supported with \"--volumes\"",
+        ));
     }
     if !m.bool("force") && !confirm(&question(all, volumes, &filters))? {
         return Ok(());
@@ -45,7 +50,10 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         say(volume::prune::prune(cli, &filters)?)?;
     }
     say(image::prune::prune(cli, all, filters)?)?;
-    Ok(print(&format!("Total reclaimed space: {}\n", units::size4(reclaimed)))?)
+    Ok(print(&format!(
+        "Total reclaimed space: {}\n",
+        units::size4(reclaimed)
+    ))?)
 }
 
 fn question(all: bool, volumes: bool, filters: &Filters) -> String {
@@ -61,7 +69,9 @@ fn question(all: bool, volumes: bool, filters: &Filters) -> String {
     let filtered = filters.describe();
     if !filtered.is_empty() {
         text.push_str("\n  Items to be pruned will be filtered with:\n");
-        filtered.iter().for_each(|line| text.push_str(&format!("  - {line}\n")));
+        filtered
+            .iter()
+            .for_each(|line| text.push_str(&format!("  - {line}\n")));
     }
     text.push_str("\nAre you sure you want to continue? [y/N] ");
     text

@@ -15,9 +15,7 @@ pub(crate) static COMMAND: Command = Command {
     long: None,
     aliases: &[],
     args: Args::None,
-    flags: &[
-        Flag::string("format", INSPECT_FORMAT_HELP).short('f'),
-    ],
+    flags: &[Flag::string("format", INSPECT_FORMAT_HELP).short('f')],
     interspersed: true,
     run,
 };
@@ -31,11 +29,18 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         "json" => Some(Template::parse("{{json .}}")?),
         text => Some(Template::parse(text).map_err(|error| {
             // Docker names this template, others not.
-            Failure::new(format!("template parsing error: {}", named(&error.to_string()))).with_status(64)
+            Failure::new(format!(
+                "template parsing error: {}",
+                named(&error.to_string())
+            ))
+            .with_status(64)
         })?),
     };
     // Without an engine the client's half is still shown.
-    let (server, failure) = match cli.client().and_then(|client| Ok(cli.block_on(client.get("/version"))?)) {
+    let (server, failure) = match cli
+        .client()
+        .and_then(|client| Ok(cli.block_on(client.get("/version"))?))
+    {
         Ok(server) => (server, None),
         Err(failure) => (Json::Null, Some(failure)),
     };
@@ -59,12 +64,18 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
 
 /// Go's name of the template in a message.
 fn named(message: &str) -> String {
-    message.replacen("template: :", "template: version:", 1).replacen("executing \"\"", "executing \"version\"", 1)
+    message
+        .replacen("template: :", "template: version:", 1)
+        .replacen("executing \"\"", "executing \"version\"", 1)
 }
 
 /// What this program says about itself.
 pub(crate) fn client_version(cli: &Cli) -> Json {
-    let version = if cli.name == "docker" { DOCKER_VERSION } else { env!("CARGO_PKG_VERSION") };
+    let version = if cli.name == "docker" {
+        DOCKER_VERSION
+    } else {
+        env!("CARGO_PKG_VERSION")
+    };
     let api = match cli.client() {
         Ok(client) => client.api_version(),
         Err(_) => wharf_client::API_VERSION.to_owned(),
@@ -103,7 +114,10 @@ fn with_build_times(mut server: Json) -> Json {
 /// `Fri Jan  2 03:04:05 2026`.
 fn build_time(text: &str) -> String {
     match text.parse::<jiff::Timestamp>() {
-        Ok(at) => at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string(),
+        Ok(at) => at
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .strftime("%a %b %e %H:%M:%S %Y")
+            .to_string(),
         Err(_) => text.to_owned(),
     }
 }
@@ -120,9 +134,19 @@ fn text(all: &Json) -> String {
     let api = get(client, "ApiVersion");
     let newest = get(client, "DefaultAPIVersion");
     line("Version", get(client, "Version"));
-    line("API version", if api == newest { api } else { format!("{api} (downgraded from {newest})") });
+    line(
+        "API version",
+        if api == newest {
+            api
+        } else {
+            format!("{api} (downgraded from {newest})")
+        },
+    );
     line("Git commit", get(client, "GitCommit"));
-    line("OS/Arch", format!("{}/{}", get(client, "Os"), get(client, "Arch")));
+    line(
+        "OS/Arch",
+        format!("{}/{}", get(client, "Os"), get(client, "Arch")),
+    );
     line("Context", get(client, "Context"));
     let server = &all["Server"];
     if server.is_null() {
@@ -130,7 +154,10 @@ fn text(all: &Json) -> String {
     }
     out.push_str(&format!("\nServer: {}\n", get(&server["Platform"], "Name")));
     let engine = [json!({"Name": "Engine", "Version": server["Version"], "Details": server})];
-    let components = server["Components"].as_array().filter(|list| !list.is_empty()).map_or(&engine[..], Vec::as_slice);
+    let components = server["Components"]
+        .as_array()
+        .filter(|list| !list.is_empty())
+        .map_or(&engine[..], Vec::as_slice);
     for component in components {
         out.push_str(&format!(" {}:\n", get(component, "Name")));
         let mut line = |name: &str, value: String| {
@@ -141,11 +168,21 @@ fn text(all: &Json) -> String {
         line("Version", get(component, "Version"));
         let details = &component["Details"];
         if component["Name"] == "Engine" {
-            line("API version", format!("{} (minimum version {})", get(details, "ApiVersion"), get(details, "MinAPIVersion")));
+            line(
+                "API version",
+                format!(
+                    "{} (minimum version {})",
+                    get(details, "ApiVersion"),
+                    get(details, "MinAPIVersion")
+                ),
+            );
             line("Go version", get(details, "GoVersion"));
             line("Git commit", get(details, "GitCommit"));
             line("Built", build_time(&get(details, "BuildTime")));
-            line("OS/Arch", format!("{}/{}", get(details, "Os"), get(details, "Arch")));
+            line(
+                "OS/Arch",
+                format!("{}/{}", get(details, "Os"), get(details, "Arch")),
+            );
             line("Experimental", get(details, "Experimental"));
         } else {
             for (key, value) in details.as_object().into_iter().flatten() {

@@ -12,9 +12,7 @@ pub(crate) static COMMAND: Command = Command {
     long: None,
     aliases: &[],
     args: Args::Min(1),
-    flags: &[
-        Flag::string("format", INSPECT_FORMAT_HELP).short('f'),
-    ],
+    flags: &[Flag::string("format", INSPECT_FORMAT_HELP).short('f')],
     interspersed: true,
     run,
 };

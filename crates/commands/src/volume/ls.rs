@@ -19,7 +19,10 @@ pub(crate) static COMMAND: Command = Command {
     aliases: &["volume ls", "volume list"],
     args: Args::None,
     flags: &[
-        Flag::bool("cluster", "Display only cluster volumes, and use cluster volume list formatting"),
+        Flag::bool(
+            "cluster",
+            "Display only cluster volumes, and use cluster volume list formatting",
+        ),
         Flag::filter("filter", "Provide filter values (e.g. \"dangling=true\")").short('f'),
         Flag::string("format", FORMAT_HELP),
         Flag::bool("quiet", "Only display volume names").short('q'),
@@ -48,7 +51,9 @@ pub(crate) static SHAPE: Shape = Shape {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     if m.bool("cluster") {
-        return Err(Failure::new("cluster volumes (--cluster) are not available yet"));
+        return Err(Failure::new(
+            "cluster volumes (--cluster) are not available yet",
+        ));
     }
     let quiet = m.bool("quiet");
     let format = match m.str("format") {
@@ -61,8 +66,15 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let client = cli.client()?;
     let answer = cli.block_on(client.get(format!("/volumes{query}")))?;
     let mut volumes: Vec<&Json> = answer["Volumes"].as_array().into_iter().flatten().collect();
-    volumes.sort_by(|a, b| natural::compare(a["Name"].as_str().unwrap_or_default(), b["Name"].as_str().unwrap_or_default()));
-    Ok(print(&format.render(&SHAPE, volumes.into_iter().map(row).collect())?)?)
+    volumes.sort_by(|a, b| {
+        natural::compare(
+            a["Name"].as_str().unwrap_or_default(),
+            b["Name"].as_str().unwrap_or_default(),
+        )
+    });
+    Ok(print(
+        &format.render(&SHAPE, volumes.into_iter().map(row).collect())?,
+    )?)
 }
 
 /// One volume of the list.
@@ -80,8 +92,16 @@ pub(crate) fn row(volume: &Json) -> Row {
             field("Availability", none.clone()),
             field("Mountpoint", text("Mountpoint")),
             field("Labels", join_labels(&labels)),
-            field("Links", usage["RefCount"].as_i64().map_or(none.clone(), |links| links.to_string())),
-            field("Size", usage["Size"].as_f64().map_or(none.clone(), units::size4)),
+            field(
+                "Links",
+                usage["RefCount"]
+                    .as_i64()
+                    .map_or(none.clone(), |links| links.to_string()),
+            ),
+            field(
+                "Size",
+                usage["Size"].as_f64().map_or(none.clone(), units::size4),
+            ),
             field("Group", none.clone()),
             field("Status", none),
         ],

@@ -30,11 +30,17 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let mut filters = Filters::parse(&m.list("filter"));
     if all {
         if filters.has("all") {
-            return Err(Failure::new("conflicting options: cannot specify both --all and --filter all=1"));
+            return Err(Failure::new(
+                "conflicting options: cannot specify both --all and --filter all=1",
+            ));
         }
         filters.add("all", "true");
     }
-    let what = if all { "all local volumes" } else { "anonymous local volumes" };
+    let what = if all {
+        "all local volumes"
+    } else {
+        "anonymous local volumes"
+    };
     let question = format!(
         "WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue? [y/N] "
     );
@@ -42,7 +48,10 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         return Ok(());
     }
     let (report, reclaimed) = prune(cli, &filters)?;
-    Ok(print(&format!("{report}Total reclaimed space: {}\n", units::size4(reclaimed)))?)
+    Ok(print(&format!(
+        "{report}Total reclaimed space: {}\n",
+        units::size4(reclaimed)
+    ))?)
 }
 
 /// Removes unused volumes; returns what to report and the bytes freed.
@@ -50,5 +59,8 @@ pub(crate) fn prune(cli: &Cli, filters: &Filters) -> Outcome<(String, f64)> {
     let query = Query::new().non_empty("filters", filters.to_wire());
     let client = cli.client()?;
     let answer = cli.block_on(client.post(format!("/volumes/prune{query}"), None))?;
-    Ok((report("Deleted Volumes:", &answer["VolumesDeleted"]), answer["SpaceReclaimed"].as_f64().unwrap_or(0.0)))
+    Ok((
+        report("Deleted Volumes:", &answer["VolumesDeleted"]),
+        answer["SpaceReclaimed"].as_f64().unwrap_or(0.0),
+    ))
 }

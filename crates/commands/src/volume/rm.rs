@@ -11,12 +11,12 @@ use crate::outcome::Outcome;
 pub(crate) static COMMAND: Command = Command {
     usage: "[OPTIONS] VOLUME [VOLUME...]",
     short: "Remove one or more volumes",
-    long: Some("Remove one or more volumes. You cannot remove a volume that is in use by a container."),
+    long: Some(
+        "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
+    ),
     aliases: &["volume rm", "volume remove"],
     args: Args::Min(1),
-    flags: &[
-        Flag::bool("force", "Force the removal of one or more volumes").short('f'),
-    ],
+    flags: &[Flag::bool("force", "Force the removal of one or more volumes").short('f')],
     interspersed: true,
     run,
 };
