@@ -7,7 +7,7 @@ use wharf_api_types::container::{CreateContainer, HostConfig};
 use wharf_api_types::endpoint::EndpointSettings;
 use wharf_fault::{Error, Result};
 use wharf_network::{
-    AttachRequest, DnsSettings, Endpoint, EndpointRequest, LegacyLink, Mode, Networks,
+    AttachRequest, DnsSettings, Endpoint, EndpointRequest, LegacyLink, Mode, NetworkError, Networks,
 };
 
 use super::record::ContainerRecord;
@@ -46,34 +46,13 @@ pub(super) fn of_request(
     } else {
         mode
     };
-    let mut endpoints: BTreeMap<String, EndpointSettings> = BTreeMap::new();
-    let add = |endpoints: &mut BTreeMap<String, EndpointSettings>,
-               reference: &str,
-               settings: EndpointSettings| {
-        let network = networks.find(reference).map_err(Error::from_fault)?;
-        let settings = EndpointSettings {
-            network_id: network.id.clone(),
-            ..settings
-        };
-        if has_endpoints(mode) || endpoints.is_empty() {
-            if has_endpoints(&network.name) {
-                networks
-                    .check_endpoint(&to_request(&network.name, &settings)?)
-                    .map_err(Error::from_fault)?;
-            }
-            endpoints.insert(network.name, settings);
-            Ok(())
-        } else {
-            Err(Error::invalid(
-                "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
-            ))
-        }
-    };
-    let primary_network = networks.find(primary).map_err(Error::from_fault)?;
+    let primary_network = find(networks, primary)?;
     let is_primary = |key: &str| {
         key == "default" && primary == "bridge"
-            || key == primary_network.name
-            || key == primary_network.id
+            || key == primary
+            || primary_network
+                .as_ref()
+                .is_some_and(|network| key == network.name || key == network.id)
     };
     let mut primary_settings = wanted
         .iter()
@@ -85,22 +64,65 @@ pub(super) fn of_request(
             .mac_address
             .clone_from(&request.config.mac_address);
     }
-    if primary_network.is_user_defined() {
+    if primary_network
+        .as_ref()
+        .is_some_and(wharf_network::Network::is_user_defined)
+    {
         // `--link` on a user-defined network is an alias there.
         let links = request.host_config.links.iter().flatten().cloned();
         let mut all = primary_settings.links.take().unwrap_or_default();
         all.extend(links);
         primary_settings.links = (!all.is_empty()).then_some(all);
     }
-    add(&mut endpoints, primary, clean(primary_settings))?;
+    let mut endpoints = BTreeMap::new();
+    add(&mut endpoints, networks, primary, primary_settings)?;
     for (key, settings) in wanted.iter().filter(|(key, _)| !is_primary(key)) {
+        if !has_endpoints(mode) {
+            return Err(Error::invalid(
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+            ));
+        }
         add(
             &mut endpoints,
+            networks,
             key,
-            clean(settings.clone().unwrap_or_default()),
+            settings.clone().unwrap_or_default(),
         )?;
     }
     Ok(endpoints)
+}
+
+/// A network; `None` where there is no such one. Docker looks for it only when the container
+/// starts, and a client takes "not found" at create for a missing image.
+fn find(networks: &Networks, reference: &str) -> Result<Option<wharf_network::Network>> {
+    match networks.find(reference) {
+        Ok(network) => Ok(Some(network)),
+        Err(NetworkError::NotFound(_)) => Ok(None),
+        Err(error) => Err(Error::from_fault(error)),
+    }
+}
+
+fn add(
+    endpoints: &mut BTreeMap<String, EndpointSettings>,
+    networks: &Networks,
+    reference: &str,
+    settings: EndpointSettings,
+) -> Result<()> {
+    let mut settings = clean(settings);
+    let name = match find(networks, reference)? {
+        Some(network) => {
+            settings.network_id.clone_from(&network.id);
+            if has_endpoints(&network.name) {
+                networks
+                    .check_endpoint(&to_request(&network.name, &settings)?)
+                    .map_err(Error::from_fault)?;
+            }
+            network.name
+        }
+        None => reference.to_owned(),
+    };
+    endpoints.insert(name, settings);
+    Ok(())
 }
 
 /// Only what a user may ask for; addresses that were given out come from the network.

@@ -265,7 +265,8 @@ impl Engine {
             }
             Ok(_) => Err(Error::system("the shim gave a wrong answer")),
             Err(LinkError::Refused(failure)) => {
-                let code = failure.exit_code;
+                // Docker: 126 for whatever is not a missing program.
+                let code = if failure.exit_code == 127 { 127 } else { 126 };
                 Err(failed(LinkError::Refused(failure), code))
             }
             Err(error) => Err(failed(error, 137)),

@@ -194,7 +194,7 @@ fn cpu(c: &mut HostConfig, host: &Host, warn: &mut impl FnMut(&str)) -> Result<(
     if c.nano_cpus < 0 || c.nano_cpus > i64::from(host.cpu_count) * 1_000_000_000 {
         let n = host.cpu_count;
         return invalid(format!(
-            "Range of CPUs is from 0.01 to {n}.00, as there are only {n} CPUs available"
+            "range of CPUs is from 0.01 to {n}.00, as there are only {n} CPUs available"
         ));
     }
     if c.cpu_shares < 0 {
@@ -669,7 +669,7 @@ mod tests {
                 nano_cpus: 3_000_000_000,
                 ..d()
             }),
-            "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
+            "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
         );
         assert_eq!(
             refused(HostConfig {
