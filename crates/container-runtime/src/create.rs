@@ -7,7 +7,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, pidfd_send_signal, set_dumpable_behavior, waitpid,
+};
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
 };
@@ -231,6 +233,9 @@ pub(crate) fn in_pid_namespace<T>(
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
     let own =
         rustix::fs::open(c"/proc/self/ns/pid", flags, rustix::fs::Mode::empty()).map_err(failed)?;
+    // The child is visible in there from its first moment, with the host's descriptors open and
+    // our program in view; it inherits this (CVE-2016-9962).
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
     match move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID)) {
         Err(Errno::INVAL) => {
             move_into_thread_name_spaces(namespace, ThreadNameSpaceType::PROCESS_ID)

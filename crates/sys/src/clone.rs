@@ -2,12 +2,14 @@
 
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::checked;
+use crate::exec::exit_now;
 
 /// Makes a child process in new `namespaces` and, on cgroup v2, born inside the cgroup whose
 /// directory is `cgroup`. The child runs `child` and exits with the status it returns; the parent
@@ -38,10 +40,7 @@ pub fn clone_process(
         libc::syscall(libc::SYS_clone3, &raw const args, mem::size_of_val(&args))
     })?;
     if result == 0 {
-        let status = child();
-        // SAFETY: ends the child at once; nothing of the parent's (exit handlers, buffers of the
-        // standard library) must run a second time.
-        unsafe { libc::_exit(i32::from(status)) };
+        run_child(child);
     }
     let pid = i32::try_from(result)
         .ok()
@@ -62,11 +61,17 @@ pub fn fork(child: impl FnOnce() -> u8) -> Result<Pid, Errno> {
         return Err(crate::last_error());
     }
     if result == 0 {
-        let status = child();
-        // SAFETY: ends the child at once; nothing of the parent's must run a second time.
-        unsafe { libc::_exit(i32::from(status)) };
+        run_child(child);
     }
     Pid::from_raw(result).ok_or(Errno::INVAL)
+}
+
+/// Runs `child` and ends the process, also when it panics: nothing of the parent's (its callers,
+/// exit handlers, buffers of the standard library) must run a second time.
+fn run_child(child: impl FnOnce() -> u8) -> ! {
+    const PANICKED: u8 = 101;
+    let status = catch_unwind(AssertUnwindSafe(child)).unwrap_or(PANICKED);
+    exit_now(status)
 }
 
 /// Not usable from libc, where it is declared as an overflowing `c_int`.

@@ -164,6 +164,7 @@ fn init(sandbox: &Sandbox) {
     let script = "trap 'echo got it; exit 7' TERM; echo $$; (sleep 0.01 &) ; echo ready; while :; do sleep 0.02; done";
     let mut container = sandbox.container(&["sh", "-c", script]);
     container.config.init = true;
+    container.config.user = Some("web".into());
     let (running, mut output) = container.start();
     let mut seen = String::new();
     let mut byte = [0];
