@@ -619,6 +619,13 @@ mod tests {
                 "systemd",
             ),
             (r#"{"default-shm-size":"64X"}"#, "64X"),
+            (r#"{"bridge":"none"}"#, "bridge"),
+            (r#"{"iptables":false}"#, "iptables"),
+            (
+                r#"{"features":{"containerd-snapshotter":false}}"#,
+                "containerd-snapshotter=false",
+            ),
+            (r#"{"features":{"cdi":true}}"#, "cdi=true"),
             (r#"{"registry-mirrors":["ftp://x"]}"#, "ftp"),
             (
                 r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#,

@@ -21,8 +21,6 @@ pub use disk_usage::{DiskUsage, DiskUsageParts};
 pub const COMPATIBLE_VERSION: &str = "29.7.2";
 /// Wharf's own version.
 pub const WHARF_VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Whether experimental features are on, as the `Docker-Experimental` header says.
-pub const EXPERIMENTAL: bool = false;
 
 /// The oldest compiler that builds Wharf; in the field where Docker names its Go.
 const COMPILER: &str = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"));
@@ -66,14 +64,14 @@ impl Engine {
 }
 
 /// Answer of `GET /version`.
-pub fn version() -> Version {
+pub fn version(experimental: bool) -> Version {
     let kernel = host::kernel_version();
     let arch = host::go_architecture();
     let details = BTreeMap::from([
         ("ApiVersion".to_owned(), ApiVersion::NEWEST.to_string()),
         ("GoVersion".to_owned(), COMPILER.to_owned()),
         ("Arch".to_owned(), arch.to_owned()),
-        ("Experimental".to_owned(), EXPERIMENTAL.to_string()),
+        ("Experimental".to_owned(), experimental.to_string()),
         ("GitCommit".to_owned(), WHARF_VERSION.to_owned()),
         ("KernelVersion".to_owned(), kernel.clone()),
         ("MinAPIVersion".to_owned(), ApiVersion::OLDEST.to_string()),
@@ -100,7 +98,7 @@ pub fn version() -> Version {
         os: "linux".to_owned(),
         arch: arch.to_owned(),
         kernel_version: kernel,
-        experimental: EXPERIMENTAL,
+        experimental,
         build_time: String::new(),
     }
 }
@@ -120,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_version_names_the_host() {
-        let version = version();
+        let version = version(false);
         assert_eq!(
             (version.os.as_str(), version.api_version.as_str()),
             ("linux", "1.55")

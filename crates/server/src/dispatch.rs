@@ -7,7 +7,6 @@ use hyper::Request as HttpRequest;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{EXPECT, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use wharf_api_types::ApiVersion;
 use wharf_engine::Engine;
 use wharf_fault::{Error, Kind};
 
@@ -27,7 +26,7 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) fn new(engine: Engine, router: Router) -> Self {
-        let headers = negotiate::common_headers(ApiVersion::NEWEST)
+        let headers = negotiate::common_headers(engine.settings().experimental)
             .into_iter()
             .filter_map(|(name, value)| {
                 let name = HeaderName::from_bytes(name.as_bytes()).ok()?;

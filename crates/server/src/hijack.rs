@@ -17,7 +17,6 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
-use wharf_api_types::ApiVersion;
 use wharf_fault::{Error, Result};
 
 use crate::connection::ClientStream;
@@ -74,7 +73,7 @@ pub(crate) fn head(
     upgrade: bool,
     content_type: &str,
     own_headers: bool,
-    version: ApiVersion,
+    experimental: bool,
 ) -> Vec<u8> {
     let mut head = if upgrade {
         format!(
@@ -85,7 +84,7 @@ pub(crate) fn head(
         "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n".to_owned()
     };
     if own_headers {
-        for (name, value) in crate::negotiate::common_headers(version) {
+        for (name, value) in crate::negotiate::common_headers(experimental) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
     }
@@ -115,9 +114,8 @@ mod tests {
 
     #[test]
     fn heads_are_dockers() {
-        let version = ApiVersion::NEWEST;
         assert_eq!(
-            head(true, "application/vnd.docker.multiplexed-stream", false, version),
+            head(true, "application/vnd.docker.multiplexed-stream", false, false),
             b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
         );
         assert_eq!(
@@ -125,11 +123,11 @@ mod tests {
                 false,
                 "application/vnd.docker.multiplexed-stream",
                 false,
-                version
+                false
             ),
             b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
         );
-        let exec = String::from_utf8(head(true, "x", true, version)).unwrap();
+        let exec = String::from_utf8(head(true, "x", true, false)).unwrap();
         assert!(exec.contains("\r\nApi-Version: 1.55\r\n"), "{exec}");
     }
 }

@@ -1,7 +1,7 @@
 //! Versions of the API, and the headers every answer carries.
 
 use wharf_api_types::ApiVersion;
-use wharf_engine::system::{COMPATIBLE_VERSION, EXPERIMENTAL};
+use wharf_engine::system::COMPATIBLE_VERSION;
 use wharf_fault::{Error, Result};
 
 /// Splits `/v1.41/containers/json` into the version and `/containers/json`; a path without prefix
@@ -39,10 +39,10 @@ pub(crate) fn split_path(path: &str) -> Result<(ApiVersion, &str)> {
 }
 
 /// Name and value of the headers every answer carries.
-pub(crate) fn common_headers(_version: ApiVersion) -> [(&'static str, String); 4] {
+pub(crate) fn common_headers(experimental: bool) -> [(&'static str, String); 4] {
     [
         ("Api-Version", ApiVersion::NEWEST.to_string()),
-        ("Docker-Experimental", EXPERIMENTAL.to_string()),
+        ("Docker-Experimental", experimental.to_string()),
         ("Ostype", "linux".to_owned()),
         ("Server", format!("Docker/{COMPATIBLE_VERSION} (linux)")),
     ]

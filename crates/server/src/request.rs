@@ -48,12 +48,18 @@ impl BodySlot {
 
     /// Takes the body; nothing after the first time.
     pub(crate) fn take(&self) -> Option<Incoming> {
-        self.0.lock().expect("no code panics while it holds this lock").take()
+        self.0
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .take()
     }
 
     /// Puts back what is not read to its end.
     fn put_back(&self, body: Incoming) {
-        *self.0.lock().expect("no code panics while it holds this lock") = Some(body);
+        *self
+            .0
+            .lock()
+            .expect("no code panics while it holds this lock") = Some(body);
     }
 }
 
@@ -122,7 +128,9 @@ impl Request {
             return Ok(Bytes::new());
         };
         let too_large = || {
-            Error::invalid(format!("http: request body too large: at most {max} bytes are accepted"))
+            Error::invalid(format!(
+                "http: request body too large: at most {max} bytes are accepted"
+            ))
         };
         if body.size_hint().lower() > max as u64 {
             self.body.put_back(body);
@@ -130,9 +138,13 @@ impl Request {
         }
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Error::invalid(format!("cannot read the request body: {error}")))?;
+            let frame = frame.map_err(|error| {
+                Error::invalid(format!("cannot read the request body: {error}"))
+            })?;
             // Trailers are of no interest.
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             if bytes.len() + data.len() > max {
                 self.body.put_back(body);
                 return Err(too_large());
@@ -174,7 +186,7 @@ impl Request {
             self.wants_upgrade(),
             content_type,
             own_headers,
-            self.version,
+            self.engine.settings().experimental,
         );
         self.hijack_with(&head).await
     }

@@ -211,20 +211,33 @@ fn a_body_nobody_wants_does_not_cost_the_client_its_answer() {
     let server = Server::start();
     let mut stream = server.connect();
     let body = "x".repeat(100_000);
-    write!(stream, "POST /v1.41/build HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len())
-        .unwrap();
+    write!(
+        stream,
+        "POST /v1.41/build HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
     // The answer is on its way by now; the client is not done writing.
     std::thread::sleep(Duration::from_millis(50));
     stream.write_all(body.as_bytes()).unwrap();
     assert_eq!(status(&read_answer(&mut stream).0), 501);
     // The same with the connection kept: the next request is understood.
     let mut stream = server.connect();
-    write!(stream, "POST /v1.41/build HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "POST /v1.41/build HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+    )
+    .unwrap();
     std::thread::sleep(Duration::from_millis(50));
-    stream.write_all(b"abcdeGET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .write_all(b"abcdeGET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    assert!(text.contains("501 Not Implemented") && text.ends_with("\r\n\r\nOK"), "{text}");
+    assert!(
+        text.contains("501 Not Implemented") && text.ends_with("\r\n\r\nOK"),
+        "{text}"
+    );
 }
 
 #[test]

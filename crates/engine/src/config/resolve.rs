@@ -133,6 +133,17 @@ impl DaemonConfig {
             &["json-file", "local", "none"],
             "log driver is not supported by this version of Wharf",
         )?;
+        if self.bridge == "none" {
+            return Err(Error::not_implemented(
+                "bridge: a daemon without the default bridge network is not supported by this version of Wharf",
+            ));
+        }
+        if !self.iptables {
+            return Err(Error::not_implemented(
+                "iptables: leaving the firewall alone is not supported by this version of Wharf",
+            ));
+        }
+        check_features(&self.features)?;
         if !self.bip.is_empty() {
             prefix("bip", &self.bip)?;
         }
@@ -355,6 +366,25 @@ fn check_mirror(mirror: &str) -> Result<()> {
         return Err(Error::invalid(format!(
             "invalid mirror: {mirror:?} is not the address of a registry"
         )));
+    }
+    Ok(())
+}
+
+/// Switches nobody knows may be off; one that is on promises something.
+fn check_features(features: &BTreeMap<String, bool>) -> Result<()> {
+    for (name, on) in features {
+        let fits = match name.as_str() {
+            // Says which builder clients should choose; see the `Builder-Version` header.
+            "buildkit" => true,
+            // The image store is of that kind, always.
+            "containerd-snapshotter" => *on,
+            _ => !on,
+        };
+        if !fits {
+            return Err(Error::not_implemented(format!(
+                "features: {name}={on} is not supported by this version of Wharf"
+            )));
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use wharf_api_types::system::{
 use wharf_api_types::time;
 use wharf_fault::Result;
 
-use super::{COMPATIBLE_VERSION, EXPERIMENTAL, WHARF_VERSION, engine_id, host};
+use super::{COMPATIBLE_VERSION, WHARF_VERSION, engine_id, host};
 use crate::Engine;
 use crate::config::DaemonConfig;
 
@@ -88,7 +88,7 @@ impl Engine {
             no_proxy: environment("NO_PROXY"),
             name: host::name(),
             labels: daemon.labels.clone(),
-            experimental_build: EXPERIMENTAL,
+            experimental_build: daemon.experimental,
             server_version: COMPATIBLE_VERSION.to_owned(),
             runtimes: BTreeMap::from([
                 (

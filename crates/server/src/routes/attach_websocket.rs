@@ -62,8 +62,13 @@ async fn attach(mut request: Request) -> Reply {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let websocket =
-        WebSocketStream::from_partially_read(client, socket.early.to_vec(), Role::Server, Some(config)).await;
+    let websocket = WebSocketStream::from_partially_read(
+        client,
+        socket.early.to_vec(),
+        Role::Server,
+        Some(config),
+    )
+    .await;
     tokio::spawn(pump(websocket, near, binary));
     engine.attach(&container, &options, far.into()).await?;
     Ok(reply::no_content())
@@ -73,14 +78,20 @@ async fn attach(mut request: Request) -> Reply {
 fn handshake_key(request: &Request) -> Result<String> {
     let has = |name: &str, wanted: &str| {
         let value = request.header(name).unwrap_or_default();
-        value.split(',').any(|part| part.trim().eq_ignore_ascii_case(wanted))
+        value
+            .split(',')
+            .any(|part| part.trim().eq_ignore_ascii_case(wanted))
     };
     let key = request.header("sec-websocket-key").unwrap_or_default();
     if !has("connection", "upgrade") || !has("upgrade", "websocket") || key.is_empty() {
-        return Err(Error::invalid("this is the address of a websocket: `Upgrade: websocket` is required"));
+        return Err(Error::invalid(
+            "this is the address of a websocket: `Upgrade: websocket` is required",
+        ));
     }
     if !has("sec-websocket-version", "13") {
-        return Err(Error::invalid("only version 13 of the websocket protocol is supported"));
+        return Err(Error::invalid(
+            "only version 13 of the websocket protocol is supported",
+        ));
     }
     Ok(key.to_owned())
 }

@@ -370,7 +370,9 @@ fn tail(text: &str) -> Result<Option<u64>> {
         "" | "all" => Ok(None),
         text => match text.parse::<i64>() {
             Ok(number) => Ok(u64::try_from(number).ok()),
-            Err(_) => Err(Error::invalid(format!("invalid value for \"tail\": {text:?} is neither \"all\" nor a number"))),
+            Err(_) => Err(Error::invalid(format!(
+                "invalid value for \"tail\": {text:?} is neither \"all\" nor a number"
+            ))),
         },
     }
 }

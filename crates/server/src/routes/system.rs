@@ -17,11 +17,11 @@ use crate::router::{Route, route};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route(Method::GET, "/_ping", |_| async {
-            Ok(ping(reply::text("OK")))
+        route(Method::GET, "/_ping", |request| async move {
+            Ok(ping(&request, "OK"))
         }),
-        route(Method::HEAD, "/_ping", |_| async {
-            let mut response = ping(reply::text(""));
+        route(Method::HEAD, "/_ping", |request| async move {
+            let mut response = ping(&request, "");
             response
                 .headers_mut()
                 .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -40,17 +40,19 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-fn ping(mut response: Response) -> Response {
+fn ping(request: &Request, body: &'static str) -> Response {
+    let buildkit = request.engine.settings().features.get("buildkit") == Some(&true);
+    let mut response = reply::text(body);
     let headers = response.headers_mut();
     headers.insert(
         CACHE_CONTROL,
         HeaderValue::from_static("no-cache, no-store, must-revalidate"),
     );
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    // 1 is the classic builder; BuildKit's interface is not there yet.
+    // The builder clients should choose: 1 is the classic one, 2 BuildKit.
     headers.insert(
         HeaderName::from_static("builder-version"),
-        HeaderValue::from_static("1"),
+        HeaderValue::from_static(if buildkit { "2" } else { "1" }),
     );
     headers.insert(
         HeaderName::from_static("swarm"),
@@ -59,8 +61,9 @@ fn ping(mut response: Response) -> Response {
     response
 }
 
-async fn version(_: Request) -> Reply {
-    Ok(reply::json(&system::version()))
+async fn version(request: Request) -> Reply {
+    let experimental = request.engine.settings().experimental;
+    Ok(reply::json(&system::version(experimental)))
 }
 
 async fn info(request: Request) -> Reply {
