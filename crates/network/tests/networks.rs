@@ -598,3 +598,22 @@ fn a_bridge_that_somebody_removed_comes_back() {
         ask(&format!("{}:80", ipv4(&three))).unwrap();
     });
 }
+
+#[test]
+fn texts_can_not_add_lines_to_files() {
+    on_host(|host| {
+        let networks = host.open();
+        let mut request = container("one", &["bridge"]);
+        request.hostname = "a\n203.0.113.1 registry".to_owned();
+        assert_eq!(
+            networks.prepare(&request).unwrap_err().kind(),
+            Kind::InvalidParameter
+        );
+        request.hostname = "a".to_owned();
+        request.dns.search = vec!["x\nnameserver 203.0.113.1".to_owned()];
+        assert_eq!(
+            networks.prepare(&request).unwrap_err().kind(),
+            Kind::InvalidParameter
+        );
+    });
+}

@@ -287,7 +287,22 @@ impl PortTable {
         socket: OwnedFd,
     ) -> io::Result<()> {
         let target = Arc::clone(&published.target);
-        let find = move || lock_read(&target).relayed(binding.host_ip, binding.container_port);
+        let find = move |client: IpAddr| {
+            let target = lock_read(&target);
+            let in_kernel = target
+                .translated(binding.host_ip, binding.container_port)
+                .is_some();
+            // A UDP packet the kernel should have translated belongs to a connection it remembers
+            // from before; an answer from here would only keep that memory alive.
+            let stale = binding.protocol == Protocol::Udp
+                && in_kernel
+                && !(client.is_ipv6() && client.is_loopback());
+            if stale {
+                None
+            } else {
+                target.relayed(binding.host_ip, binding.container_port)
+            }
+        };
         if !self.relay || binding.protocol == Protocol::Sctp {
             published.held.push(socket);
             return Ok(());

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdTcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream as StdTcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -35,8 +35,8 @@ const QUEUE: usize = 64;
 /// The thread's own wake-up.
 const WAKE: u64 = 0;
 
-/// Where a port leads at this moment.
-type FindTarget = Box<dyn Fn() -> Option<SocketAddr> + Send + Sync>;
+/// Where a port leads a client at this moment, if it is the relay's business.
+type FindTarget = Box<dyn Fn(IpAddr) -> Option<SocketAddr> + Send + Sync>;
 
 /// A bound socket that is relayed; dropping it frees the port and ends its connections.
 pub(super) struct Relayed {
@@ -114,7 +114,7 @@ impl Relay {
         &self,
         socket: OwnedFd,
         protocol: Protocol,
-        target: impl Fn() -> Option<SocketAddr> + Send + Sync + 'static,
+        target: impl Fn(IpAddr) -> Option<SocketAddr> + Send + Sync + 'static,
     ) -> io::Result<Arc<Relayed>> {
         let relayed = Arc::new(Relayed {
             socket,
@@ -192,12 +192,14 @@ fn accept(shared: &Shared, relayed: &Arc<Relayed>) {
     if connections.len() >= CLIENTS_MAX {
         return;
     }
-    let Some(target) = (relayed.target)() else {
+    let client = StdTcpStream::from(client);
+    let Ok(from) = client.peer_addr() else { return };
+    let Some(target) = (relayed.target)(from.ip()) else {
         return;
     };
     let task = shared.runtime.spawn(async move {
         // A side that fails ends the connection; there is nobody to tell.
-        drop(carry(StdTcpStream::from(client), target).await);
+        drop(carry(client, target).await);
     });
     connections.push(task.abort_handle());
 }
@@ -224,7 +226,7 @@ fn receive(shared: &Shared, relayed: &Arc<Relayed>, buffer: &mut [u8]) {
     let mut clients = lock(&relayed.clients);
     if !clients.contains_key(&client) {
         clients.retain(|_, sender| !sender.is_closed());
-        let Some(target) = (relayed.target)() else {
+        let Some(target) = (relayed.target)(client.ip()) else {
             return;
         };
         if clients.len() >= CLIENTS_MAX {

@@ -59,6 +59,38 @@ pub(crate) fn interface_sysctls(text: &str, ifname: &str) -> Result<Vec<(String,
         .collect()
 }
 
+/// Checks that nothing in a request can break out of its place in a file's line.
+pub(crate) fn check_texts(request: &AttachRequest) -> Result<()> {
+    let dns = &request.dns;
+    let texts = [
+        ("hostname", &request.hostname),
+        ("domainname", &request.domainname),
+    ]
+    .into_iter()
+    .chain(dns.options.iter().map(|option| ("DNS option", option)))
+    .chain(
+        dns.search
+            .iter()
+            .map(|domain| ("DNS search domain", domain)),
+    )
+    .chain(
+        request
+            .links
+            .iter()
+            .flat_map(|link| &link.names)
+            .map(|name| ("link", name)),
+    );
+    for (what, text) in texts {
+        if text.len() > 1024 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(NetworkError::invalid(format!(
+                "invalid {what}: {}",
+                text.escape_debug()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Checks an endpoint's settings against its network.
 pub(crate) fn check_endpoint(network: &Network, request: &EndpointRequest) -> Result<()> {
     if network.driver != Driver::Bridge {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use super::plug::{self, Bare, Plug, Plugged};
 use super::settle::{files_of, forget_clients, publish_request, scope_of, show_endpoints};
 use super::{
-    Attached, ENDPOINT_IFNAME, ENDPOINT_SYSCTLS, check_endpoint, gateway_of, interface_sysctls,
-    mark_gateway,
+    Attached, ENDPOINT_IFNAME, ENDPOINT_SYSCTLS, check_endpoint, check_texts, gateway_of,
+    interface_sysctls, mark_gateway,
 };
 use crate::attach::{AttachRequest, Endpoint, EndpointRequest, Mode, Sandbox};
 use crate::dns;
@@ -75,6 +75,7 @@ pub(super) struct Draft {
 
 /// Makes the network of a starting container; on failure nothing of it is left.
 pub(crate) fn prepare(inner: &Arc<Inner>, request: &AttachRequest) -> Result<Sandbox> {
+    check_texts(request)?;
     // A container that ended without being released.
     super::release(inner, &request.container_id);
     let undo = Undo {
