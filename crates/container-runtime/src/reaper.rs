@@ -39,9 +39,14 @@ pub fn init_reaper(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     {
         program.remove(0);
     }
+    // What `ps` shows: the name of the file it was executed from says nothing.
+    let _ = rustix::thread::set_name(c"docker-init");
     if program.is_empty() {
         return 125;
     }
+    // The program was executed from a descriptor, which gives the process a meaningless name.
+    // Nothing depends on the name: failing to set it is no reason to end.
+    let _ = rustix::thread::set_name(c"docker-init");
     let watched: Vec<i32> = (1..=64)
         .filter(|signal| !OWN_FAULTS.contains(signal) && !TERMINAL_STOPS.contains(signal))
         .collect();
