@@ -3,6 +3,7 @@
 use hyper::Method;
 use wharf_fault::{Error, Kind};
 
+use crate::request::Request;
 use crate::router::{Route, route};
 
 /// Docker's answer to swarm operations on a host that is in no swarm.
@@ -11,7 +12,6 @@ const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm ini
 /// Method, pattern and what the operation is.
 const NOT_YET: &[(Method, &str, &str)] = &[
     (Method::POST, "/build", "building images"),
-    (Method::POST, "/build/prune", "pruning the build cache"),
     (Method::POST, "/build/cancel", "cancelling builds"),
     (Method::POST, "/session", "build sessions"),
     (Method::POST, "/grpc", "BuildKit"),
@@ -32,15 +32,19 @@ const NOT_YET: &[(Method, &str, &str)] = &[
     (Method::GET, "/plugins/privileges", "plugins"),
     (Method::POST, "/plugins/pull", "plugins"),
     (Method::POST, "/plugins/create", "plugins"),
-    (Method::GET, "/plugins/{name*}/json", "plugins"),
-    (Method::POST, "/plugins/{name*}/enable", "plugins"),
-    (Method::POST, "/plugins/{name*}/disable", "plugins"),
-    (Method::POST, "/plugins/{name*}/upgrade", "plugins"),
-    (Method::POST, "/plugins/{name*}/push", "plugins"),
-    (Method::POST, "/plugins/{name*}/set", "plugins"),
-    (Method::DELETE, "/plugins/{name*}", "plugins"),
     (Method::POST, "/swarm/init", "swarm mode"),
     (Method::POST, "/swarm/join", "swarm mode"),
+];
+
+/// Operations on a plugin by name; there is none.
+const PLUGIN: &[(Method, &str)] = &[
+    (Method::GET, "/plugins/{name*}/json"),
+    (Method::POST, "/plugins/{name*}/enable"),
+    (Method::POST, "/plugins/{name*}/disable"),
+    (Method::POST, "/plugins/{name*}/upgrade"),
+    (Method::POST, "/plugins/{name*}/push"),
+    (Method::POST, "/plugins/{name*}/set"),
+    (Method::DELETE, "/plugins/{name*}"),
 ];
 
 /// Operations that need a swarm manager, which no host is yet.
@@ -81,6 +85,14 @@ pub(super) fn routes() -> Vec<Route> {
             )))
         })
     });
+    let plugin = PLUGIN.iter().map(|(method, pattern)| {
+        route(method.clone(), pattern, |request: Request| async move {
+            Err(Error::not_found(format!(
+                "plugin {:?} not found",
+                request.param("name")
+            )))
+        })
+    });
     let swarm = SWARM.iter().map(|(method, pattern)| {
         route(method.clone(), pattern, |_| async {
             Err(Error::new(Kind::Unavailable, NO_SWARM))
@@ -97,5 +109,5 @@ pub(super) fn routes() -> Vec<Route> {
             Err(Error::conflict("swarm is not locked"))
         }),
     ];
-    not_yet.chain(swarm).chain(outside).collect()
+    not_yet.chain(plugin).chain(swarm).chain(outside).collect()
 }

@@ -32,6 +32,17 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/events", events),
         route(Method::GET, "/system/df", disk_usage),
         route(Method::POST, "/auth", login),
+        // `docker system prune` includes it: without a builder there is nothing to remove.
+        route(
+            Method::POST,
+            "/build/prune",
+            |request: Request| async move {
+                request.query.filters()?;
+                Ok(reply::json(
+                    &json!({"CachesDeleted": null, "SpaceReclaimed": 0}),
+                ))
+            },
+        ),
         // Wharf has no plugins, so the list of them is empty.
         route(Method::GET, "/plugins", |request: Request| async move {
             request.query.filters()?;
