@@ -29,6 +29,9 @@ const LIFETIME_MIN: Duration = Duration::from_secs(60);
 /// How we introduce ourselves; token servers know this name.
 const CLIENT_ID: &str = "docker";
 
+/// Docker's text for a password that is needed and not there.
+pub(crate) const NO_CREDENTIALS: &str = "no basic auth credentials";
+
 /// What a token server is asked.
 #[derive(Debug)]
 pub(crate) struct TokenRequest<'a> {

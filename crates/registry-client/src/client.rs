@@ -428,8 +428,9 @@ impl Session {
         if challenges.iter().any(|one| one.scheme == "basic") {
             if credentials.username.is_empty() {
                 return Err(Failed::Final(Error::Unauthorized(format!(
-                    "{} \"{at}\": no basic auth credentials",
-                    auth::go_method(&call.method)
+                    "{} \"{at}\": {}",
+                    auth::go_method(&call.method),
+                    auth::NO_CREDENTIALS
                 ))));
             }
             return secret(&auth::basic(credentials)).map(Some);

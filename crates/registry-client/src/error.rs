@@ -42,6 +42,9 @@ pub enum Error {
     /// Wrong name or password, or none where some are needed.
     #[error("{0}")]
     Unauthorized(String),
+    /// The same as the outcome of a login.
+    #[error("{0}")]
+    LoginFailed(String),
     /// The registry answered with an error; the text is `code: message`.
     #[error("{message}")]
     Registry {
@@ -99,7 +102,9 @@ impl Fault for Error {
             | Self::PullDenied { .. }
             | Self::NoPlatform { .. } => Kind::NotFound,
             Self::PushDenied { .. } => Kind::Forbidden,
-            Self::Unauthorized(_) => Kind::Unauthorized,
+            Self::LoginFailed(_) => Kind::Unauthorized,
+            // Not `Unauthorized`: Docker's client answers that by asking the user for a password.
+            Self::Unauthorized(_) => Kind::System,
             Self::Invalid(_) => Kind::InvalidParameter,
             Self::NotAnImage { .. } => Kind::NotImplemented,
             Self::Registry { .. }

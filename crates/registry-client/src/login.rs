@@ -42,7 +42,7 @@ impl Client {
     /// Proves `credentials` to the registry at `server` (empty: Docker Hub).
     ///
     /// # Errors
-    /// [`Error::Unauthorized`] when the registry does not accept them.
+    /// [`Error::LoginFailed`] when the registry does not accept them.
     pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<Login, Error> {
         let session = Session::new(self, server_host(server), credentials.clone());
         let mut failure = Error::Invalid("no endpoint".to_owned());
@@ -77,7 +77,7 @@ impl Client {
             let answer = fetch_token(&self.inner, &link.endpoint, &ask).await;
             let answer = answer.map_err(|error| match error {
                 Error::Unauthorized(text) => {
-                    Error::Unauthorized(format!("Get \"{target}\": {text}"))
+                    Error::LoginFailed(format!("Get \"{target}\": {text}"))
                 }
                 other => other,
             })?;
@@ -107,7 +107,7 @@ impl Client {
                 let text = format!("login attempt to {target} failed with status: {status}");
                 match status {
                     StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                        Err(Error::Unauthorized(text))
+                        Err(Error::LoginFailed(text))
                     }
                     _ => Err(Error::Registry {
                         status: status.as_u16(),

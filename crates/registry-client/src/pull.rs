@@ -97,7 +97,7 @@ pub async fn pull_resolved<S: BlobSink>(
         )));
     }
 
-    let mut layers: Vec<Descriptor> = Vec::new();
+    let mut layers: Vec<&Descriptor> = Vec::new();
     for layer in &image.layers {
         if media_type::is_nondistributable(&layer.media_type) {
             let kind = &layer.media_type;
@@ -106,43 +106,50 @@ pub async fn pull_resolved<S: BlobSink>(
             )));
         }
         if !layers.iter().any(|known| known.digest == layer.digest) {
-            layers.push(layer.clone());
+            layers.push(layer);
         }
     }
-    for layer in &layers {
-        progress(Event::Layer {
-            digest: layer.digest.clone(),
-            status: LayerStatus::PullingFsLayer,
-        });
-    }
-    let concurrency = request.concurrency.max(1);
-    for layer in layers.iter().skip(concurrency) {
-        progress(Event::Layer {
-            digest: layer.digest.clone(),
-            status: LayerStatus::Waiting,
-        });
-    }
-    let mut jobs: Vec<Job<'_, ()>> = Vec::with_capacity(layers.len());
+    let config = info(&image.config, BlobRole::Config);
+    let has_config = sink.has(&config).await.map_err(Error::Store)?;
+    let mut blobs = Vec::with_capacity(layers.len());
     for layer in layers {
-        jobs.push(Box::pin(fetch(
-            repository,
-            layer,
-            BlobRole::Layer,
-            sink,
-            progress,
-        )));
+        let blob = info(layer, BlobRole::Layer);
+        let has = sink.has(&blob).await.map_err(Error::Store)?;
+        blobs.push((blob, has));
+    }
+    let missing: Vec<&BlobInfo> = blobs
+        .iter()
+        .filter(|(_, has)| !has)
+        .map(|(blob, _)| blob)
+        .collect();
+    let concurrency = request.concurrency.max(1);
+    // Docker is silent about the layers of an image that is there altogether.
+    if !missing.is_empty() || !has_config {
+        for (blob, has) in &blobs {
+            let status = match has {
+                true => LayerStatus::AlreadyExists,
+                false => LayerStatus::PullingFsLayer,
+            };
+            report(progress, blob, status);
+        }
+        for blob in missing.iter().skip(concurrency) {
+            report(progress, blob, LayerStatus::Waiting);
+        }
+    }
+    let mut jobs: Vec<Job<'_, ()>> = Vec::with_capacity(missing.len());
+    for blob in missing {
+        jobs.push(Box::pin(fetch(repository, blob, sink, progress)));
     }
     let layers = stream::iter(jobs)
         .buffer_unordered(concurrency)
         .try_collect::<()>();
     // The configuration is small and comes beside the layers.
-    let config = fetch(
-        repository,
-        image.config.clone(),
-        BlobRole::Config,
-        sink,
-        progress,
-    );
+    let config = async {
+        match has_config {
+            true => Ok(()),
+            false => fetch(repository, &config, sink, progress).await,
+        }
+    };
     tokio::try_join!(config, layers)?;
     Ok(Pulled {
         target: target.descriptor,
@@ -227,30 +234,27 @@ async fn put<S: BlobSink>(
     }
 }
 
+/// Tells what happens to a layer; other blobs are not talked about.
+fn report(progress: Progress<'_>, blob: &BlobInfo, status: LayerStatus) {
+    if blob.role == BlobRole::Layer {
+        progress(Event::Layer {
+            digest: blob.digest.clone(),
+            status,
+        });
+    }
+}
+
 /// Fetches one blob into the sink, from where an earlier pull left off.
 async fn fetch<S: BlobSink>(
     repository: &Repository,
-    descriptor: Descriptor,
-    role: BlobRole,
+    blob: &BlobInfo,
     sink: &S,
     progress: Progress<'_>,
 ) -> Result<(), Error> {
-    let blob = info(&descriptor, role);
-    let report = |status: LayerStatus| {
-        if role == BlobRole::Layer {
-            progress(Event::Layer {
-                digest: blob.digest.clone(),
-                status,
-            });
-        }
-    };
-    if sink.has(&blob).await.map_err(Error::Store)? {
-        report(LayerStatus::AlreadyExists);
-        return Ok(());
-    }
+    let report = |status: LayerStatus| report(progress, blob, status);
     let mut wrong = 0;
     loop {
-        let Some(mut writer) = sink.begin(&blob).await.map_err(Error::Store)? else {
+        let Some(mut writer) = sink.begin(blob).await.map_err(Error::Store)? else {
             report(LayerStatus::AlreadyExists);
             return Ok(());
         };
@@ -285,7 +289,7 @@ async fn fetch<S: BlobSink>(
         }
         wrong += 1;
         if wrong > WRONG_DIGEST_COUNT_MAX {
-            return Err(Error::DigestMismatch(blob.digest));
+            return Err(Error::DigestMismatch(blob.digest.clone()));
         }
     }
 }

@@ -10,6 +10,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use wharf_ids::Digest;
 use wharf_oci::image::Descriptor;
 
+use crate::auth::NO_CREDENTIALS;
 use crate::error::Error;
 use crate::progress::{Event, LayerStatus, Progress};
 use crate::repository::{Job, Reference, Repository};
@@ -58,6 +59,23 @@ pub struct PushRequest {
 /// # Errors
 /// [`Error::PushDenied`] without the right to write; [`Error::Store`] when the source fails.
 pub async fn push<S: BlobSource>(
+    repository: &Repository,
+    request: &PushRequest,
+    source: &S,
+    progress: Progress<'_>,
+) -> Result<Descriptor, Error> {
+    push_all(repository, request, source, progress)
+        .await
+        .map_err(|error| match error {
+            // Docker leaves out here what it asked for.
+            Error::Unauthorized(text) if text.ends_with(NO_CREDENTIALS) => {
+                Error::Unauthorized(NO_CREDENTIALS.to_owned())
+            }
+            other => other,
+        })
+}
+
+async fn push_all<S: BlobSource>(
     repository: &Repository,
     request: &PushRequest,
     source: &S,

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use wharf_ids::Digest;
 use wharf_oci::image::Descriptor;
 
+use crate::auth::NO_CREDENTIALS;
 use crate::client::{Call, Link, location};
 use crate::connection::RequestBody;
 use crate::error::Error;
@@ -229,7 +230,7 @@ fn is_worth_another(error: &Error) -> bool {
     match error {
         Error::Transport { .. } => true,
         // A token that ran out under way is renewed by the next attempt.
-        Error::Unauthorized(text) => !text.contains("no basic auth credentials"),
+        Error::Unauthorized(text) => !text.contains(NO_CREDENTIALS),
         Error::Registry { status, .. } => matches!(status, 404 | 408 | 416 | 429 | 500..=599),
         _ => false,
     }

@@ -209,7 +209,7 @@ async fn a_wrong_password_at_the_token_server_is_unauthorized() {
         .login(&registry.host(), &Credentials::basic("u", "p"))
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::Unauthorized(_)));
+    assert!(matches!(error, Error::LoginFailed(_)));
     assert_eq!(
         error.to_string(),
         format!(

@@ -109,6 +109,13 @@ async fn round_trip(setup: Setup, client: Client, registry: &Registry) {
     // Again: nothing is fetched.
     let (again, events) = pull_into(&client, &from, credentials.clone(), &store).await;
     again.unwrap();
+    assert_eq!(events.len(), 1, "{events:?}");
+
+    // With one layer gone, only that one.
+    let gone = &pulled.image.layers[0].digest;
+    store.whole.lock().unwrap().remove(gone);
+    let (again, events) = pull_into(&client, &from, credentials.clone(), &store).await;
+    again.unwrap();
     let existing = events.iter().filter(|event| {
         matches!(
             event,
@@ -118,7 +125,8 @@ async fn round_trip(setup: Setup, client: Client, registry: &Registry) {
             }
         )
     });
-    assert_eq!(existing.count(), 2);
+    assert_eq!(existing.count(), 1);
+    assert!(store.get(gone).is_some());
 
     let repository = client.repository(&from, credentials.clone(), Access::Pull);
     let head = repository.resolve(&Reference::of(&from)).await.unwrap();
@@ -262,6 +270,30 @@ async fn htpasswd() {
         anonymous.unwrap_err().to_string(),
         format!("Get \"https://{host}/v2/test/busybox/manifests/1\": no basic auth credentials")
     );
+    let target = client.repository(&image, Credentials::default(), Access::Push);
+    let digest = store.put("x");
+    let layer = wharf_oci::image::Descriptor::new(
+        "application/vnd.oci.image.layer.v1.tar",
+        digest.clone(),
+        1,
+    );
+    let request = PushRequest {
+        reference: Reference::Tag("x".to_owned()),
+        layers: vec![PushLayer {
+            descriptor: layer,
+            mount_from: Vec::new(),
+        }],
+        configs: Vec::new(),
+        manifests: vec![PushManifest {
+            media_type: String::new(),
+            digest,
+            bytes: "{}".into(),
+        }],
+        concurrency: 5,
+    };
+    let refused = push(&target, &request, &store, &|_| {}).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no basic auth credentials");
+
     let wrong = Credentials::basic("user", "wrong");
     let (refused, _) = pull_into(&client, &image, wrong.clone(), &store).await;
     let refused = refused.unwrap_err();
