@@ -51,6 +51,7 @@ impl Host {
             ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .expect("unshare (util-linux) is installed");
         // Opening the pipe waits until the script has done its set-up.
