@@ -38,7 +38,12 @@ impl ImageStore {
             if let Some(chain) = &chain
                 && !catalog.layers.contains_key(chain)
             {
-                return Err(ImageError::NotUnpacked(image.id.clone()));
+                // Removed since it was looked up, or never unpacked here.
+                let known = catalog.with_target(&image.id).next().is_some();
+                return Err(match known {
+                    true => ImageError::NotUnpacked(image.id.clone()),
+                    false => ImageError::NoSuchImage(image.id.to_string()),
+                });
             }
             if catalog.containers.contains_key(id.as_str()) {
                 let path = self.inner.snapshots.container(id.as_str());

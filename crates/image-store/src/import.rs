@@ -43,6 +43,7 @@ impl ImageStore {
         drop(lease);
         if imported.is_err() {
             self.collect_garbage()?;
+            self.empty_trash()?;
         }
         imported
     }

@@ -119,6 +119,9 @@ impl ImageStore {
         drop(lease);
         // Files that belong to no image, and everything when something failed.
         self.collect_garbage()?;
+        if loaded.is_err() {
+            self.empty_trash()?;
+        }
         loaded
     }
 }

@@ -163,6 +163,25 @@ impl Snapshots {
             .map_err(|errno| ImageError::io("flush", &self.layers)(errno.into()))
     }
 
+    /// Deletes on a thread of its own what an earlier daemon left.
+    pub(crate) fn empty_trash_later(self: &Arc<Self>) {
+        if read_dir(&self.trash).is_ok_and(|names| names.is_empty()) {
+            return;
+        }
+        let snapshots = Arc::clone(self);
+        let empty = move || {
+            if let Err(error) = snapshots.empty_trash() {
+                tracing::warn!(error = wharf_fault::chain(&error), "cannot empty the trash");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new()
+            .name("empty-trash".to_owned())
+            .spawn(empty)
+        {
+            tracing::warn!(%error, "cannot start a thread to empty the trash");
+        }
+    }
+
     pub(crate) fn empty_trash(&self) -> Result<(), ImageError> {
         let _emptying = self
             .emptying

@@ -100,7 +100,7 @@ impl PaxSparse {
             }
             self.offsets.into_iter().zip(self.lengths).collect()
         } else {
-            if self.map.len() % 2 != 0 {
+            if !self.map.len().is_multiple_of(2) {
                 return Err(EntryProblem::SparseMap);
             }
             self.map

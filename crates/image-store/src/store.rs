@@ -68,6 +68,7 @@ impl ImageStore {
         };
         store.remove_orphans()?;
         store.remove_unflushed()?;
+        store.inner.snapshots.empty_trash_later();
         Ok(store)
     }
 
@@ -211,6 +212,8 @@ impl ImageStore {
                 .filter(|p| !p.os.is_empty())
                 .unwrap_or(&config.platform);
             let rank = match (wanted.rank(offered), platform) {
+                // What a processor runs besides its own is only for those who did not ask.
+                (Some(rank), Some(_)) if rank >= Platform::FOREIGN_RANK => continue,
                 (Some(rank), _) => rank,
                 (None, Some(_)) => continue,
                 (None, None) => u32::MAX,

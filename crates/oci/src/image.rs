@@ -300,7 +300,10 @@ pub fn is_attestation(entry: &Descriptor) -> bool {
 
 /// What a tag can point to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "few exist at a time, and boxes would be in every match")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "few exist at a time, and boxes would be in every match"
+)]
 pub enum Document {
     /// One image.
     Manifest(Manifest),

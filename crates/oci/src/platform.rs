@@ -43,6 +43,9 @@ pub struct Platform {
 }
 
 impl Platform {
+    /// From this rank on an image is for another architecture that the processor also runs.
+    pub const FOREIGN_RANK: u32 = 100;
+
     /// The machine's own.
     pub fn host() -> Self {
         Self::new("linux", std::env::consts::ARCH, "")
@@ -137,8 +140,10 @@ impl Platform {
             };
         }
         match (wanted.architecture.as_str(), offered.architecture.as_str()) {
-            ("amd64", "386") => Some(100),
-            ("arm64", "arm") => Some(100 + 8_u32.saturating_sub(level(&offered).unwrap_or(0))),
+            ("amd64", "386") => Some(Self::FOREIGN_RANK),
+            ("arm64", "arm") => {
+                Some(Self::FOREIGN_RANK + 8_u32.saturating_sub(level(&offered).unwrap_or(0)))
+            }
             _ => None,
         }
     }

@@ -78,6 +78,7 @@ impl Engine {
             .store()
             .resolve_platform(&request.config.image, platform)
             .map_err(Error::from_fault)?;
+        let image = self.unpacked(image).await?;
         let warnings = self.settle(request, id, &image)?;
         let networks = endpoints::of_request(request, self.networks.driver())?;
         let volumes_of_image = request.config.volumes.clone().unwrap_or_default();
@@ -331,6 +332,15 @@ impl Engine {
                 .map_err(|source| failed().caused_by(source))?;
         }
         Ok(())
+    }
+
+    /// Images for other machines are not unpacked before somebody wants to run them.
+    async fn unpacked(&self, image: Arc<Image>) -> Result<Arc<Image>> {
+        if image.unpacked {
+            return Ok(image);
+        }
+        let store = self.images.store().clone();
+        crate::networks::blocking(move || store.ensure_unpacked(&image).map_err(Error::from_fault)).await
     }
 
     async fn unmake_volumes(&self, made: Vec<NewVolume>) {
