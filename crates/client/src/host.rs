@@ -57,17 +57,17 @@ impl Host {
     /// Parses one address; `tls` chooses the default port of TCP.
     ///
     /// A bare path or `host:port` is accepted as `-H` accepts it: a leading `/` is a unix socket,
-    /// `:port` and `host:port` are TCP.
+    /// `:port`, `host` and `host:port` are TCP.
     pub fn parse(text: &str, tls: bool) -> Result<Self, HostError> {
         let text = text.trim();
         let Some((scheme, rest)) = text.split_once("://") else {
             if text.starts_with('/') {
                 return Ok(Self::Unix(PathBuf::from(text)));
             }
-            if text.contains(':') {
-                return tcp(text, rest_port(tls), false);
+            if text.is_empty() {
+                return Err(HostError::NoScheme(text.to_owned()));
             }
-            return Err(HostError::NoScheme(text.to_owned()));
+            return tcp(text, rest_port(tls), false);
         };
         match scheme {
             "unix" if rest.starts_with('/') && !rest.contains('\0') => {
@@ -243,7 +243,6 @@ mod tests {
     fn wrong_forms_are_refused() {
         for text in [
             "",
-            "host",
             "ftp://x",
             "fd://",
             "unix://",

@@ -198,7 +198,9 @@ impl Cli {
         };
         Some(TlsSettings {
             verify,
-            ca: file("tlscacert", "ca.pem"),
+            // Without its CA nothing could be verified: a missing file is an error then.
+            ca: file("tlscacert", "ca.pem")
+                .or_else(|| verify.then(|| self.certificate_directory().join("ca.pem"))),
             cert: file("tlscert", "cert.pem"),
             key: file("tlskey", "key.pem"),
         })

@@ -4,7 +4,7 @@ use serde_json::Value;
 use wharf_client::{Body, Method, Query};
 
 use super::run::exit_status;
-use super::streams::{Ended, Streams, follow_terminal_size, forward_signals};
+use super::streams::{Ended, Streams, follow_terminal_size, forward_signals, redraw};
 use crate::cli::{Cli, stdin_is_terminal, stdout_is_terminal};
 use crate::command::{Args, Command, Flag};
 use crate::matches::Matches;
@@ -92,6 +92,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         let resize_path = super::path(id, "/resize");
         let resizing = async {
             if tty && stdout_is_terminal() {
+                redraw(client, &resize_path).await;
                 follow_terminal_size(client, &resize_path).await;
             } else {
                 std::future::pending::<()>().await;

@@ -52,10 +52,11 @@ impl Streams {
         let stdin = self.stdin;
         let watcher = (self.stdin && self.tty).then(|| Watcher::new(self.detach_keys));
         let input = async move {
-            if !stdin {
-                return Ok(Ended::Closed);
-            }
-            let ended = forward_input(&mut writer, watcher).await;
+            let ended = match stdin {
+                true => forward_input(&mut writer, watcher).await,
+                // The engine is told at once that nothing will come.
+                false => Ok(Ended::Closed),
+            };
             if matches!(ended, Ok(Ended::Closed)) {
                 // Half close; a container that has exited already does not mind.
                 let _ = writer.shutdown().await;
@@ -79,7 +80,7 @@ impl Streams {
                     match result {
                         Ok(Ended::Detached) => break Ok(Ended::Detached),
                         // Nothing more will come from the container that we asked for.
-                        Ok(Ended::Closed) if !(self.stdout || self.stderr) => break Ok(Ended::Closed),
+                        Ok(Ended::Closed) if stdin && !(self.stdout || self.stderr) => break Ok(Ended::Closed),
                         // The container stopped reading; its output goes on.
                         Ok(Ended::Closed) | Err(_) => {}
                     }
@@ -196,6 +197,17 @@ pub(super) async fn follow_terminal_size(client: &Client, resize_path: &str) {
         resize(client, resize_path).await;
         changes.recv().await;
     }
+}
+
+/// Makes a full-screen program draw itself again: its terminal changes its size for a moment.
+pub(super) async fn redraw(client: &Client, resize_path: &str) {
+    let Some((rows, columns)) = terminal::size() else {
+        return;
+    };
+    let query = Query::new()
+        .add("h", rows.saturating_add(1).to_string())
+        .add("w", columns.saturating_add(1).to_string());
+    let _ = client.post(format!("{resize_path}{query}"), None).await;
 }
 
 async fn resize(client: &Client, resize_path: &str) {
