@@ -22,7 +22,10 @@ fn main() {
     let with_cgroup = !std::env::args().any(|argument| argument == "nocgroup");
     let top = tempfile::tempdir_in("/var/tmp").unwrap();
     let lower = top.path().join("lower");
-    fs::create_dir_all(lower.join("bin")).unwrap();
+    // An image has its mount points: the writable layer stays empty.
+    for directory in ["bin", "proc", "sys", "dev"] {
+        fs::create_dir_all(lower.join(directory)).unwrap();
+    }
     fs::copy("/bin/busybox", lower.join("bin/true")).unwrap();
     let filter = Profile::docker_default()
         .resolve(&wharf_oci::defaults::CAPABILITIES, Machine::native("6.1"))

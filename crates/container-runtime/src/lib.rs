@@ -37,6 +37,7 @@ mod launch;
 mod mount_plan;
 mod mounts;
 mod prepared;
+mod propagation;
 mod protect;
 mod rlimit;
 mod scheduler;

@@ -13,6 +13,7 @@ use crate::devices::{self, PlannedDevice};
 use crate::error::{Stage, StartError};
 use crate::launch::{Extras, Launch};
 use crate::mount_plan::{self, PlannedMount, normalise};
+use crate::propagation;
 use crate::sysctl::{self, PlannedSysctl};
 
 /// What create and init work from.
@@ -68,6 +69,12 @@ impl Prepared {
             },
         )?;
         let namespaces = Namespaces::plan(&linux, handed_over)?;
+        let mounts: Vec<PlannedMount> = spec
+            .mounts
+            .iter()
+            .map(mount_plan::plan)
+            .collect::<Result<_, _>>()?;
+        propagation::check(&mounts)?;
         let sysctls = sysctl::plan(&linux.sysctl, &namespaces.own)?;
         Ok(Self {
             launch,
@@ -86,12 +93,11 @@ impl Prepared {
             joined: namespaces.joined,
             rootfs: config.rootfs.clone(),
             root_readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
-            root_propagation: linux.rootfs_propagation.as_deref().and_then(propagation),
-            mounts: spec
-                .mounts
-                .iter()
-                .map(mount_plan::plan)
-                .collect::<Result<_, _>>()?,
+            root_propagation: linux
+                .rootfs_propagation
+                .as_deref()
+                .and_then(root_propagation),
+            mounts,
             devices: devices::plan(&linux.devices)?,
             masked_paths: paths(&linux.masked_paths)?,
             readonly_paths: paths(&linux.readonly_paths)?,
@@ -233,7 +239,7 @@ fn paths(paths: &[String]) -> Result<Vec<PathBuf>, StartError> {
         .collect()
 }
 
-fn propagation(name: &str) -> Option<(Propagation, bool)> {
+fn root_propagation(name: &str) -> Option<(Propagation, bool)> {
     let (name, recursive) = name
         .strip_prefix('r')
         .map_or((name, false), |name| (name, true));

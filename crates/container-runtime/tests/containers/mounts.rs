@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("kind_mismatch_is_dockers_error", mismatch),
     ("tmpfs_takes_options_and_mode", tmpfs),
     ("propagation_is_as_asked", propagation),
+    ("propagation_needs_a_shared_source", unshared),
     ("plain_directory_is_a_root", plain_directory),
     ("many_layers_are_stacked", layers),
     ("handed_over_namespaces_are_joined", handed_over),
@@ -192,6 +193,23 @@ fn propagation(sandbox: &Sandbox) {
                 );
             }
         }
+    }
+}
+
+fn unshared(sandbox: &Sandbox) {
+    let volume = sandbox.directory("volume");
+    for (option, kind) in [("rshared", "shared"), ("rslave", "shared or slave")] {
+        let mut container = sandbox.container(&["true"]);
+        container
+            .config
+            .spec
+            .mounts
+            .push(bind(&volume, "/data", &["rbind", option]));
+        let message = format!(
+            "path {} is mounted on / but it is not a {kind} mount",
+            volume.display()
+        );
+        assert_eq!(container.error().to_string(), message);
     }
 }
 
