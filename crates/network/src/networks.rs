@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) runtime: Handle,
     /// rtnetlink in the daemon's namespace.
     pub(crate) host: Mutex<Socket>,
+    /// Answers without waiting for what goes on over `host`.
+    pub(crate) lookup: Socket,
     pub(crate) worker: Worker,
     pub(crate) firewall: Arc<Firewall>,
     pub(crate) state: Mutex<State>,
@@ -148,6 +150,8 @@ impl Networks {
         let instance = Instance::new(config.instance.as_deref())?;
         let mut host = Socket::route()
             .map_err(|source| NetworkError::kernel("open a netlink socket", source))?;
+        let lookup = Socket::route()
+            .map_err(|source| NetworkError::kernel("open a netlink socket", source))?;
         let ula = ula_pool(&store)?;
         let mut records = Vec::new();
         for (_, record) in store
@@ -205,6 +209,7 @@ impl Networks {
             store,
             runtime,
             host: Mutex::new(host),
+            lookup,
             worker,
             firewall,
             state: Mutex::new(state),
@@ -457,14 +462,15 @@ impl Inner {
             let live = state.find(&network.id)?;
             (live.bridge, Arc::clone(&live.options))
         };
-        let mut host = lock(&self.host);
-        if host
+        if self
+            .lookup
             .index_of(&network.bridge)
             .is_ok_and(|index| index == known)
         {
             return Ok(known);
         }
         tracing::warn!(network = %network.name, bridge = %network.bridge, "the bridge was removed; making it again");
+        let mut host = lock(&self.host);
         let (index, _) = bridge::ensure(&mut host, network, &options, &self.instance.alias())?;
         drop(host);
         if let Some(live) = self.state().networks.get_mut(&network.id) {

@@ -3,12 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::dns;
 use crate::mac::MacAddr;
 use crate::netlink::{Requests, Socket, VethPair};
-use crate::netns::{self, Pool};
+use crate::netns::{self, Pool, Worker};
 use crate::networks::{Inner, lock};
 use crate::sysctl;
 
@@ -158,14 +158,13 @@ fn configure(
 
 /// Removes a veth pair by its host end; one that is gone does not matter.
 pub(crate) fn unplug(inner: &Inner, host_ifname: &str) {
-    let mut host = lock(&inner.host);
-    if host_ifname.is_empty() || host.index_of(host_ifname).is_err() {
+    if host_ifname.is_empty() || inner.lookup.index_of(host_ifname).is_err() {
         return;
     }
     let mut requests = Requests::new();
     requests.delete_link_named(host_ifname);
     // Between the two the kernel may have removed it itself.
-    drop(host.execute(requests));
+    drop(lock(&inner.host).execute(requests));
 }
 
 /// `veth` and seven hex digits.
@@ -175,7 +174,7 @@ fn veth_name() -> String {
 }
 
 /// Makes a namespace on the default bridge. Must run on a thread that may change namespaces.
-fn make_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
+fn make_on_bridge(inner: &Inner, worker: &Worker) -> io::Result<OnBridge> {
     let (ipv4, ipv6, bridge, options, prefixes, gateways) = {
         let mut state = inner.state();
         let live = state
@@ -230,7 +229,7 @@ fn make_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
     };
     let gateways = with_default_gateway(inner, gateways);
     let made = (|| {
-        let mut bare = inner.worker.in_new(|| furnish(false))?;
+        let mut bare = worker.in_new(|| furnish(false))?;
         let mut addresses = vec![(IpAddr::V4(ipv4), prefixes[0])];
         addresses.extend(ipv6.map(|v6| (IpAddr::V6(v6), prefixes[1])));
         let ifname = format!("{}0", options.iface_prefix);
@@ -300,7 +299,7 @@ pub(crate) fn give_back_on_bridge(inner: &Inner, ipv4: Ipv4Addr, ipv6: Option<Ip
 pub(crate) fn take_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
     match inner.on_bridge.get().and_then(Pool::take) {
         Some(ready) => Ok(ready),
-        None => make_on_bridge(inner),
+        None => make_on_bridge(inner, &inner.worker),
     }
 }
 
@@ -318,19 +317,10 @@ pub(crate) fn fill_pools(inner: &Arc<Inner>) {
     if size == 0 {
         return;
     }
-    fn of(inner: &Weak<Inner>) -> io::Result<Arc<Inner>> {
-        inner
-            .upgrade()
-            .ok_or_else(|| io::Error::other("the networks are closed"))
-    }
-    let weak = Arc::downgrade(inner);
-    let on_bridge = Pool::start("netns-bridge", size, POOL_MAX.max(size), move || {
-        make_on_bridge(&of(&weak)?)
-    });
-    let weak = Arc::downgrade(inner);
+    let on_bridge = start_pool(inner, "netns-bridge", size, make_on_bridge);
     // Filled by the first container on a user-defined network.
-    let bare = Pool::start("netns-bare", 0, POOL_MAX.max(size), move || {
-        of(&weak)?.worker.in_new(|| furnish(true))
+    let bare = start_pool(inner, "netns-bare", 0, |_, worker| {
+        worker.in_new(|| furnish(true))
     });
     for error in [
         on_bridge.map(|pool| drop(inner.on_bridge.set(pool))),
@@ -341,6 +331,23 @@ pub(crate) fn fill_pools(inner: &Arc<Inner>) {
     {
         tracing::warn!(error = %error, "network namespaces are not prepared ahead");
     }
+}
+
+/// A pool with a namespace thread of its own, so that it never stands in the way of a start.
+fn start_pool<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    name: &str,
+    size: usize,
+    make: fn(&Inner, &Worker) -> io::Result<T>,
+) -> io::Result<Pool<T>> {
+    let inner = Arc::downgrade(inner);
+    let worker = Worker::start()?;
+    Pool::start(name, size, POOL_MAX.max(size), move || {
+        let inner = inner
+            .upgrade()
+            .ok_or_else(|| io::Error::other("the networks are closed"))?;
+        make(&inner, &worker)
+    })
 }
 
 #[cfg(test)]
