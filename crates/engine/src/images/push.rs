@@ -99,6 +99,17 @@ impl Images {
         let pushed = push(&repository, &request, &source, &report)
             .await
             .map_err(Error::from_fault)?;
+        // Other repositories of this registry can take the layers over from here now.
+        let (store, here) = (self.store.clone(), name.repository());
+        blocking(move || {
+            for layer in &request.layers {
+                store
+                    .add_source(&layer.descriptor.digest, &here)
+                    .map_err(Error::from_fault)?;
+            }
+            Ok(())
+        })
+        .await?;
         let tag = name.tag.as_deref().unwrap_or_default();
         let line = format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size);
         messages.send(StreamMessage::status(line));
