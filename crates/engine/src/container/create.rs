@@ -19,9 +19,9 @@ use super::live::Container;
 use super::mounts::{MountRecord, MountSource};
 use super::record::{ContainerRecord, ImageSource, State, TABLE};
 use super::seccomp::SeccompCache;
-use super::{endpoints, image_defaults, mounts, names, security, spec, validate};
+use super::{endpoints, image_defaults, mounts, names, security, spec, validate, volume_intent};
 use crate::Engine;
-use crate::volumes::VolumeHold;
+use crate::volumes::{ANONYMOUS_LABEL, VolumeHold};
 
 /// A volume made for the container that is being made.
 struct NewVolume {
@@ -117,7 +117,7 @@ impl Engine {
             mounts,
             state: State::default(),
         };
-        if let Err(error) = self.commit_new(&record, &image).await {
+        if let Err(error) = self.commit_new(&record, &image, &made).await {
             self.unmake_volumes(made).await;
             return Err(error);
         }
@@ -295,13 +295,24 @@ impl Engine {
         else {
             return Ok(());
         };
-        let request = VolumeCreate {
+        let mut request = VolumeCreate {
             name: name.clone(),
             driver: driver.clone(),
             driver_opts: options.clone(),
             labels: labels.clone(),
             ..VolumeCreate::default()
         };
+        if request.name.is_empty() {
+            request.name = wharf_ids::hex_id();
+            request
+                .labels
+                .insert(ANONYMOUS_LABEL.to_owned(), String::new());
+        }
+        if self.volumes.get(&request.name).is_none() {
+            let mut batch = Batch::new();
+            volume_intent::note(&mut batch, &request.name);
+            super::commit(&self.store, batch).await?;
+        }
         let (volume, created) = self.volumes.ensure(&self.events, &request).await?;
         let hold = self.volumes.hold(&volume.name);
         name.clone_from(&volume.name);
@@ -340,7 +351,8 @@ impl Engine {
             return Ok(image);
         }
         let store = self.images.store().clone();
-        crate::networks::blocking(move || store.ensure_unpacked(&image).map_err(Error::from_fault)).await
+        crate::networks::blocking(move || store.ensure_unpacked(&image).map_err(Error::from_fault))
+            .await
     }
 
     async fn unmake_volumes(&self, made: Vec<NewVolume>) {
@@ -357,7 +369,12 @@ impl Engine {
         }
     }
 
-    async fn commit_new(&self, record: &ContainerRecord, image: &Image) -> Result<()> {
+    async fn commit_new(
+        &self,
+        record: &ContainerRecord,
+        image: &Image,
+        made: &[NewVolume],
+    ) -> Result<()> {
         let directory = self.containers.directory(&record.id);
         make_private_dir(&directory).map_err(|source| {
             Error::system(format!("cannot create {}", directory.display())).caused_by(source)
@@ -370,6 +387,9 @@ impl Engine {
         let result = match prepared {
             Ok(_) => {
                 batch.put(TABLE, record.id.as_str(), record);
+                for volume in made {
+                    volume_intent::forget(&mut batch, &volume.name);
+                }
                 super::commit(&self.store, batch).await
             }
             Err(error) => Err(error),

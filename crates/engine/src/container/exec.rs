@@ -17,7 +17,7 @@ use super::{security, spec};
 use crate::Engine;
 
 /// Most sessions kept for one container; the oldest that ended goes first.
-const SESSIONS_MAX: usize = 1000;
+const SESSIONS_MAX: usize = 128;
 
 /// One session.
 #[derive(Debug)]
@@ -416,6 +416,17 @@ impl Engine {
         for id in ids {
             sessions.remove(&id);
         }
+    }
+
+    /// Forgets a session nobody will ask for.
+    pub(super) fn forget_exec(&self, container: &Container, id: &str) {
+        let mut sessions = self
+            .containers
+            .execs
+            .lock()
+            .expect("no code panics while it holds this lock");
+        container.write().execs.retain(|known| known != id);
+        sessions.remove(id);
     }
 
     /// Ids of the sessions that run, for inspect.

@@ -228,7 +228,20 @@ impl Engine {
         timeout: Duration,
     ) -> HealthcheckResult {
         let start = time::now();
-        let outcome = tokio::time::timeout(timeout, self.run_probe(container, command)).await;
+        let request = CreateExec {
+            cmd: Some(command.to_vec()),
+            attach_stdout: true,
+            attach_stderr: true,
+            ..CreateExec::default()
+        };
+        let outcome = match self.exec_create(container.id.as_str(), request) {
+            Ok(id) => {
+                let outcome = tokio::time::timeout(timeout, self.run_probe(container, &id)).await;
+                self.forget_exec(container, &id);
+                outcome
+            }
+            Err(error) => Ok(Err(error)),
+        };
         let (exit_code, output) = match outcome {
             Ok(Ok((code, output))) => (i64::from(code), output),
             Ok(Err(error)) => (-1, wharf_fault::chain(&error)),
@@ -248,22 +261,15 @@ impl Engine {
     async fn run_probe(
         &self,
         container: &Arc<Container>,
-        command: &[String],
+        id: &str,
     ) -> wharf_fault::Result<(i32, String)> {
         let failed = |source: std::io::Error| {
             wharf_fault::Error::system("cannot run the health check").caused_by(source)
         };
-        let request = CreateExec {
-            cmd: Some(command.to_vec()),
-            attach_stdout: true,
-            attach_stderr: true,
-            ..CreateExec::default()
-        };
-        let id = self.exec_create(container.id.as_str(), request)?;
-        let session = self.exec_check(&id, &StartExec::default())?;
+        let session = self.exec_check(id, &StartExec::default())?;
         let guard = ProbeGuard {
             container: Arc::clone(container),
-            id: id.clone(),
+            id: id.to_owned(),
         };
         let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;

@@ -28,6 +28,9 @@ impl Engine {
         } else {
             (None, None)
         };
+        // Before the container's lock: the sessions' lock comes first everywhere.
+        let exec_ids = container.read().execs.clone();
+        let exec_ids = self.running_execs(&exec_ids);
         let cell = container.read();
         let record = &cell.record;
         let directory = self.containers.directory(&record.id);
@@ -55,7 +58,7 @@ impl Engine {
             restart_count: i64::from(record.state.restart_count),
             driver: DRIVER.to_owned(),
             platform: record.image.os.clone(),
-            exec_ids: self.running_execs(&cell.execs),
+            exec_ids,
             host_config: record.host_config.clone(),
             graph_driver: self.graph_driver(record),
             size_rw,

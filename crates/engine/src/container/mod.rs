@@ -53,6 +53,7 @@ mod stop;
 mod top;
 mod usage;
 mod validate;
+mod volume_intent;
 mod wait;
 
 use std::collections::HashMap;

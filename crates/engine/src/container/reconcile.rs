@@ -58,6 +58,7 @@ pub async fn run(engine: &Engine) -> Result<()> {
     }
     let just_ended = settle_records(engine, &ended);
     remove_orphans(engine);
+    super::volume_intent::settle(engine).await?;
     ask_restart_policies(engine, &just_ended);
     Ok(())
 }

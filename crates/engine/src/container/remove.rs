@@ -10,6 +10,7 @@ use super::record::{Phase, TABLE};
 use super::registry::no_such_container;
 use super::signal;
 use super::validate::parse_link;
+use super::volume_intent;
 use crate::Engine;
 
 impl Engine {
@@ -46,9 +47,18 @@ impl Engine {
             }
             cell.record.state.removing = true;
         }
+        // At once: whoever holds the lock may be waiting for a slow stop.
+        let killed = if container.read().run.is_some() {
+            self.kill_for_removal(&container).await
+        } else {
+            Ok(())
+        };
         let removed = {
             let _op = container.op.lock().await;
-            self.kill_and_remove(&container, volumes).await
+            match killed {
+                Ok(()) => self.kill_and_remove(&container, volumes).await,
+                Err(error) => Err(error),
+            }
         };
         if removed.is_err() {
             container.write().record.state.removing = false;
@@ -119,6 +129,14 @@ impl Engine {
         let mut batch = Batch::new();
         batch.delete(TABLE, id.as_str());
         self.images.store().release_container(id, &mut batch);
+        let anonymous = if volumes {
+            anonymous_volumes(container)
+        } else {
+            Vec::new()
+        };
+        for volume in &anonymous {
+            volume_intent::note(&mut batch, volume);
+        }
         if let Err(error) = super::commit(&self.store, batch).await {
             let mut cell = container.write();
             cell.gone = false;
@@ -136,9 +154,7 @@ impl Engine {
         if let Err(error) = images.discard_container(&discarded_id) {
             tracing::warn!(error = %wharf_fault::chain(&error), container.id = %discarded_id, "cannot discard a container's layer");
         }
-        if volumes {
-            self.remove_anonymous_volumes(container).await;
-        }
+        self.remove_anonymous_volumes(&anonymous).await;
         self.events
             .publish("container", "destroy", id.as_str(), attributes);
         container.announce(|watched| watched.removed = true);
@@ -156,26 +172,23 @@ impl Engine {
         Ok(())
     }
 
-    async fn remove_anonymous_volumes(&self, container: &Container) {
-        let names: Vec<String> = {
-            let cell = container.read();
-            cell.record
-                .mounts
-                .iter()
-                .filter(|mount| mount.anonymous)
-                .filter_map(|mount| mount.volume().map(str::to_owned))
-                .collect()
-        };
+    async fn remove_anonymous_volumes(&self, names: &[String]) {
+        if names.is_empty() {
+            return;
+        }
+        let mut batch = Batch::new();
         for name in names {
-            match self.volumes.remove(self, &name, true).await {
+            volume_intent::forget(&mut batch, name);
+            match self.volumes.remove(self, name, true).await {
                 Ok(()) => {}
                 // Another container took it over with `--volumes-from`.
                 Err(error) if error.kind() == Kind::Conflict => {}
                 Err(error) => {
-                    tracing::warn!(%error, volume = %name, "cannot remove an anonymous volume")
+                    tracing::warn!(%error, volume = %name, "cannot remove an anonymous volume");
                 }
             }
         }
+        self.store.commit_then(batch, drop);
     }
 
     /// `rm --link parent/alias`: forgets a legacy link.
@@ -203,4 +216,13 @@ impl Engine {
         }
         self.containers.persist_now(&container).await
     }
+}
+
+/// Volumes made for this container alone.
+fn anonymous_volumes(container: &Container) -> Vec<String> {
+    let cell = container.read();
+    let anonymous = cell.record.mounts.iter().filter(|mount| mount.anonymous);
+    anonymous
+        .filter_map(|mount| mount.volume().map(str::to_owned))
+        .collect()
 }

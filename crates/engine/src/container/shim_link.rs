@@ -46,6 +46,8 @@ impl From<LinkError> for Error {
                 };
                 Self::new(kind, failure.message)
             }
+            // It ended with its container a moment ago.
+            LinkError::Gone => Self::conflict("the container is not running any more"),
             other => Self::system(wharf_fault::chain(&other)),
         }
     }
