@@ -22,6 +22,9 @@ pub struct ImageSummary {
     /// The manifest or index (API 1.48 and newer).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// What is here for each platform, when asked for (API 1.47 and newer).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ImageManifest>>,
     /// `repo@sha256:…`.
     pub repo_digests: Vec<String>,
     /// `repo:tag`.
@@ -33,6 +36,60 @@ pub struct ImageSummary {
     /// The same, for API below 1.44.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<i64>,
+}
+
+/// What is here of an image for one platform (API 1.47 and newer).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageManifest {
+    /// Digest of the manifest.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// The manifest.
+    #[serde(rename = "Descriptor")]
+    pub descriptor: Descriptor,
+    /// Everything it needs is here.
+    #[serde(rename = "Available")]
+    pub available: bool,
+    /// Room it takes.
+    #[serde(rename = "Size")]
+    pub size: ImageManifestSize,
+    /// `image`, `attestation` or `unknown`.
+    #[serde(rename = "Kind")]
+    pub kind: String,
+    /// For images.
+    #[serde(rename = "ImageData", skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ImageManifestData>,
+}
+
+/// Room a manifest takes, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageManifestSize {
+    /// Blobs and unpacked layers.
+    pub total: i64,
+    /// Blobs.
+    pub content: i64,
+}
+
+/// A manifest that is an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageManifestData {
+    /// What it runs on.
+    pub platform: Platform,
+    /// Containers made from it.
+    pub containers: Vec<String>,
+    /// Room it takes.
+    pub size: ImageDataSize,
+}
+
+/// Room an image's file system takes, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageDataSize {
+    /// Unpacked layers.
+    pub unpacked: i64,
 }
 
 /// Answer of `GET /images/{name}/json`.
@@ -82,6 +139,9 @@ pub struct ImageInspect {
     /// The manifest or index (API 1.48 and newer).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// What is here for each platform, when asked for (API 1.48 and newer).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ImageManifest>>,
 }
 
 /// Which snapshotter keeps an image or a container's file system.

@@ -90,9 +90,22 @@ impl Images {
         .await
     }
 
-    /// Everything about an image.
-    pub async fn inspect(&self, name: &str, platform: Option<Platform>) -> Result<ImageInspect> {
-        Ok(describe::inspect(&*self.find(name, platform).await?))
+    /// Everything about an image; with `manifests` also what is here for each platform.
+    pub async fn inspect(
+        &self,
+        engine: &Engine,
+        name: &str,
+        platform: Option<Platform>,
+        manifests: bool,
+    ) -> Result<ImageInspect> {
+        let image = self.find(name, platform).await?;
+        let mut inspect = describe::inspect(&image);
+        if manifests {
+            let users = container_use(engine, &image.id);
+            let users = users.into_iter().map(|user| user.id).collect();
+            inspect.manifests = Some(vec![describe::manifest(&image, users)]);
+        }
+        Ok(inspect)
     }
 
     /// How an image came to be, newest step first.

@@ -135,6 +135,8 @@ async fn accept_one(listener: &Listener) -> io::Result<Incoming> {
         ListenerKind::Tcp(socket, tls) => {
             let (stream, _) = socket.accept().await?;
             stream.set_nodelay(true)?;
+            // A client that vanished without a word does not keep its stream for ever.
+            rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
             Ok(match tls {
                 None => Incoming::Ready(ClientStream::Tcp(stream)),
                 Some(acceptor) => Incoming::Tls(stream, acceptor.clone()),

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 use wharf_api_types::image::{
-    Descriptor, GraphDriver, ImageInspect, ImageMetadata, ImageSummary, Platform, RootFs,
+    Descriptor, GraphDriver, ImageDataSize, ImageInspect, ImageManifest, ImageManifestData,
+    ImageManifestSize, ImageMetadata, ImageSummary, Platform, RootFs,
 };
 use wharf_api_types::time;
 use wharf_image_store::Image;
@@ -55,6 +56,7 @@ pub(super) fn inspect(image: &Image) -> ImageInspect {
                 .map_or_else(|| time::ZERO.to_owned(), time::rfc3339_nano),
         },
         descriptor: Some(descriptor(&image.target)),
+        manifests: None,
     }
 }
 
@@ -80,11 +82,38 @@ pub(super) fn summary(image: &Image) -> ImageSummary {
         labels: (!labels.is_empty()).then(|| labels.clone()),
         parent_id: String::new(),
         descriptor: Some(descriptor(&image.target)),
+        manifests: None,
         repo_digests: image.repo_digests(),
         repo_tags: image.repo_tags(),
         shared_size: -1,
         size: as_i64(image.disk_bytes()),
         virtual_size: None,
+    }
+}
+
+/// What is here of an image for its platform, and the containers made from it.
+pub(super) fn manifest(image: &Image, containers: Vec<String>) -> ImageManifest {
+    let offered = image
+        .manifest
+        .platform
+        .as_ref()
+        .unwrap_or(&image.config.platform);
+    ImageManifest {
+        id: image.manifest.digest.to_string(),
+        descriptor: descriptor(&image.manifest),
+        available: true,
+        size: ImageManifestSize {
+            total: as_i64(image.disk_bytes()),
+            content: as_i64(image.content_bytes),
+        },
+        kind: "image".to_owned(),
+        image_data: Some(ImageManifestData {
+            platform: platform(offered),
+            containers,
+            size: ImageDataSize {
+                unpacked: as_i64(image.unpacked_bytes),
+            },
+        }),
     }
 }
 

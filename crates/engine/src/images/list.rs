@@ -24,6 +24,8 @@ pub struct ListOptions {
     pub shared_size: bool,
     /// How many containers use each.
     pub containers: bool,
+    /// What is here for each platform.
+    pub manifests: bool,
 }
 
 impl Images {
@@ -90,6 +92,11 @@ impl Images {
                 if summary.repo_tags.is_empty() && summary.repo_digests.is_empty() {
                     continue;
                 }
+            }
+            if options.manifests {
+                let users = super::container_use(engine, &image.id);
+                let users = users.into_iter().map(|user| user.id).collect();
+                summary.manifests = Some(vec![describe::manifest(image, users)]);
             }
             if options.containers {
                 let users = super::container_use(engine, &image.id);

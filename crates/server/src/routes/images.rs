@@ -44,6 +44,7 @@ async fn list(request: Request) -> Reply {
         filters,
         shared_size: query.flag("shared-size"),
         containers: false,
+        manifests: query.flag("manifests") && request.version.at_least(47),
     };
     let mut images = request.engine.images.list(&request.engine, options).await?;
     for image in &mut images {
@@ -69,10 +70,16 @@ fn summary_for_version(image: &mut ImageSummary, version: ApiVersion) {
 
 async fn inspect(request: Request) -> Reply {
     let platform = platform(request.query.str("platform"))?;
-    let mut image = request
-        .engine
+    let manifests = request.query.flag("manifests") && request.version.at_least(48);
+    if manifests && platform.is_some() {
+        return Err(Error::invalid(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
+    }
+    let (engine, name) = (&request.engine, request.param("name"));
+    let mut image = engine
         .images
-        .inspect(request.param("name"), platform)
+        .inspect(engine, name, platform, manifests)
         .await?;
     inspect_for_version(&mut image, request.version);
     Ok(reply::json(&image))

@@ -78,7 +78,11 @@ async fn version(request: Request) -> Reply {
 }
 
 async fn info(request: Request) -> Reply {
-    let mut info = request.engine.info()?;
+    // Reads files, of images too when they are asked for the first time.
+    let engine = request.engine.clone();
+    let gathered = tokio::task::spawn_blocking(move || engine.info()).await;
+    let mut info = gathered
+        .map_err(|source| Error::system("the engine failed on this request").caused_by(source))??;
     if !request.version.at_least(50) {
         info.bridge_nf_iptables = Some(false);
         info.bridge_nf_ip6tables = Some(false);
