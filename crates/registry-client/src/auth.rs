@@ -43,7 +43,6 @@ pub(crate) struct TokenRequest<'a> {
 }
 
 /// What it answers.
-#[derive(Debug)]
 pub(crate) struct TokenAnswer {
     pub(crate) token: String,
     pub(crate) lifetime: Duration,
@@ -83,10 +82,9 @@ pub(crate) async fn fetch_token(
     let realm = Target::parse(ask.bearer.get("realm"))?;
     let trust = match endpoint.trust {
         trust if realm.same_origin(&endpoint.base) => trust,
-        trust => client
-            .trust_in(&realm, trust)
-            .await
-            .ok_or_else(|| Error::Protocol(format!("token server {realm} does not use HTTPS")))?,
+        trust => client.trust_in(&realm, trust).await.ok_or_else(|| {
+            Error::Protocol(format!("token server {} does not use HTTPS", realm.shown()))
+        })?,
     };
     let (method, target, headers, body) = request(ask, &realm)?;
     let mut attempt = 0;

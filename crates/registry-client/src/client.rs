@@ -4,6 +4,7 @@
 //! the possible endpoints answers and what it wants to see; that endpoint is then kept.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -146,10 +147,18 @@ pub(crate) struct Session {
     tokens: Mutex<HashMap<String, Token>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Token {
     value: String,
     expires: Instant,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A request as callers describe it.
@@ -278,13 +287,17 @@ impl Session {
                     return Err(failure.into_error(&call.method, &at));
                 }
                 Err(Failed::Transport(failure, _)) => {
-                    tracing::debug!(target = %target, cause = failure.cause, "registry request failed");
+                    tracing::debug!(
+                        target = target.shown(),
+                        cause = failure.cause,
+                        "registry request failed"
+                    );
                     tokio::time::sleep(inner.pause(attempt, None)).await;
                 }
                 Err(Failed::Final(error)) => return Err(error),
                 Ok(response) if is_temporary(response.status()) && !last => {
                     let pause = inner.pause(attempt, retry_after(&response));
-                    tracing::debug!(target = %target, status = %response.status(), "registry is busy");
+                    tracing::debug!(target = target.shown(), status = %response.status(), "registry is busy");
                     tokio::time::sleep(pause).await;
                 }
                 Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !refused => {
@@ -345,7 +358,10 @@ impl Session {
                 endpoint.trust
             } else {
                 inner.trust_in(&at, endpoint.trust).await.ok_or_else(|| {
-                    Failed::Final(Error::Protocol(format!("redirect from HTTPS to {at}")))
+                    Failed::Final(Error::Protocol(format!(
+                        "redirect from HTTPS to {}",
+                        at.shown()
+                    )))
                 })?
             };
             let response = inner
@@ -360,7 +376,8 @@ impl Session {
             at = location(&response, &at).map_err(Failed::Final)?;
         }
         Err(Failed::Final(Error::Protocol(format!(
-            "more than {REDIRECT_COUNT_MAX} redirects from {target}"
+            "more than {REDIRECT_COUNT_MAX} redirects from {}",
+            target.shown()
         ))))
     }
 
@@ -428,8 +445,9 @@ impl Session {
         if challenges.iter().any(|one| one.scheme == "basic") {
             if credentials.username.is_empty() {
                 return Err(Failed::Final(Error::Unauthorized(format!(
-                    "{} \"{at}\": {}",
+                    "{} \"{}\": {}",
                     auth::go_method(&call.method),
+                    at.shown(),
                     auth::NO_CREDENTIALS
                 ))));
             }
@@ -480,7 +498,8 @@ impl Session {
             Err(Error::Unauthorized(text)) => {
                 let method = auth::go_method(&call.method);
                 return Err(Failed::Final(Error::Unauthorized(format!(
-                    "{method} \"{at}\": {text}"
+                    "{method} \"{}\": {text}",
+                    at.shown()
                 ))));
             }
             Err(error) => return Err(Failed::Final(error)),

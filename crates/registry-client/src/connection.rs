@@ -136,7 +136,7 @@ impl TransportFailure {
     pub(crate) fn into_error(self, method: &hyper::Method, target: &Target) -> Error {
         Error::Transport {
             method: crate::auth::go_method(method),
-            url: target.to_string(),
+            url: target.shown(),
             cause: self.cause,
         }
     }

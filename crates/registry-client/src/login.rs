@@ -1,5 +1,7 @@
 //! Checking a user's credentials, as `docker login` asks for.
 
+use std::fmt;
+
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -12,12 +14,20 @@ use crate::endpoint::is_hub;
 use crate::error::Error;
 
 /// A successful login.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// For the user: `Login Succeeded`.
     pub status: String,
     /// A refresh token to keep instead of the password; often empty.
     pub identity_token: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The registry host of a server address as users and credential files write it:

@@ -21,7 +21,12 @@ pub(crate) struct Target {
 impl Target {
     /// Parses an absolute `http` or `https` address.
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let bad = |why: &str| Error::Protocol(format!("{why} in address {:?}", shorten(url)));
+        let bad = |why: &str| {
+            Error::Protocol(format!(
+                "{why} in address {:?}",
+                shorten(url.split('?').next().unwrap_or_default())
+            ))
+        };
         if url.len() > LENGTH_MAX {
             return Err(bad("too many characters"));
         }
@@ -104,6 +109,14 @@ impl Target {
             (true, 443) | (false, 80) => host,
             (_, port) => format!("{host}:{port}"),
         }
+    }
+}
+
+impl Target {
+    /// For messages and logs: without the query, which may be a signature.
+    pub(crate) fn shown(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        self.with_path(path).to_string()
     }
 }
 

@@ -218,7 +218,8 @@ impl Repository {
     fn check_upload_target(&self, link: &Link, upload: &Target) -> Result<(), Error> {
         if link.endpoint.base.tls && !upload.tls {
             return Err(Error::Protocol(format!(
-                "upload is to go on without TLS at {upload}"
+                "upload is to go on without TLS at {}",
+                upload.shown()
             )));
         }
         Ok(())
