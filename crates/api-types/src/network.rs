@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::endpoint::{EndpointIpamConfig, EndpointSettings};
+
 /// A network, as lists show it; `GET /networks/{id}` adds `Containers`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -213,64 +215,4 @@ pub struct NetworkDisconnect {
 pub struct NetworksPruned {
     /// Names of removed networks; null when none was.
     pub networks_deleted: Option<Vec<String>>,
-}
-
-/// A container's endpoint on a network: what was asked for, and what it got.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct EndpointSettings {
-    /// Addresses asked for.
-    #[serde(rename = "IPAMConfig")]
-    pub ipam_config: Option<EndpointIpamConfig>,
-    /// `container:alias`, on the default bridge.
-    pub links: Option<Vec<String>>,
-    /// Names the container is found by on this network.
-    pub aliases: Option<Vec<String>>,
-    /// Asked for, or given.
-    pub mac_address: String,
-    /// Driver options.
-    pub driver_opts: Option<BTreeMap<String, String>>,
-    /// Which network is the way out: the highest wins.
-    pub gw_priority: i64,
-    /// The network.
-    #[serde(rename = "NetworkID")]
-    pub network_id: String,
-    /// The endpoint; empty while the container is not running.
-    #[serde(rename = "EndpointID")]
-    pub endpoint_id: String,
-    /// The network's gateway.
-    pub gateway: String,
-    /// Address without prefix length.
-    #[serde(rename = "IPAddress")]
-    pub ip_address: String,
-    /// Prefix length of the address.
-    #[serde(rename = "IPPrefixLen")]
-    pub ip_prefix_len: i64,
-    /// The network's IPv6 gateway.
-    #[serde(rename = "IPv6Gateway")]
-    pub ipv6_gateway: String,
-    /// IPv6 address without prefix length.
-    #[serde(rename = "GlobalIPv6Address")]
-    pub global_ipv6_address: String,
-    /// Prefix length of the IPv6 address.
-    #[serde(rename = "GlobalIPv6PrefixLen")]
-    pub global_ipv6_prefix_len: i64,
-    /// All names the container is found by on this network.
-    #[serde(rename = "DNSNames")]
-    pub dns_names: Option<Vec<String>>,
-}
-
-/// Addresses asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct EndpointIpamConfig {
-    /// Empty: any.
-    #[serde(rename = "IPv4Address", skip_serializing_if = "String::is_empty")]
-    pub ipv4_address: String,
-    /// Empty: any.
-    #[serde(rename = "IPv6Address", skip_serializing_if = "String::is_empty")]
-    pub ipv6_address: String,
-    /// Additional link-local addresses.
-    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Vec::is_empty")]
-    pub link_local_ips: Vec<String>,
 }
