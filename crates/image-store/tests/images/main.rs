@@ -5,6 +5,7 @@
 mod archives;
 mod crash;
 mod foreign;
+mod killed;
 mod lookup;
 mod removal;
 mod snapshots;
