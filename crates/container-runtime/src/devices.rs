@@ -102,6 +102,19 @@ pub(crate) fn create_defaults(dev: &OwnedFd) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Makes the link to the kernel's memory image where the kernel has one. (It is masked unless the
+/// container is privileged.)
+pub(crate) fn link_core(dev: &OwnedFd, proc: &OwnedFd) -> Result<(), StartError> {
+    let found = rustix::fs::accessat(proc, "kcore", rustix::fs::Access::EXISTS, AtFlags::empty());
+    if found.is_err() {
+        return Ok(());
+    }
+    match symlinkat("/proc/kcore", dev, "core") {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(StartError::new(Stage::Device, errno, "/dev/core")),
+    }
+}
+
 /// Makes the document's devices. The process's umask must be 0.
 pub(crate) fn create_planned(root: &Rootfs, devices: &[PlannedDevice]) -> Result<(), StartError> {
     for device in devices {

@@ -134,17 +134,23 @@ impl StartError {
 
     /// The whole sentence Docker's daemon answers when a container does not start.
     pub fn docker_create_message(&self) -> String {
-        format!(
+        self.docker_message(
             "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create \
-             failed: unable to start container process: {self}: unknown"
+             failed",
         )
     }
 
     /// The whole sentence Docker's daemon answers when an exec does not start.
     pub fn docker_exec_message(&self) -> String {
-        format!(
-            "OCI runtime exec failed: exec failed: unable to start container process: {self}: unknown"
-        )
+        self.docker_message("OCI runtime exec failed: exec failed")
+    }
+
+    fn docker_message(&self, prefix: &str) -> String {
+        match self.stage {
+            // What Docker's daemon finds out by itself, before there is a runtime to blame.
+            Stage::User | Stage::Config => self.to_string(),
+            _ => format!("{prefix}: unable to start container process: {self}: unknown"),
+        }
     }
 
     /// The error as the child sends it: stage, errno, subject.

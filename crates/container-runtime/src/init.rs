@@ -268,6 +268,9 @@ fn make_devices(
     };
     if !made.dev_is_bound {
         devices::create_defaults(dev)?;
+        if let Some(proc) = &made.proc {
+            devices::link_core(dev, proc)?;
+        }
         devices::create_planned(root, &prepared.devices)?;
     }
     if !wants_terminal {

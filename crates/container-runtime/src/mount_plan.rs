@@ -249,6 +249,8 @@ pub(crate) fn normalise(path: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn mount(kind: Option<&str>, source: &str, options: &[&str]) -> Mount {
@@ -319,6 +321,23 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_mount_is_understood_or_refused(
+            destination in "[/a.]{0,12}|.*",
+            kind in proptest::option::of("bind|tmpfs|proc|cgroup|.*"),
+            source in proptest::option::of("/.*|.*"),
+            options in proptest::collection::vec("(r)?(ro|rw|bind|shared|private|nosuid|noatime)|size=.*|.*", 0..6),
+        ) {
+            let mount = Mount { destination, kind, source, options, ..Mount::default() };
+            if let Ok(planned) = plan(&mount) {
+                prop_assert!(planned.destination.is_absolute());
+                prop_assert!(!planned.destination.components().any(|part| part == Component::ParentDir));
+                prop_assert_eq!(planned.set.0 & planned.clear.0 & !Attributes::ACCESS_TIME.0, 0);
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC};
 use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, move_mount};
 use wharf_sys::mount::{
     AttributeChange, Attributes, Propagation, attach, change_attributes, clone_tree, new_filesystem,
 };
@@ -264,12 +265,11 @@ fn make_cgroups(root: &Rootfs, mount: &PlannedMount, layout: &Layout) -> Result<
             attach(&top, target)?;
             for hierarchy in hierarchies {
                 let tree = clone_tree(CWD, &crate::prepared::c_path(&hierarchy.directory)?, false)?;
-                rustix::fs::mkdirat(&top, hierarchy.name.as_str(), DIRECTORY)?;
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                attach(
-                    tree,
-                    rustix::fs::openat(&top, hierarchy.name.as_str(), flags, Mode::empty())?,
-                )?;
+                let name = hierarchy.name.as_str();
+                rustix::fs::mkdirat(&top, name, DIRECTORY)?;
+                // By name: nobody but us has seen this tmpfs yet.
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                move_mount(tree, c"", &top, name, flags)?;
                 // `cpu,cpuacct` is also to be found as `cpu` and as `cpuacct`.
                 if hierarchy.name.contains(',') {
                     for controller in hierarchy.name.split(',') {

@@ -201,3 +201,92 @@ fn set_layer(context: &OwnedFd, key: &str, path: &Path) -> Result<(), Errno> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::OwnedFd;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::rootfs::Rootfs;
+
+    /// Two layers and the directories of a writable one; `None` for those who may not mount.
+    fn layers(name: &str) -> Option<(PathBuf, Vec<PathBuf>)> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let top = std::env::temp_dir().join(format!("wharf-overlay-{name}-{}", std::process::id()));
+        let layers: Vec<PathBuf> = ["upper:most", "lower"]
+            .iter()
+            .map(|layer| top.join(layer))
+            .collect();
+        for directory in layers.iter().chain(&[top.join("up"), top.join("work")]) {
+            fs::create_dir_all(directory).unwrap();
+        }
+        fs::write(layers[0].join("both"), "uppermost").unwrap();
+        fs::write(layers[1].join("both"), "lower").unwrap();
+        fs::write(layers[1].join("one"), "lower").unwrap();
+        Some((top, layers))
+    }
+
+    fn check(mounted: OwnedFd, top: &Path) {
+        let root = Rootfs::new(mounted);
+        assert_eq!(root.read_file(Path::new("both"), 20).unwrap(), b"uppermost");
+        assert_eq!(root.read_file(Path::new("one"), 20).unwrap(), b"lower");
+        root.write_file(Path::new("new"), b"text", Mode::from_raw_mode(0o644))
+            .unwrap();
+        assert_eq!(fs::read(top.join("up/new")).unwrap(), b"text");
+        drop(root);
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(
+            !table.contains("wharf-overlay"),
+            "nothing is in the mount table"
+        );
+    }
+
+    #[test]
+    fn mounted_without_a_place() {
+        let Some((top, lower)) = layers("new") else {
+            return;
+        };
+        let (upper, work) = (top.join("up"), top.join("work"));
+        let overlay = Overlay {
+            lower: &lower,
+            writable: Some((&upper, &work)),
+            options: &[],
+        };
+        check(
+            mount_detached(&overlay, MountAttrFlags::empty()).unwrap(),
+            &top,
+        );
+        let read_only = Overlay {
+            lower: &lower[..1],
+            writable: None,
+            options: &[],
+        };
+        let tree = mount_detached(&read_only, MountAttrFlags::empty()).unwrap();
+        let root = Rootfs::new(tree);
+        let write = root.write_file(Path::new("new"), b"text", Mode::from_raw_mode(0o644));
+        assert_eq!(write.unwrap_err().raw_os_error(), Some(libc::EROFS));
+        fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn older_kernels_way_gives_the_same() {
+        let Some((top, lower)) = layers("old") else {
+            return;
+        };
+        let (upper, work) = (top.join("up"), top.join("work"));
+        let overlay = Overlay {
+            lower: &lower,
+            writable: Some((&upper, &work)),
+            options: &[],
+        };
+        let mounted = crate::namespace::in_private_mount_namespace(|| {
+            overlay.mount_by_string(MountAttrFlags::empty())
+        });
+        check(mounted.unwrap().unwrap(), &top);
+        fs::remove_dir_all(top).unwrap();
+    }
+}

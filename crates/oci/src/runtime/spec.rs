@@ -278,3 +278,81 @@ pub struct Hook {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{NamespaceKind, SeccompAction, SeccompOp};
+
+    const DOCUMENT: &str = r#"{
+        "ociVersion": "1.3.0",
+        "process": {
+            "terminal": true,
+            "consoleSize": {"height": 25, "width": 80},
+            "user": {"uid": 1, "gid": 2, "umask": 18, "additionalGids": [5, 6]},
+            "args": ["sh"], "env": ["A=b"], "cwd": "/",
+            "capabilities": {"bounding": ["CAP_KILL"], "ambient": ["CAP_KILL"]},
+            "rlimits": [{"type": "RLIMIT_CORE", "hard": 1024, "soft": 1024}],
+            "apparmorProfile": "p", "noNewPrivileges": true, "oomScoreAdj": 100,
+            "scheduler": {"policy": "SCHED_BATCH", "nice": 3},
+            "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 4},
+            "execCPUAffinity": {"initial": "0", "final": "1-2"}
+        },
+        "root": {"path": "rootfs", "readonly": true},
+        "hostname": "h", "domainname": "d",
+        "mounts": [{"destination": "/p", "type": "proc", "source": "proc", "options": ["ro"]}],
+        "hooks": {"createRuntime": [{"path": "/bin/x", "args": ["x"], "timeout": 5}]},
+        "annotations": {"a": "b"},
+        "linux": {
+            "namespaces": [{"type": "pid"}, {"type": "network", "path": "/n"}],
+            "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+            "devices": [{"path": "/dev/f", "type": "c", "major": 10, "minor": 229, "fileMode": 438}],
+            "cgroupsPath": "/c", "rootfsPropagation": "slave", "sysctl": {"net.core.somaxconn": "1"},
+            "resources": {
+                "devices": [{"allow": false, "access": "rwm"}],
+                "memory": {"limit": 5, "disableOOMKiller": true, "kernelTCP": 7},
+                "cpu": {"shares": 2, "realtimeRuntime": 3}, "pids": {"limit": 9},
+                "blockIO": {"throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 6}]},
+                "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+                "network": {"classID": 1, "priorities": [{"name": "eth0", "priority": 2}]},
+                "rdma": {"mlx": {"hcaHandles": 3}}, "unified": {"io.max": "x"}
+            },
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_KILL_PROCESS", "defaultErrnoRet": 1,
+                "architectures": ["SCMP_ARCH_X86_64"],
+                "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2,
+                    "args": [{"index": 1, "value": 2, "valueTwo": 3, "op": "SCMP_CMP_MASKED_EQ"}]}]
+            },
+            "intelRdt": {"closID": "c"}, "timeOffsets": {"boottime": {"secs": -1, "nanosecs": 2}},
+            "maskedPaths": ["/m"], "readonlyPaths": ["/r"], "personality": {"domain": "LINUX32"},
+            "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"}
+        }
+    }"#;
+
+    #[test]
+    fn every_field_is_read_and_written_again() {
+        let spec: Spec = serde_json::from_str(DOCUMENT).unwrap();
+        let linux = spec.linux.as_ref().unwrap();
+        assert_eq!(linux.namespaces[1].kind, NamespaceKind::Network);
+        let resources = linux.resources.as_ref().unwrap();
+        assert_eq!(
+            resources.memory.as_ref().unwrap().disable_oom_killer,
+            Some(true)
+        );
+        let seccomp = linux.seccomp.as_ref().unwrap();
+        assert_eq!(seccomp.default_action, SeccompAction::KillProcess);
+        assert_eq!(seccomp.syscalls[0].args[0].op, SeccompOp::MaskedEqual);
+        let (read, written): (serde_json::Value, _) = (
+            serde_json::from_str(DOCUMENT).unwrap(),
+            serde_json::to_value(&spec).unwrap(),
+        );
+        assert_eq!(written, read);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let spec: Spec =
+            serde_json::from_str(r#"{"ociVersion": "9.9", "later": {"x": 1}}"#).unwrap();
+        assert_eq!(spec.oci_version, "9.9");
+    }
+}
