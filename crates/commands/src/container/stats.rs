@@ -156,6 +156,7 @@ async fn live(
         followers.push(follow(client, at, name.clone(), Arc::clone(&samples)));
     }
     let mut next = names.len();
+    let mut complete = false;
     // With no names every container that starts is shown as well.
     let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
     let watch = async {
@@ -190,6 +191,11 @@ async fn live(
                     samples.retain(|_, sample| !sample.ended);
                     samples.values().cloned().collect()
                 };
+                // The first table waits for the first figures of all of its lines.
+                complete |= current.iter().all(|sample| sample.figures.is_some());
+                if !complete {
+                    continue;
+                }
                 let mut text = String::new();
                 if format.is_table() {
                     // Home, the new lines over the old ones, and nothing below them.

@@ -10,7 +10,10 @@ use super::duration;
 ///
 /// Times without a zone are local; a duration counts back from `now`.
 pub fn parse(text: &str, now: Timestamp) -> Result<String, String> {
-    if let Ok(nanoseconds) = duration::parse(text) {
+    // Docker: a bare zero is the beginning of time, not now.
+    if text != "0"
+        && let Ok(nanoseconds) = duration::parse(text)
+    {
         let at = now.as_nanosecond() - i128::from(nanoseconds);
         return Ok(at.div_euclid(1_000_000_000).to_string());
     }
@@ -80,6 +83,7 @@ mod tests {
     fn each_form_becomes_epoch_seconds() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         assert_eq!(parse("10m", now).unwrap(), "999400");
+        assert_eq!(parse("0", now).unwrap(), "0");
         assert_eq!(
             parse("1136073845.000000001", now).unwrap(),
             "1136073845.000000001"
