@@ -36,7 +36,7 @@ network = client.networks.create("py-net", driver="bridge", labels={"from": "doc
 box = client.containers.run(
     "busybox", ["sh", "-c", "echo ready; while read line; do echo got $line; done"], detach=True, stdin_open=True,
     name="py-box", labels={"a": "b"}, environment={"X": "1"}, network="py-net", ports={"80/tcp": ("127.0.0.1", None)},
-    volumes={"py-data": {"bind": "/data", "mode": "rw"}}, mem_limit="64m", nano_cpus=500_000_000,
+    volumes={"py-data": {"bind": "/data", "mode": "rw"}}, mem_limit="64m", cpu_period=100_000, cpu_quota=50_000,
     restart_policy={"Name": "on-failure", "MaximumRetryCount": 2}, sysctls={"net.ipv4.ip_forward": "1"},
 )
 box.reload()
@@ -59,7 +59,8 @@ assert next(box.logs(stream=True, follow=True)) .startswith(b"ready")
 
 code, output = box.exec_run(["sh", "-c", "echo out; echo err >&2; exit 4"], demux=True)
 assert code == 4 and output == (b"out\n", b"err\n"), (code, output)
-assert box.exec_run("id -un", user="nobody")[1] == b"nobody\n"
+who = box.exec_run("id -un", user="nobody")
+assert who[1] == b"nobody\n", who
 stats = box.stats(stream=False)
 assert stats["memory_stats"]["usage"] > 0 and stats["cpu_stats"]["cpu_usage"]["total_usage"] > 0, stats
 assert "sh" in json.dumps(box.top())

@@ -500,12 +500,17 @@ fn morning_containers() {
         .stdout,
     );
     docker(&["start", "-a", "later"]).code(4).is("now");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let soon = (now.as_secs() + 1).to_string();
     docker(&[
         "events",
         "--since",
         "10m",
         "--until",
-        "0s",
+        // The client rounds relative times down to seconds, so "now" would leave out this second.
+        &soon,
         "--filter",
         "container=later",
         "--format",

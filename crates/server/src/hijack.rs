@@ -14,7 +14,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use wharf_fault::{Error, Result};
@@ -66,6 +67,33 @@ impl HijackSlot {
         })?;
         Ok(ClientSocket { fd, early })
     }
+}
+
+/// Waits until the client has read everything sent so far, a second at most. Only unix sockets
+/// tell; for others this returns at once.
+pub(crate) async fn wait_until_read(socket: &ClientSocket) {
+    let Ok(watched) = socket.fd.try_clone().and_then(watch_writable) else {
+        return;
+    };
+    let read = async {
+        // Readiness is edge-triggered: every read of the client's is an event.
+        while wharf_sys::fd::unread_by_peer(watched.get_ref()).is_ok_and(|bytes| bytes > 0) {
+            match watched.writable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return,
+            }
+        }
+    };
+    // A client that does not read has only itself to blame for what follows.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), read).await;
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe for types whose descriptor may change; OwnedFd's never does"
+)]
+fn watch_writable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::WRITABLE)
 }
 
 /// The head of the answer, byte for byte as Docker writes it.

@@ -21,6 +21,10 @@ use crate::hijack::{ClientSocket, HijackSlot};
 /// The largest JSON body; more than any sensible container has in its settings.
 const JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// docker-py reads the head through a buffer and everything after it past that buffer: bytes that
+/// arrive together with the head are lost to it.
+const READS_HEAD_APART: &str = "docker-sdk-python";
+
 /// A request whose route was found.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -182,13 +186,25 @@ impl Request {
         content_type: &str,
         own_headers: bool,
     ) -> Result<ClientSocket> {
-        let head = crate::hijack::head(
+        let head = self.hijack_head(content_type, own_headers);
+        let socket = self.hijack_with(&head).await?;
+        if self
+            .header("user-agent")
+            .is_some_and(|agent| agent.starts_with(READS_HEAD_APART))
+        {
+            crate::hijack::wait_until_read(&socket).await;
+        }
+        Ok(socket)
+    }
+
+    /// The head that [`hijack`](Self::hijack) writes.
+    pub(crate) fn hijack_head(&self, content_type: &str, own_headers: bool) -> Vec<u8> {
+        crate::hijack::head(
             self.wants_upgrade(),
             content_type,
             own_headers,
             self.engine.settings().experimental,
-        );
-        self.hijack_with(&head).await
+        )
     }
 
     /// Leaves HTTP with another head.

@@ -72,6 +72,23 @@ pub enum SocketFamily {
     Other,
 }
 
+/// Bytes sent over the unix stream socket `fd` that its peer has not read yet (`SIOCOUTQ`, in units
+/// of buffer memory: only zero means the same as zero bytes). Fails on other kinds of sockets, for
+/// which the kernel counts something else.
+pub fn unread_by_peer(fd: impl std::os::fd::AsFd) -> Result<usize, Errno> {
+    let fd = fd.as_fd();
+    if socket_family(fd) != SocketFamily::Unix {
+        return Err(Errno::AFNOSUPPORT);
+    }
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request stores one int, for which there is room.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result < 0 {
+        return Err(last_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// What kind of socket `fd` is.
 pub fn socket_family(fd: impl std::os::fd::AsFd) -> SocketFamily {
     match rustix::net::sockopt::socket_domain(fd) {

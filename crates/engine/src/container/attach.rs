@@ -66,11 +66,15 @@ impl Engine {
 
     /// Hands a client's socket over to the container. Returns when that is done: the bytes then
     /// flow between client and shim.
+    ///
+    /// `greeting` is what the client is told when it is attached. A client that has read it and
+    /// then starts the container gets every byte from the first.
     pub async fn attach(
         &self,
         container: &Arc<Container>,
         options: &AttachOptions,
         socket: OwnedFd,
+        greeting: &[u8],
     ) -> Result<()> {
         let (tty, open_stdin) = {
             let cell = container.read();
@@ -78,6 +82,13 @@ impl Engine {
         };
         let socket = ClientSocket::new(socket)
             .map_err(|source| Error::system("cannot use the client's socket").caused_by(source))?;
+        let mut greeting = greeting;
+        if options.logs || !options.stream {
+            socket
+                .write_all(std::mem::take(&mut greeting))
+                .await
+                .map_err(client_gone)?;
+        }
         if options.logs {
             self.replay(container, options, tty, &socket).await?;
         }
@@ -104,12 +115,16 @@ impl Engine {
             let dead = cell.record.state.phase == Phase::Dead || cell.gone;
             match &mut cell.run {
                 Some(run) => {
+                    greet(&socket, greeting)?;
                     if let Ok(copy) = socket.try_clone() {
                         run.clients.push((mode.token, copy));
                     }
                     run.link.clone()
                 }
-                None if dead => return Ok(()),
+                None if dead => {
+                    greet(&socket, greeting)?;
+                    return Ok(());
+                }
                 // Docker keeps the client until the next start, also of a container that has ended.
                 None => {
                     if cell.waiting.len() >= WAITING_MAX {
@@ -118,6 +133,8 @@ impl Engine {
                             container.id
                         )));
                     }
+                    // Under the lock: no start can come between the greeting and the entry.
+                    greet(&socket, greeting)?;
                     cell.waiting.push(WaitingClient { socket, mode });
                     return Ok(());
                 }
@@ -176,6 +193,22 @@ impl Engine {
             .publish("container", "resize", container.id.as_str(), attributes);
         Ok(())
     }
+}
+
+/// Sends the few bytes of a greeting without waiting: the buffer of a new connection has room.
+fn greet(socket: &OwnedFd, greeting: &[u8]) -> Result<()> {
+    if greeting.is_empty() {
+        return Ok(());
+    }
+    match rustix::net::send(socket, greeting, rustix::net::SendFlags::NOSIGNAL) {
+        Ok(sent) if sent == greeting.len() => Ok(()),
+        Ok(_) => Err(Error::system("the client does not read")),
+        Err(errno) => Err(client_gone(errno.into())),
+    }
+}
+
+fn client_gone(source: std::io::Error) -> Error {
+    Error::system("the client has closed its connection").caused_by(source)
 }
 
 /// `ctrl-p,ctrl-q` → `[16, 17]`; nothing is Docker's default.

@@ -70,7 +70,7 @@ async fn attach(mut request: Request) -> Reply {
     )
     .await;
     tokio::spawn(pump(websocket, near, binary));
-    engine.attach(&container, &options, far.into()).await?;
+    engine.attach(&container, &options, far.into(), &[]).await?;
     Ok(reply::no_content())
 }
 

@@ -306,11 +306,10 @@ async fn attach(mut request: Request) -> Reply {
     };
     let engine = request.engine.clone();
     let (container, tty) = engine.attach_check(request.param("id"), &options)?;
-    let socket = request
-        .hijack(content_type(tty, request.version), false)
-        .await?;
-    let socket = client_fd(socket)?;
-    engine.attach(&container, &options, socket).await?;
+    // The head goes out once the client is attached: it may start the container right after.
+    let head = request.hijack_head(content_type(tty, request.version), false);
+    let socket = client_fd(request.hijack_with(&[]).await?)?;
+    engine.attach(&container, &options, socket, &head).await?;
     Ok(reply::empty(StatusCode::OK))
 }
 
