@@ -64,9 +64,9 @@ impl ParentEnd {
         let mut packet = [0; PACKET_MAX];
         let (count, mut fds) = loop {
             match scm::receive(&self.0, &mut packet) {
-                Err(Errno::INTR) => {}
-                // The child ended with a word of ours unread.
-                Err(Errno::CONNRESET) => break (0, Vec::new()),
+                // A child that ends with a word of ours unread leaves this error, once, in front
+                // of what it has said.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 other => break other.map_err(|errno| StartError::new(Stage::Clone, errno, ""))?,
             }
         };
@@ -113,5 +113,22 @@ impl ChildEnd {
         let mut packet = vec![FAILED];
         packet.extend(error.encode());
         let _ = scm::send(&self.0, &packet, &[]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_heard_even_if_our_word_was_not() {
+        let (parent, child) = pair().unwrap();
+        let error = StartError::new(Stage::Mount, Errno::NOENT, "x");
+        parent.go().unwrap();
+        child.send_error(&error);
+        drop(child);
+        parent.go().unwrap();
+        assert_eq!(parent.report().unwrap_err(), error);
+        assert!(matches!(parent.report(), Ok(Report::Closed)));
     }
 }

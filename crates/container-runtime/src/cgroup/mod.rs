@@ -226,6 +226,16 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// Removes it where it has neither processes nor children, and leaves it where it has: for
+    /// the parent of all containers' cgroups, when the last one may have gone.
+    pub fn remove_if_unused(&self) {
+        for directory in self.directories() {
+            let _ = rustix::fs::rmdir(directory);
+        }
+    }
+}
+
 /// How deep cgroups made inside a container are followed.
 const DEPTH_MAX: usize = 64;
 

@@ -119,8 +119,14 @@ fn figures(sandbox: &Sandbox) {
             .unwrap()
             .contains(&running.pid.as_raw_nonzero().get())
     );
+    let parent = cgroup.path().rsplit_once('/').unwrap().0;
+    let parent = wharf_container_runtime::Cgroup::at(parent).unwrap();
+    parent.remove_if_unused();
+    assert!(parent.stats().is_ok());
     end(running);
     assert!(cgroup.stats().is_err());
+    parent.remove_if_unused();
+    assert!(parent.stats().is_err());
 }
 
 fn update(sandbox: &Sandbox) {
