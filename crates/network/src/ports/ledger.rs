@@ -3,13 +3,22 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
 use crate::attach::Protocol;
+
+/// Longer than a process that is being spawned needs to its program.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Entries that are remembered at a time; forgetting one costs little.
+const FREED_MAX: usize = 1024;
 
 /// Reserved ports.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     taken: HashMap<(Protocol, u16), Vec<IpAddr>>,
+    /// When ports were given back, for a moment.
+    freed: HashMap<(Protocol, u16), Instant>,
     /// Where the search for a free port goes on.
     next: HashMap<Protocol, u16>,
 }
@@ -45,24 +54,33 @@ impl Ledger {
             if taken.is_empty() {
                 self.taken.remove(&(protocol, port));
             }
+            if self.freed.len() >= FREED_MAX {
+                self.freed.clear();
+            }
+            self.freed.insert((protocol, port), Instant::now());
         }
+    }
+
+    /// Whether one of ours had the port a moment ago.
+    pub(super) fn just_freed(&self, protocol: Protocol, port: u16) -> bool {
+        self.freed
+            .get(&(protocol, port))
+            .is_some_and(|when| when.elapsed() < MOMENT)
     }
 
     /// The ports of `range` in the order to try them: after the last one chosen, then around.
     pub(super) fn candidates(
-        &mut self,
+        &self,
         protocol: Protocol,
         range: &RangeInclusive<u16>,
-    ) -> Vec<u16> {
+    ) -> impl Iterator<Item = u16> + use<> {
         let start = self
             .next
             .get(&protocol)
             .copied()
             .filter(|next| range.contains(next))
             .unwrap_or(*range.start());
-        (start..=*range.end())
-            .chain(*range.start()..start)
-            .collect()
+        (start..=*range.end()).chain(*range.start()..start)
     }
 
     /// Remembers where a search ended.
@@ -96,9 +114,16 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.chosen(Protocol::Tcp, 101);
         assert_eq!(
-            ledger.candidates(Protocol::Tcp, &(100..=103)),
+            ledger
+                .candidates(Protocol::Tcp, &(100..=103))
+                .collect::<Vec<_>>(),
             [102, 103, 100, 101]
         );
-        assert_eq!(ledger.candidates(Protocol::Tcp, &(200..=201)), [200, 201]);
+        assert_eq!(
+            ledger
+                .candidates(Protocol::Tcp, &(200..=201))
+                .collect::<Vec<_>>(),
+            [200, 201]
+        );
     }
 }

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use tokio::runtime::Handle;
 
 use super::ledger::Ledger;
 use super::relay::{Relay, Relayed};
-use super::socket::{bind, display, ephemeral_range};
+use super::socket::{PortSocket, display, ephemeral_range};
 use crate::attach::{PortBinding, PortMapping, Protocol};
 use crate::error::{NetworkError, PortBindCause, Result};
 use crate::networks::lock;
@@ -80,7 +79,7 @@ pub(crate) struct Published {
     target: Arc<RwLock<Target>>,
     relays: Vec<Arc<Relayed>>,
     /// Sockets that only hold their port.
-    held: Vec<OwnedFd>,
+    held: Vec<PortSocket>,
 }
 
 impl PortTable {
@@ -157,7 +156,7 @@ impl PortTable {
             published.bindings.push(*binding);
             if sockets {
                 let host = SocketAddr::new(binding.host_ip, binding.host_port);
-                let held = bind(binding.protocol, host, self.relay)
+                let held = PortSocket::bind(binding.protocol, host, self.relay, false)
                     .and_then(|socket| self.hold(&mut published, *binding, socket));
                 if let Err(error) = held {
                     tracing::warn!(port = binding.host_port, error = %error, "cannot hold a published port again");
@@ -220,7 +219,8 @@ impl PortTable {
                 });
                 continue;
             }
-            match bind_all(protocol, port, hosts, self.relay && sockets) {
+            let just_freed = ledger.just_freed(protocol, port);
+            match bind_all(protocol, port, hosts, self.relay && sockets, just_freed) {
                 Ok(bound) => {
                     for host_ip in hosts {
                         ledger.take(protocol, port, *host_ip);
@@ -284,7 +284,7 @@ impl PortTable {
         &self,
         published: &mut Published,
         binding: PortBinding,
-        socket: OwnedFd,
+        socket: PortSocket,
     ) -> io::Result<()> {
         let target = Arc::clone(&published.target);
         let find = move |client: IpAddr| {
@@ -307,7 +307,7 @@ impl PortTable {
             published.held.push(socket);
             return Ok(());
         }
-        let relayed = self.relays()?.add(socket, binding.protocol, find)?;
+        let relayed = self.relays()?.add(socket, find)?;
         published.relays.push(relayed);
         Ok(())
     }
@@ -335,11 +335,21 @@ fn bind_all(
     port: u16,
     hosts: &[IpAddr],
     listen: bool,
-) -> std::result::Result<Vec<OwnedFd>, (IpAddr, io::Error)> {
+    just_freed: bool,
+) -> std::result::Result<Vec<PortSocket>, (IpAddr, io::Error)> {
     hosts
         .iter()
         .map(|host| {
-            bind(protocol, SocketAddr::new(*host, port), listen).map_err(|error| (*host, error))
+            let address = SocketAddr::new(*host, port);
+            PortSocket::bind(protocol, address, listen, false)
+                .or_else(|error| {
+                    if just_freed && error.kind() == io::ErrorKind::AddrInUse {
+                        PortSocket::bind(protocol, address, listen, true)
+                    } else {
+                        Err(error)
+                    }
+                })
+                .map_err(|error| (*host, error))
         })
         .collect()
 }
@@ -350,12 +360,21 @@ fn bind_reason(error: &io::Error) -> String {
         io::ErrorKind::AddrInUse => "address already in use".to_owned(),
         io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
+        // `Protocol not supported (os error 93)` in the same form.
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error")
+                .next()
+                .unwrap_or_default()
+                .to_lowercase()
+        }
     }
 }
 
 impl Published {
-    /// The firewall elements that lead the ports to the container.
+    /// The firewall elements that lead the ports to the container. Every way of delivery is decided
+    /// here and nowhere else: plain translation today; one that passes the host's own input chains
+    /// first would give other elements for the same bindings.
     pub(crate) fn elements(&self) -> Vec<Element> {
         let target = lock_read(&self.target);
         let mut elements = Vec::new();

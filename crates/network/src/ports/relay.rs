@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::socket::PortSocket;
 use crate::attach::Protocol;
 use crate::networks::lock;
 
@@ -40,8 +41,7 @@ type FindTarget = Box<dyn Fn(IpAddr) -> Option<SocketAddr> + Send + Sync>;
 
 /// A bound socket that is relayed; dropping it frees the port and ends its connections.
 pub(super) struct Relayed {
-    socket: OwnedFd,
-    protocol: Protocol,
+    socket: PortSocket,
     target: FindTarget,
     connections: Mutex<Vec<AbortHandle>>,
     clients: Mutex<HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>>,
@@ -51,7 +51,6 @@ impl std::fmt::Debug for Relayed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Relayed")
             .field("socket", &self.socket)
-            .field("protocol", &self.protocol)
             .finish()
     }
 }
@@ -112,13 +111,11 @@ impl Relay {
     /// Relays what arrives at `socket`, a listening TCP or a bound UDP one.
     pub(super) fn add(
         &self,
-        socket: OwnedFd,
-        protocol: Protocol,
+        socket: PortSocket,
         target: impl Fn(IpAddr) -> Option<SocketAddr> + Send + Sync + 'static,
     ) -> io::Result<Arc<Relayed>> {
         let relayed = Arc::new(Relayed {
             socket,
-            protocol,
             target: Box::new(target),
             connections: Mutex::default(),
             clients: Mutex::default(),
@@ -172,7 +169,7 @@ fn wait(shared: &Shared) {
             else {
                 continue;
             };
-            if relayed.protocol == Protocol::Tcp {
+            if relayed.socket.protocol() == Protocol::Tcp {
                 accept(shared, &relayed);
             } else {
                 receive(shared, &relayed, &mut packet);

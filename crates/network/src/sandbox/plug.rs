@@ -70,11 +70,6 @@ pub(crate) fn mac_for(ipv4: Option<Ipv4Addr>) -> MacAddr {
 pub(crate) fn furnish(with_dns: bool) -> io::Result<Bare> {
     let netns = netns::current()?;
     let mut route = Socket::route()?;
-    // Interfaces start without IPv6; those with an IPv6 address get it back. Loopback keeps it.
-    match sysctl::set("ipv6/conf/default/disable_ipv6", "1") {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let mut requests = Requests::new();
     requests.up("lo");
     route.execute(requests)?;
@@ -129,23 +124,20 @@ fn configure(
     route: &mut Socket,
     plug: &Plug<'_>,
 ) -> io::Result<u32> {
-    let mut sysctls = plug.sysctls.clone();
-    if plug.addresses.iter().any(|(address, _)| address.is_ipv6()) {
-        sysctls.insert(
-            0,
-            (
-                format!("ipv6/conf/{}/disable_ipv6", plug.ifname),
-                "0".to_owned(),
-            ),
-        );
-    }
-    if !sysctls.is_empty() {
-        inner.worker.inside(netns.as_fd(), move || {
-            sysctls
-                .iter()
-                .try_for_each(|(path, value)| sysctl::set(path, value))
-        })?;
-    }
+    let sysctls = plug.sysctls.clone();
+    let ipv6 = plug.addresses.iter().any(|(address, _)| address.is_ipv6());
+    let disable_ipv6 = format!("ipv6/conf/{}/disable_ipv6", plug.ifname);
+    inner.worker.inside(netns.as_fd(), move || {
+        // Before it goes up: without an IPv6 address of ours it gets no link-local one either.
+        match sysctl::set(&disable_ipv6, if ipv6 { "0" } else { "1" }) {
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !ipv6 => {}
+            other => other?,
+        }
+        sysctls
+            .iter()
+            .try_for_each(|(path, value)| sysctl::set(path, value))
+    })?;
     let index = route.index_of(plug.ifname)?;
     let mut requests = Requests::new();
     for (address, prefix) in &plug.addresses {

@@ -265,6 +265,12 @@ fn on_default_bridge(
     undo: &mut Undo<'_>,
 ) -> Result<Made> {
     inner.bridge_of(network)?;
+    if !request.links.is_empty() && !inner.state().find(&network.id)?.options.icc {
+        return Err(NetworkError::Unsupported(
+            "links between containers on a network without inter-container connectivity (icc=false) are not supported"
+                .to_owned(),
+        ));
+    }
     let ready = plug::take_on_bridge(inner).map_err(|error| kernel(request, error))?;
     undo.addresses
         .push((network.id.clone(), IpAddr::V4(ready.ipv4)));

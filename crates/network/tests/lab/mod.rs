@@ -96,6 +96,14 @@ pub fn on_host(test: impl FnOnce(&Host) + Send) {
                 // A neighbour that knows the way to the containers may still not go it.
                 run("ip", &["route", "add", "172.16.0.0/12", "via", "192.0.2.1"]);
             });
+            // The link is up when the neighbour is answered, with a refusal.
+            inside(neighbour.as_fd(), || {
+                for address in ["192.0.2.1:1", "[2001:db8::1]:1"] {
+                    eventually("the neighbour reaches the host", || {
+                        ask(address) == Err(std::io::ErrorKind::ConnectionRefused)
+                    });
+                }
+            });
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
