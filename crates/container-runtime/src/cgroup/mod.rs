@@ -71,14 +71,14 @@ impl Cgroup {
         match &self.layout {
             Layout::Unified { directory } => {
                 let failed = |error: io::Error| cgroup_error(directory, &error);
-                layout::create_unified(directory, &plan::unified_controllers(resources))
-                    .map_err(failed)?;
+                let controllers = plan::unified_controllers(resources);
+                persistently(|| layout::create_unified(directory, &controllers)).map_err(failed)?;
                 self.apply(resources)?;
                 devices::attach_filter(directory, &resources.devices)
             }
             Layout::Split(hierarchies) => {
                 for hierarchy in hierarchies {
-                    layout::create_split(hierarchy)
+                    persistently(|| layout::create_split(hierarchy))
                         .map_err(|error| cgroup_error(&hierarchy.directory, &error))?;
                 }
                 self.apply(resources)?;
@@ -234,6 +234,17 @@ impl Cgroup {
             let _ = rustix::fs::rmdir(directory);
         }
     }
+}
+
+/// Tries again when a parent was removed ([`Cgroup::remove_if_unused`]) under our feet.
+fn persistently(create: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    for _ in 0..8 {
+        match create() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    create()
 }
 
 /// How deep cgroups made inside a container are followed.
