@@ -452,20 +452,20 @@ impl Lease {
     /// Describes a layer of a Docker archive: as the compressed blob it was pulled as when that is
     /// known, so that the image keeps its id.
     fn docker_layer(&self, digest: Digest, size: u64) -> Result<Descriptor, ImageError> {
-        let compressed = {
+        let mut known: Vec<Digest> = {
             let catalog = self.store.catalog();
-            let mut known: Vec<&Digest> = catalog
+            let same = catalog
                 .content
                 .iter()
-                .filter(|(_, record)| record.diff_id.as_ref() == Some(&digest))
-                .map(|(compressed, _)| compressed)
-                .collect();
-            known.sort();
-            known
-                .into_iter()
-                .find(|compressed| self.has_blob(compressed))
-                .cloned()
+                .filter(|(_, record)| record.diff_id.as_ref() == Some(&digest));
+            same.map(|(compressed, _)| compressed.clone()).collect()
         };
+        known.sort();
+        // Not under the catalog's lock: a lease is taken here, and a collection takes them the
+        // other way round.
+        let compressed = known
+            .into_iter()
+            .find(|compressed| self.has_blob(compressed));
         let (digest, size) = match compressed {
             Some(compressed) => {
                 let size = self.store.inner.content.size(&compressed).unwrap_or(size);

@@ -26,6 +26,7 @@ pub struct ImageStore {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// Who takes several of the locks takes them in this order: `change`, `leases`, `catalog`.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) state: Store,

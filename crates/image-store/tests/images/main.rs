@@ -10,3 +10,4 @@ mod lookup;
 mod removal;
 mod snapshots;
 mod support;
+mod together;
