@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A pool of `T`; dropping it ends the thread and drops what is left.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ struct State<T> {
     failed: bool,
     /// A taker waits for what is being made.
     awaited: bool,
+    /// How often something was asked for.
+    takes: u64,
     closed: bool,
 }
 
@@ -55,6 +58,7 @@ impl<T: Send + 'static> Pool<T> {
             max,
             failed: false,
             awaited: false,
+            takes: 0,
             closed: false,
         };
         let shared = Arc::new(Shared {
@@ -77,6 +81,7 @@ impl<T: Send + 'static> Pool<T> {
     /// The oldest ready thing.
     pub(crate) fn take(&self) -> Option<T> {
         let mut state = self.shared.state();
+        state.takes = state.takes.wrapping_add(1);
         if state.ready.is_empty() {
             let being_made = state.target > 0 && !state.failed && !state.closed;
             state.target = (state.target * 2).clamp(1, state.max.max(1)).min(state.max);
@@ -120,18 +125,38 @@ impl<T: Send + 'static> Pool<T> {
     }
 }
 
+/// Filling up again waits for this much quiet while enough is left: what has just been taken is
+/// for a container that is starting, and the machine is its.
+const QUIET: Duration = Duration::from_millis(25);
+
 fn fill<T>(shared: &Shared<T>, make: &impl Fn() -> io::Result<T>) {
+    let mut filling = true;
     loop {
         let mut state = shared.state();
-        while !state.closed && (state.failed || state.ready.len() >= state.target) {
-            state = shared
+        loop {
+            if state.closed {
+                return;
+            }
+            if state.failed || state.ready.len() >= state.target {
+                filling = false;
+                state = shared
+                    .wanted
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if filling || state.ready.len() <= state.target / 2 {
+                break;
+            }
+            let takes = state.takes;
+            let (next, waited) = shared
                 .wanted
-                .wait(state)
+                .wait_timeout(state, QUIET)
                 .unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            filling = waited.timed_out() && state.takes == takes;
         }
-        if state.closed {
-            return;
-        }
+        filling = true;
         drop(state);
         let made = make();
         let mut state = shared.state();
@@ -179,6 +204,18 @@ mod tests {
         .unwrap();
         pool.settle();
         assert_eq!((pool.take(), pool.take()), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn a_pool_fills_up_again() {
+        let pool = Pool::start("test", 4, 8, || Ok(())).unwrap();
+        for taken in 0..20 {
+            pool.settle();
+            for _ in 0..taken % 6 {
+                pool.take();
+            }
+        }
+        pool.settle();
     }
 
     #[test]
