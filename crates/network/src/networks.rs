@@ -56,7 +56,8 @@ pub(crate) struct Inner {
     pub(crate) ports: Arc<PortTable>,
     pub(crate) dns: Arc<dns::Directory>,
     pub(crate) on_bridge: OnceLock<Pool<OnBridge>>,
-    pub(crate) bare: OnceLock<Pool<Bare>>,
+    /// Without and with the embedded DNS server's sockets; started when first needed.
+    pub(crate) bare: [OnceLock<Pool<Bare>>; 2],
     ula: crate::config::AddressPool,
 }
 
@@ -216,7 +217,7 @@ impl Networks {
             changing: Mutex::new(()),
             dns,
             on_bridge: OnceLock::new(),
-            bare: OnceLock::new(),
+            bare: [OnceLock::new(), OnceLock::new()],
             ula,
         };
         Ok(Self {

@@ -44,7 +44,7 @@ pub(crate) fn reconcile(
     if let Err(error) = remove_orphans(inner, &veths) {
         tracing::warn!(error = %wharf_fault::chain(&error), "cannot remove what an earlier daemon left");
     }
-    sandbox::fill_pools(inner);
+    sandbox::fill_pool(inner);
     failures
 }
 

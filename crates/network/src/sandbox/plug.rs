@@ -296,32 +296,36 @@ pub(crate) fn take_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
 }
 
 /// An empty namespace, ready or made now.
-pub(crate) fn take_bare(inner: &Inner, with_dns: bool) -> io::Result<Bare> {
-    if with_dns && let Some(ready) = inner.bare.get().and_then(Pool::take) {
-        return Ok(ready);
+pub(crate) fn take_bare(inner: &Arc<Inner>, with_dns: bool) -> io::Result<Bare> {
+    if inner.config.pool_size > 0 {
+        let pool = &inner.bare[usize::from(with_dns)];
+        if pool.get().is_none() {
+            let make: fn(&Inner, &Worker) -> io::Result<Bare> = if with_dns {
+                |_, worker| worker.in_new(|| furnish(true))
+            } else {
+                |_, worker| worker.in_new(|| furnish(false))
+            };
+            // Of two that start one at the same time, the loser's ends at once.
+            drop(pool.set(start_pool(inner, "netns-bare", 0, make)?));
+        }
+        if let Some(ready) = pool.get().and_then(Pool::take) {
+            return Ok(ready);
+        }
     }
     inner.worker.in_new(move || furnish(with_dns))
 }
 
-/// Starts the pools; they end with `inner`.
-pub(crate) fn fill_pools(inner: &Arc<Inner>) {
+/// Starts the default bridge's pool; it ends with `inner`.
+pub(crate) fn fill_pool(inner: &Arc<Inner>) {
     let size = inner.config.pool_size;
     if size == 0 {
         return;
     }
-    let on_bridge = start_pool(inner, "netns-bridge", size, make_on_bridge);
-    // Filled by the first container on a user-defined network.
-    let bare = start_pool(inner, "netns-bare", 0, |_, worker| {
-        worker.in_new(|| furnish(true))
-    });
-    for error in [
-        on_bridge.map(|pool| drop(inner.on_bridge.set(pool))),
-        bare.map(|pool| drop(inner.bare.set(pool))),
-    ]
-    .into_iter()
-    .filter_map(Result::err)
-    {
-        tracing::warn!(error = %error, "network namespaces are not prepared ahead");
+    match start_pool(inner, "netns-bridge", size, make_on_bridge) {
+        Ok(pool) => drop(inner.on_bridge.set(pool)),
+        Err(error) => {
+            tracing::warn!(error = %error, "network namespaces are not prepared ahead");
+        }
     }
 }
 
