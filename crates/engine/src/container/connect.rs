@@ -160,14 +160,13 @@ impl Engine {
 
     /// Books what a live change did: endpoints, ports, files, name server sockets.
     async fn network_changed(&self, container: &Arc<Container>, change: Change) -> Result<()> {
-        let directory = self.containers.directory(&container.id);
-        write_container_file(&directory.join("hosts"), &change.files.hosts)?;
-        write_container_file(&directory.join("resolv.conf"), &change.files.resolv_conf)?;
         let link = {
             let mut cell = container.write();
             let Some(run) = &mut cell.run else {
                 return Ok(());
             };
+            write_container_file(&run.run_dir.join("hosts"), &change.files.hosts)?;
+            write_container_file(&run.run_dir.join("resolv.conf"), &change.files.resolv_conf)?;
             if let Some(request) = &mut run.kept.network {
                 request.endpoints = change
                     .endpoints

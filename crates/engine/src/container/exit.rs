@@ -173,8 +173,10 @@ impl Engine {
             watched.exits += 1;
             watched.exit_code = exit_code;
         });
-        self.containers.persist(container);
-        remove_run_dir(&run.run_dir);
+        if !auto_remove {
+            // The removal is on record in a moment, the end need not be.
+            self.containers.persist(container);
+        }
         if let Some(delay) = restart_in {
             self.restart_later(container, delay);
         } else if auto_remove {
@@ -188,6 +190,7 @@ impl Engine {
                 }
             });
         }
+        remove_run_dir(&run.run_dir);
     }
 
     /// Lets go of the copy of a client's socket.

@@ -33,15 +33,9 @@ impl Engine {
         let exec_ids = self.running_execs(&exec_ids);
         let cell = container.read();
         let record = &cell.record;
-        let directory = self.containers.directory(&record.id);
-        let file = |name: &str| directory.join(name).display().to_string();
-        let files_known = cell.record.state.started_before;
-        let file = |name: &str| {
-            if files_known {
-                file(name)
-            } else {
-                String::new()
-            }
+        let file = |name: &str| match &cell.run {
+            Some(run) if run.kept.network.is_some() => run.run_dir.join(name).display().to_string(),
+            _ => String::new(),
         };
         Ok(ContainerInspect {
             id: record.id.to_string(),

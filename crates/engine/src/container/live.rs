@@ -114,19 +114,29 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// Writes it into the run directory; it survives the daemon, not the machine.
+    /// Writes it into a new run directory; it survives the daemon, not the machine.
+    pub(super) fn write_first(&self, run_dir: &Path) -> Result<()> {
+        // Nothing runs there yet: a torn file is as good as none.
+        serde_json::to_vec(self)
+            .map_err(std::io::Error::other)
+            .and_then(|text| std::fs::write(run_dir.join(RUN_FILE), text))
+            .map_err(|source| cannot_write(run_dir, source))
+    }
+
+    /// Replaces it.
     pub fn write(&self, run_dir: &Path) -> Result<()> {
-        wharf_shim_protocol::files::write_atomically(&run_dir.join(RUN_FILE), self, false).map_err(
-            |source| {
-                Error::system(format!("cannot write into {}", run_dir.display())).caused_by(source)
-            },
-        )
+        wharf_shim_protocol::files::write_atomically(&run_dir.join(RUN_FILE), self, false)
+            .map_err(|source| cannot_write(run_dir, source))
     }
 
     /// Reads it back; `None` for a directory without one.
     pub fn read(run_dir: &Path) -> std::io::Result<Option<Self>> {
         wharf_shim_protocol::files::read(&run_dir.join(RUN_FILE))
     }
+}
+
+fn cannot_write(run_dir: &Path, source: std::io::Error) -> Error {
+    Error::system(format!("cannot write into {}", run_dir.display())).caused_by(source)
 }
 
 const RUN_FILE: &str = "run.json";

@@ -238,20 +238,23 @@ fn settle_records(engine: &Engine, ended: &[(Arc<Container>, RunRecord)]) -> Has
             .iter()
             .find(|(other, _)| other.id == container.id)
             .map(|(_, kept)| kept);
+        let exit_path = engine.containers.directory(&container.id).join("exit.json");
         let (was_running, had_run) = {
             let cell = container.read();
             if cell.run.is_some() {
                 continue;
             }
-            (
-                cell.record.state.phase == Phase::Running || cell.record.state.restarting,
-                run.is_some(),
-            )
+            let state = &cell.record.state;
+            // Short runs of `--rm` containers are not put on record, but their end is on disk.
+            let unrecorded = state.phase == Phase::Created
+                && cell.record.host_config.auto_remove
+                && exit_path.exists();
+            let was_running = state.phase == Phase::Running || state.restarting;
+            (was_running, run.is_some() || unrecorded)
         };
         if !was_running && !had_run {
             continue;
         }
-        let exit_path = engine.containers.directory(&container.id).join("exit.json");
         let exit = match files::read::<ExitRecord>(&exit_path) {
             Ok(Some(exit)) if exit.start_failure.is_none() => Some(exit),
             _ => None,

@@ -4,7 +4,9 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use wharf_fault::{Error, Result};
 use wharf_shim_protocol::CONTROL_FD;
@@ -18,6 +20,8 @@ use crate::ShimProgram;
 pub(super) struct ShimSpawner {
     program: OwnedFd,
     null: OwnedFd,
+    /// A shim that waits for its container: starting the process is off the start path.
+    ready: Mutex<Option<(UnixStream, ShimProcess)>>,
 }
 
 /// A shim that this daemon started and must wait for.
@@ -48,11 +52,47 @@ impl ShimSpawner {
         Ok(Self {
             program,
             null: null.into(),
+            ready: Mutex::new(None),
         })
     }
 
-    /// Starts a shim and returns the daemon's end of its control connection.
-    pub(super) fn spawn(&self) -> Result<(UnixStream, ShimProcess)> {
+    /// A shim and the daemon's end of its control connection: the one kept ready, or a new one.
+    pub(super) fn take(&self) -> Result<(UnixStream, ShimProcess)> {
+        let ready = self.ready().take();
+        match ready {
+            Some((socket, process)) if process.is_alive() => Ok((socket, process)),
+            Some((_, process)) => {
+                tokio::spawn(process.reap());
+                self.spawn()
+            }
+            None => self.spawn(),
+        }
+    }
+
+    /// Keeps a shim ready for the next start. Blocks for about a millisecond.
+    pub(super) fn refill(&self) {
+        if self.ready().is_some() {
+            return;
+        }
+        match self.spawn() {
+            Ok(shim) => {
+                let surplus = self.ready().replace(shim);
+                // Two refills at once: the surplus one ends as its connection closes.
+                if let Some((_, process)) = surplus {
+                    tokio::spawn(process.reap());
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot keep a shim ready"),
+        }
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Option<(UnixStream, ShimProcess)>> {
+        self.ready
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
+
+    fn spawn(&self) -> Result<(UnixStream, ShimProcess)> {
         let failed =
             |source: std::io::Error| Error::system("cannot start a shim").caused_by(source);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
@@ -78,6 +118,12 @@ impl ShimSpawner {
 }
 
 impl ShimProcess {
+    /// Whether it has not ended.
+    fn is_alive(&self) -> bool {
+        let mut wait = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        matches!(poll(&mut wait, Some(&Timespec::default())), Ok(0))
+    }
+
     /// Waits for the shim's end, so that no zombie stays.
     pub(super) async fn reap(self) {
         let Self { pid, pidfd } = self;

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use wharf_fault::{Error, Result};
@@ -22,6 +23,11 @@ use super::shim_link::{LinkError, ShimLink};
 use super::spec::{self, Facts, Throttle};
 use super::{devices, endpoints, logs, security};
 use crate::Engine;
+
+/// Containers with `--rm` that live shorter are never put on record as started.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// Pause between a start and getting the next shim ready.
+const REFILL_AFTER: Duration = Duration::from_millis(15);
 
 /// Why a container starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +122,7 @@ impl Engine {
         let fds = self
             .prepare(container, &mut plan, &run_dir, waiting, &mut undo)
             .map_err(failed)?;
-        let (socket, process) = self.containers.spawner.spawn().map_err(failed)?;
+        let (socket, process) = self.containers.spawner.take().map_err(failed)?;
         let (link, events) = ShimLink::new(socket)
             .map_err(|source| failed(Error::system("cannot talk to a shim").caused_by(source)))?;
         let reply = link
@@ -139,6 +145,7 @@ impl Engine {
             }
         };
         undo.forget();
+        self.refill_later();
         {
             let mut cell = container.write();
             let state = &mut cell.record.state;
@@ -166,7 +173,7 @@ impl Engine {
             });
         }
         container.announce(|_| {});
-        self.containers.persist(container);
+        self.persist_start(container);
         self.publish_networks(container, "connect");
         self.events.publish(
             "container",
@@ -184,6 +191,59 @@ impl Engine {
         Ok(())
     }
 
+    /// Puts a start on record. A machine that goes down right after it is all that could tell the
+    /// difference, so containers that are gone with their end are not written down at once.
+    fn persist_start(&self, container: &Arc<Container>) {
+        if !container.read().record.host_config.auto_remove {
+            return self.containers.persist(container);
+        }
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        tokio::spawn(async move {
+            tokio::time::sleep(SHORT_LIFE).await;
+            if container.read().run.is_some() {
+                engine.containers.persist(&container);
+            }
+        });
+    }
+
+    /// Gets the next shim ready, once this start is out of the way.
+    fn refill_later(&self) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(REFILL_AFTER).await;
+            let refill = move || engine.containers.spawner.refill();
+            drop(tokio::task::spawn_blocking(refill).await);
+        });
+    }
+
+    /// Where `hosts`, `hostname` and `resolv.conf` of a running container lie: with whoever has
+    /// the network namespace.
+    fn files_of(&self, container: &Arc<Container>) -> Result<PathBuf> {
+        let mut owner = Arc::clone(container);
+        // A container joins the namespace of one that joined another's …; ids can not form a ring.
+        loop {
+            let next = {
+                let cell = owner.read();
+                match cell
+                    .record
+                    .host_config
+                    .network_mode
+                    .strip_prefix("container:")
+                {
+                    Some(other) => other.to_owned(),
+                    None => {
+                        return cell
+                            .run
+                            .as_ref()
+                            .map(|run| run.run_dir.clone())
+                            .ok_or_else(|| owner.not_running());
+                    }
+                }
+            };
+            owner = self.containers.find(&next)?;
+        }
+    }
+
     /// Gathers and decides; changes nothing.
     async fn plan_start(
         &self,
@@ -196,7 +256,7 @@ impl Engine {
         let links = self.links_of(record)?;
         let network = endpoints::attach_request(record, links.hosts)?;
         let mut joined = Vec::new();
-        let mut files_dir = directory.clone();
+        let mut files_dir = run_dir.to_owned();
         for (mode, kind, name, what) in [
             (&host.network_mode, NamespaceKind::Network, "net", "network"),
             (&host.pid_mode, NamespaceKind::Pid, "pid", "PID"),
@@ -206,7 +266,7 @@ impl Engine {
                 let other = self.containers.find(other)?;
                 joined.push((kind, namespace_of(&other, name, what)?));
                 if kind == NamespaceKind::Network {
-                    files_dir = self.containers.directory(&other.id);
+                    files_dir = self.files_of(&other)?;
                 }
             }
         }
@@ -306,7 +366,6 @@ impl Engine {
         waiting: Vec<WaitingClient>,
         undo: &mut Undo,
     ) -> Result<Vec<OwnedFd>> {
-        let directory = self.containers.directory(&container.id);
         let mut fds = Vec::new();
         for path in &plan.binds_to_make {
             std::fs::create_dir_all(path).map_err(|source| {
@@ -343,7 +402,7 @@ impl Engine {
                 ("hostname", &sandbox.files.hostname),
                 ("resolv.conf", &sandbox.files.resolv_conf),
             ] {
-                write_container_file(&directory.join(name), text)?;
+                write_container_file(&run_dir.join(name), text)?;
             }
             plan.kept.sandbox_id = sandbox.sandbox_id;
             plan.kept.endpoints = sandbox.endpoints;
@@ -375,7 +434,7 @@ impl Engine {
                 Error::system("cannot remove the exit record of the last run").caused_by(source),
             );
         }
-        plan.kept.write(run_dir)?;
+        plan.kept.write_first(run_dir)?;
         Ok(fds)
     }
 
