@@ -1,6 +1,6 @@
 //! The in-memory copy of the store's records and the rules by which a text names an image.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use wharf_ids::{Digest, ImageRef};
@@ -154,10 +154,33 @@ impl Catalog {
         }
     }
 
-    /// To be called after any change of `images` or `layers`.
-    pub(crate) fn changed(&mut self) {
+    /// To be called after a change of the names of these images.
+    pub(crate) fn names_changed(&mut self, ids: &HashSet<Digest>) {
         self.generation += 1;
-        self.views.clear();
+        self.views.retain(|(id, _), _| !ids.contains(id));
+    }
+
+    /// To be called after a change of `layers`.
+    pub(crate) fn layers_changed(&mut self) {
+        self.generation += 1;
+        let Self { views, layers, .. } = self;
+        let is_unpacked = |image: &Image| {
+            image
+                .layers
+                .iter()
+                .all(|layer| layers.contains_key(&layer.chain_id))
+        };
+        views.retain(|_, image| image.unpacked == is_unpacked(image));
+    }
+
+    /// Forgets parsed images that no name points to: those of a load that failed.
+    pub(crate) fn forget_unnamed(&mut self) {
+        let named: HashSet<&Digest> = self
+            .images
+            .values()
+            .map(|record| &record.target.digest)
+            .collect();
+        self.views.retain(|(id, _), _| named.contains(id));
     }
 
     /// A chain id and all below it.

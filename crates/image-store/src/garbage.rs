@@ -51,7 +51,6 @@ impl ImageStore {
                 snapshots.discard(&snapshots.container(&id))?;
             }
         }
-        catalog.changed();
         drop(catalog);
         self.inner.state.commit(batch)?;
         Ok(())
@@ -140,8 +139,9 @@ impl ImageStore {
             collected.layers += 1;
         }
         if !unused.is_empty() {
-            catalog.changed();
+            catalog.layers_changed();
         }
+        catalog.forget_unnamed();
         drop(catalog);
 
         let content = &self.inner.content;

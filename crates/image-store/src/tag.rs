@@ -1,5 +1,7 @@
 //! Giving names to images.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use wharf_ids::{Digest, ImageRef};
 use wharf_oci::image::Descriptor;
@@ -91,13 +93,16 @@ impl ImageStore {
         }
         self.inner.state.commit(batch)?;
         let mut catalog = self.catalog_mut();
+        let mut ids = HashSet::new();
         for (name, record) in changes {
-            match record {
-                Some(record) => drop(catalog.images.insert(name, record)),
-                None => drop(catalog.images.remove(&name)),
-            }
+            ids.extend(record.as_ref().map(|record| record.target.digest.clone()));
+            let before = match record {
+                Some(record) => catalog.images.insert(name, record),
+                None => catalog.images.remove(&name),
+            };
+            ids.extend(before.map(|before| before.target.digest));
         }
-        catalog.changed();
+        catalog.names_changed(&ids);
         Ok(())
     }
 }

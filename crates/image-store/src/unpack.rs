@@ -127,10 +127,16 @@ impl Lease {
         platform: Option<&Platform>,
         progress: &(dyn Fn(UnpackProgress) + Sync),
     ) -> Result<(), ImageError> {
-        let image = self
-            .store
-            .view(target, platform)?
-            .ok_or_else(|| ImageError::NotAnImage(target.digest.clone()))?;
+        // What was parsed of an index before this machine's manifest arrived may be another one.
+        let host = Platform::host();
+        let image = match (
+            self.store.view(target, Some(platform.unwrap_or(&host)))?,
+            platform,
+        ) {
+            (None, None) => self.store.view(target, None)?,
+            (image, _) => image,
+        };
+        let image = image.ok_or_else(|| ImageError::NotAnImage(target.digest.clone()))?;
         for blob in [
             &image.target.digest,
             &image.manifest.digest,
@@ -309,7 +315,7 @@ impl Lease {
         store.inner.state.commit(batch)?;
         let mut catalog = store.catalog_mut();
         catalog.layers.extend(published);
-        catalog.changed();
+        catalog.layers_changed();
         Ok(())
     }
 }
