@@ -481,7 +481,7 @@ impl Inner {
             && let Some(pool) = self.on_bridge.get()
         {
             for stale in pool.drain() {
-                sandbox::give_back_on_bridge(self, stale.ipv4, stale.ipv6);
+                sandbox::discard_on_bridge(self, stale);
             }
         }
         Ok(index)

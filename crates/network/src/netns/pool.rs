@@ -2,8 +2,8 @@
 //!
 //! A taker gets what is ready; else one taker waits for what is being made just now, which is
 //! quicker than beginning anew, and the others get nothing and make their own. Finding the pool
-//! empty doubles what is kept, up to a limit. What is unused vanishes with the daemon, since
-//! nothing outside holds it.
+//! empty doubles what is kept, up to a limit; a time without takers brings it back to the
+//! beginning. What is unused vanishes with the daemon, since nothing outside holds it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,6 +28,8 @@ struct Shared<T> {
 struct State<T> {
     ready: VecDeque<T>,
     target: usize,
+    /// The target to begin with and to come back to.
+    least: usize,
     max: usize,
     /// The last attempt failed; the next taker starts another.
     failed: bool,
@@ -45,16 +47,19 @@ impl<T> Shared<T> {
 }
 
 impl<T: Send + 'static> Pool<T> {
-    /// Keeps `target` things ready, up to `max` on demand; `make` runs on the pool's own thread.
+    /// Keeps `target` things ready, up to `max` on demand. `make` and `discard`, which ends one
+    /// that is not needed any more, run on the pool's own thread.
     pub(crate) fn start(
         name: &str,
         target: usize,
         max: usize,
         make: impl Fn() -> io::Result<T> + Send + 'static,
+        discard: impl Fn(T) + Send + 'static,
     ) -> io::Result<Self> {
         let state = State {
             ready: VecDeque::new(),
             target: target.min(max),
+            least: target.min(max),
             max,
             failed: false,
             awaited: false,
@@ -70,7 +75,7 @@ impl<T: Send + 'static> Pool<T> {
             .stack_size(128 * 1024)
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || fill(&shared, &make)
+                move || fill(&shared, &make, &discard)
             })?;
         Ok(Self {
             shared,
@@ -129,7 +134,10 @@ impl<T: Send + 'static> Pool<T> {
 /// for a container that is starting, and the machine is its.
 const QUIET: Duration = Duration::from_millis(25);
 
-fn fill<T>(shared: &Shared<T>, make: &impl Fn() -> io::Result<T>) {
+/// After this much time without a taker the pool is as small as in the beginning.
+const LULL: Duration = Duration::from_secs(10);
+
+fn fill<T>(shared: &Shared<T>, make: &impl Fn() -> io::Result<T>, discard: &impl Fn(T)) {
     let mut filling = true;
     loop {
         let mut state = shared.state();
@@ -139,10 +147,27 @@ fn fill<T>(shared: &Shared<T>, make: &impl Fn() -> io::Result<T>) {
             }
             if state.failed || state.ready.len() >= state.target {
                 filling = false;
-                state = shared
+                if state.target <= state.least {
+                    state = shared
+                        .wanted
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let takes = state.takes;
+                let (next, waited) = shared
                     .wanted
-                    .wait(state)
+                    .wait_timeout(state, LULL)
                     .unwrap_or_else(PoisonError::into_inner);
+                state = next;
+                if waited.timed_out() && state.takes == takes {
+                    state.target = state.least;
+                    let least = state.least.min(state.ready.len());
+                    let surplus = state.ready.split_off(least);
+                    drop(state);
+                    surplus.into_iter().for_each(discard);
+                    state = shared.state();
+                }
                 continue;
             }
             if filling || state.ready.len() <= state.target / 2 {
@@ -198,17 +223,15 @@ mod tests {
     #[test]
     fn things_come_in_the_order_they_were_made() {
         let count = AtomicU32::new(0);
-        let pool = Pool::start("test", 2, 4, move || {
-            Ok(count.fetch_add(1, Ordering::Relaxed))
-        })
-        .unwrap();
+        let make = move || Ok(count.fetch_add(1, Ordering::Relaxed));
+        let pool = Pool::start("test", 2, 4, make, drop).unwrap();
         pool.settle();
         assert_eq!((pool.take(), pool.take()), (Some(0), Some(1)));
     }
 
     #[test]
     fn a_pool_fills_up_again() {
-        let pool = Pool::start("test", 4, 8, || Ok(())).unwrap();
+        let pool = Pool::start("test", 4, 8, || Ok(()), drop).unwrap();
         for taken in 0..20 {
             pool.settle();
             for _ in 0..taken % 6 {
@@ -220,7 +243,7 @@ mod tests {
 
     #[test]
     fn failure_does_not_spin() {
-        let pool = Pool::<()>::start("test", 1, 1, || Err(io::Error::other("no"))).unwrap();
+        let pool = Pool::<()>::start("test", 1, 1, || Err(io::Error::other("no")), drop).unwrap();
         pool.settle();
         assert_eq!(pool.take(), None);
     }

@@ -17,7 +17,7 @@ use crate::network::{Driver, Network};
 use crate::ports::Published;
 
 pub(crate) use change::{connect, disconnect, rename};
-pub(crate) use plug::{Bare, OnBridge, fill_pool, give_back_on_bridge};
+pub(crate) use plug::{Bare, OnBridge, discard_on_bridge, fill_pool};
 pub(crate) use prepare::{announce, prepare, remember};
 pub(crate) use settle::{files_of, release, scope_of, target_of};
 

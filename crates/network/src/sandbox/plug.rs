@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::dns;
 use crate::mac::MacAddr;
@@ -287,6 +287,16 @@ pub(crate) fn give_back_on_bridge(inner: &Inner, ipv4: Ipv4Addr, ipv6: Option<Ip
     }
 }
 
+/// Ends a namespace on the default bridge that nobody took.
+pub(crate) fn discard_on_bridge(inner: &Inner, surplus: OnBridge) {
+    let OnBridge {
+        bare, ipv4, ipv6, ..
+    } = surplus;
+    // The kernel takes the veth pair away with the namespace.
+    drop(bare);
+    give_back_on_bridge(inner, ipv4, ipv6);
+}
+
 /// A namespace on the default bridge, ready or made now.
 pub(crate) fn take_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
     match inner.on_bridge.get().and_then(Pool::take) {
@@ -306,7 +316,11 @@ pub(crate) fn take_bare(inner: &Arc<Inner>, with_dns: bool) -> io::Result<Bare> 
                 |_, worker| worker.in_new(|| furnish(false))
             };
             // Of two that start one at the same time, the loser's ends at once.
-            drop(pool.set(start_pool(inner, "netns-bare", 0, make)?));
+            drop(
+                pool.set(start_pool(inner, "netns-bare", 0, make, |_, surplus| {
+                    drop(surplus)
+                })?),
+            );
         }
         if let Some(ready) = pool.get().and_then(Pool::take) {
             return Ok(ready);
@@ -321,7 +335,13 @@ pub(crate) fn fill_pool(inner: &Arc<Inner>) {
     if size == 0 {
         return;
     }
-    match start_pool(inner, "netns-bridge", size, make_on_bridge) {
+    match start_pool(
+        inner,
+        "netns-bridge",
+        size,
+        make_on_bridge,
+        discard_on_bridge,
+    ) {
         Ok(pool) => drop(inner.on_bridge.set(pool)),
         Err(error) => {
             tracing::warn!(error = %error, "network namespaces are not prepared ahead");
@@ -335,15 +355,27 @@ fn start_pool<T: Send + 'static>(
     name: &str,
     size: usize,
     make: fn(&Inner, &Worker) -> io::Result<T>,
+    discard: fn(&Inner, T),
 ) -> io::Result<Pool<T>> {
     let inner = Arc::downgrade(inner);
+    let again = Weak::clone(&inner);
     let worker = Worker::start()?;
-    Pool::start(name, size, POOL_MAX.max(size), move || {
-        let inner = inner
-            .upgrade()
-            .ok_or_else(|| io::Error::other("the networks are closed"))?;
-        make(&inner, &worker)
-    })
+    Pool::start(
+        name,
+        size,
+        POOL_MAX.max(size),
+        move || {
+            let inner = inner
+                .upgrade()
+                .ok_or_else(|| io::Error::other("the networks are closed"))?;
+            make(&inner, &worker)
+        },
+        move |surplus| {
+            if let Some(inner) = again.upgrade() {
+                discard(&inner, surplus);
+            }
+        },
+    )
 }
 
 #[cfg(test)]
