@@ -3,6 +3,11 @@
 //! The test program runs itself again with `WHARF_IMAGES_ROOT` naming a data root: then the tests
 //! here are that process.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "how the process tells its parent what is done"
+)]
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
