@@ -782,7 +782,62 @@ mod tests {
         assert_eq!(back["config"]["StopTimeout"], 3);
     }
 
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (-8000_i32..8000).prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
+            "[a-z]{0,4}|linux|sha256:[0-9a-f]{64}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((any_key(), inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn any_key() -> impl Strategy<Value = String> {
+        let known = [
+            "os",
+            "architecture",
+            "variant",
+            "os.features",
+            "config",
+            "rootfs",
+            "history",
+            "created",
+            "author",
+            "type",
+            "diff_ids",
+            "Env",
+            "Cmd",
+            "Labels",
+            "Healthcheck",
+            "Test",
+            "Interval",
+            "ExposedPorts",
+            "other",
+            "User",
+        ];
+        prop::sample::select(known.to_vec()).prop_map(str::to_owned)
+    }
+
     proptest! {
+        #[test]
+        fn configurations_are_written_as_they_were_read(pairs in proptest::collection::vec((any_key(), any_value()), 0..8)) {
+            let mut object: serde_json::Map<String, Value> = pairs.into_iter().collect();
+            if !object.get("rootfs").is_some_and(Value::is_object) {
+                object.insert("rootfs".to_owned(), serde_json::json!({"type": "layers", "diff_ids": null}));
+            }
+            if let Ok(config) = ImageConfig::parse(Value::Object(object).to_string().as_bytes()) {
+                let again = serde_json::to_string(&config).unwrap();
+                prop_assert_eq!(ImageConfig::parse(again.as_bytes()).unwrap(), config);
+            }
+        }
+
         #[test]
         fn any_bytes_parse_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             drop(Document::parse(&bytes, ""));
