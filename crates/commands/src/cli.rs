@@ -182,6 +182,33 @@ impl Cli {
         headers
     }
 
+    /// The proxy variables the configuration file wants in containers, each in both cases.
+    pub(crate) fn proxies(&self) -> Vec<(String, String)> {
+        let Some(all) = self.config().get("proxies") else {
+            return Vec::new();
+        };
+        let host = self
+            .client()
+            .map(|client| client.host().to_string())
+            .unwrap_or_default();
+        let settings = all.get(&host).or_else(|| all.get("default"));
+        let mut out = Vec::new();
+        for (key, name) in [
+            ("httpProxy", "HTTP_PROXY"),
+            ("httpsProxy", "HTTPS_PROXY"),
+            ("noProxy", "NO_PROXY"),
+            ("ftpProxy", "FTP_PROXY"),
+            ("allProxy", "ALL_PROXY"),
+        ] {
+            let value = settings.and_then(|settings| settings.get(key)?.as_str());
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                out.push((name.to_owned(), value.to_owned()));
+                out.push((name.to_lowercase(), value.to_owned()));
+            }
+        }
+        out
+    }
+
     fn tls_settings(&self) -> Option<TlsSettings> {
         let verify = if self.global.given("tlsverify") {
             self.global.bool("tlsverify")

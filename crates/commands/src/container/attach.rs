@@ -106,7 +106,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         if ended == Ended::Detached {
             return Err(Failure::new("read escape sequence"));
         }
-        match exit_status(exit).await? {
+        match exit_status(client, id, exit).await? {
             0 => Ok(()),
             status => Err(Failure::status(status)),
         }

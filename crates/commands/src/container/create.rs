@@ -36,7 +36,7 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     options::refuse_windows_only(m)?;
-    let spec = options::parse(m).map_err(|failure| with_help(cli, m, failure))?;
+    let spec = options::parse(m, &cli.proxies()).map_err(|failure| with_help(cli, m, failure))?;
     let client = cli.client()?;
     let id = cli.block_on(create(cli, client, &spec))?;
     Ok(println(&id)?)

@@ -171,7 +171,9 @@ pub(super) enum Pull {
 }
 
 /// Reads the flags; wrong ones are named.
-pub(super) fn parse(m: &Matches) -> Outcome<Spec> {
+///
+/// `proxies` are the variables the configuration file sets in every container.
+pub(super) fn parse(m: &Matches, proxies: &[(String, String)]) -> Outcome<Spec> {
     let pull = match m.str("pull") {
         "" | "missing" => Pull::Missing,
         "always" => Pull::Always,
@@ -220,7 +222,7 @@ pub(super) fn parse(m: &Matches) -> Outcome<Spec> {
             json!(m.int("stop-timeout").unwrap_or_default()),
         );
     }
-    config.list("Env", environment(m)?);
+    config.list("Env", environment(m, proxies)?);
     config.pairs("Labels", labels(m)?);
     config.text("Image", &m.args[0]);
     config.list("Cmd", m.args[1..].to_vec());
@@ -288,10 +290,7 @@ fn refuse_missing(m: &Matches) -> Outcome {
             return fail(format!("--{flag} is not available yet"));
         }
     }
-    if m.given("disable-content-trust") && !m.bool("disable-content-trust") {
-        return fail("image verification (--disable-content-trust=false) is not available yet");
-    }
-    Ok(())
+    crate::image::refuse_content_trust(m)
 }
 
 /// Flags that mean something on Windows only, refused in Docker's words.
@@ -311,7 +310,7 @@ pub(super) fn refuse_windows_only(m: &Matches) -> Outcome {
     }
 }
 
-fn environment(m: &Matches) -> Outcome<Vec<String>> {
+fn environment(m: &Matches, proxies: &[(String, String)]) -> Outcome<Vec<String>> {
     let lookup = |name: &str| std::env::var(name).ok();
     let mut out = Vec::new();
     for path in m.list("env-file") {
@@ -326,6 +325,11 @@ fn environment(m: &Matches) -> Outcome<Vec<String>> {
             .any(|later| name(later) == name(text))
         {
             out.push(env::with_value(text, lookup));
+        }
+    }
+    for (key, value) in proxies {
+        if !given.iter().any(|text| name(text) == *key) {
+            out.push(format!("{key}={value}"));
         }
     }
     Ok(out)

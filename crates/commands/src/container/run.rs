@@ -11,8 +11,7 @@
 //!   ◀──────────────────────────── exit status
 //! ```
 
-use serde_json::Value;
-use wharf_client::{Body, Client, Method, Query, Response};
+use wharf_client::{Body, Client, Error, Method, Query, Response};
 
 use super::create::{create, with_help};
 use super::options::{self, Spec};
@@ -56,7 +55,8 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     options::refuse_windows_only(m)?;
-    let mut spec = options::parse(m).map_err(|failure| with_help(cli, m, failure))?;
+    let mut spec =
+        options::parse(m, &cli.proxies()).map_err(|failure| with_help(cli, m, failure))?;
     if m.bool("detach") {
         if m.given("attach") {
             return Err(Failure::new(
@@ -132,7 +132,7 @@ async fn attached(
         drop(stream);
         if spec.auto_remove {
             // The engine removes what could not start; the name is free once this is over.
-            let _ = exit_status(exit).await;
+            let _ = exit_status(client, id, exit).await;
         }
         return Err(with_help(cli, m, failure));
     }
@@ -155,7 +155,7 @@ async fn attached(
     if ended == Ended::Detached || !(stdout || stderr) {
         return Ok(());
     }
-    match exit_status(exit).await? {
+    match exit_status(client, id, exit).await? {
         0 => Ok(()),
         status => Err(Failure::status(status)),
     }
@@ -197,16 +197,36 @@ pub(super) async fn wait_registered(client: &Client, id: &str, removed: bool) ->
 }
 
 /// The exit status; 125 when the engine cannot tell.
-pub(super) async fn exit_status(response: Response) -> Outcome<u8> {
-    let answer: Value = response.json().await?;
-    if let Some(message) = answer["Error"]["Message"]
-        .as_str()
-        .filter(|message| !message.is_empty())
-    {
+///
+/// A container outlives its daemon, and so does the wait for it: when the connection breaks the
+/// question is asked again of whoever answers next.
+pub(super) async fn exit_status(client: &Client, id: &str, response: Response) -> Outcome<u8> {
+    /// How often a new daemon is looked for, and how long to wait in between.
+    const ATTEMPTS: u32 = 40;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+    let mut answer = response.json().await;
+    for _ in 0..ATTEMPTS {
+        match answer {
+            Err(Error::Http(_) | Error::Connect { .. }) => {}
+            _ => break,
+        }
+        tokio::time::sleep(PAUSE).await;
+        answer = client.post(super::path(id, "/wait"), None).await;
+    }
+    let (code, message) = match answer {
+        Ok(answer) => (
+            answer["StatusCode"].as_i64().unwrap_or(125),
+            answer["Error"]["Message"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        ),
+        Err(error) => (125, Failure::from(error).text().to_owned()),
+    };
+    if !message.is_empty() {
         say_error(&format!("Error waiting for container: {message}"));
         return Ok(125);
     }
-    let code = answer["StatusCode"].as_i64().unwrap_or(125);
     // The shell sees the low byte, as with any process.
     Ok(u8::try_from(code & 0xff).unwrap_or(125))
 }

@@ -111,7 +111,7 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
     if let Err(error) = client.post(super::path(id, "/start"), None).await {
         drop(stream);
         if auto_remove {
-            let _ = exit_status(exit).await;
+            let _ = exit_status(client, id, exit).await;
         }
         return Err(error.into());
     }
@@ -138,7 +138,7 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
     if ended == Ended::Detached {
         return Ok(());
     }
-    match exit_status(exit).await? {
+    match exit_status(client, id, exit).await? {
         0 => Ok(()),
         status => Err(Failure::status(status)),
     }

@@ -15,6 +15,9 @@ pub(crate) mod tag;
 
 use wharf_client::Query;
 
+use crate::cli::env;
+use crate::matches::{Matches, parse_bool};
+use crate::outcome::{Failure, Outcome};
 use crate::tree::{Node, node};
 
 /// The commands below `image`.
@@ -35,4 +38,19 @@ pub(crate) static NODES: &[Node] = &[
 /// `/images/NAME` with `rest` behind it.
 fn path(name: &str, rest: &str) -> String {
     format!("/images/{}{rest}", Query::path_segment(name))
+}
+
+/// Refuses what needs Docker's content trust: a flag or an environment that asks for signed
+/// images must not be met with unsigned ones.
+pub(crate) fn refuse_content_trust(m: &Matches) -> Outcome {
+    let wanted = match m.last("disable-content-trust") {
+        Some(_) => !m.bool("disable-content-trust"),
+        None => env("DOCKER_CONTENT_TRUST").is_some_and(|value| parse_bool(&value).unwrap_or(true)),
+    };
+    if wanted {
+        return Err(Failure::new(
+            "content trust (signed images) is not available yet",
+        ));
+    }
+    Ok(())
 }

@@ -30,11 +30,7 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
-    if m.given("disable-content-trust") && !m.bool("disable-content-trust") {
-        return Err(Failure::new(
-            "image verification (--disable-content-trust=false) is not available yet",
-        ));
-    }
+    super::refuse_content_trust(m)?;
     let all_tags = m.bool("all-tags");
     let quiet = m.bool("quiet");
     let mut named = Named::parse(&m.args[0]).map_err(Failure::new)?;
