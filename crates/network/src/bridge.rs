@@ -39,7 +39,7 @@ pub(crate) fn ensure(
         }
     } else {
         let mut requests = Requests::new();
-        requests.add_bridge(name, MacAddr::random(), options.mtu);
+        requests.add_bridge(name, alias, MacAddr::random(), options.mtu);
         host.execute(requests)
             .map_err(|refused| failed("create", refused.into()))?;
     }

@@ -284,9 +284,6 @@ fn a_flush_heals() {
         let second = networks.prepare(&second).unwrap();
         serve(&second, 80);
         ask("192.0.2.1:8081").unwrap();
-        // The administrator's chain is the administrator's.
-        run("nft", &["add", "rule", "inet", "wharf", "user", "counter"]);
-        run("nft", &["flush", "chain", "inet", "wharf", "user"]);
     });
 }
 
@@ -323,5 +320,60 @@ fn a_udp_client_follows_the_port_to_its_next_owner() {
             // The test's server keeps the namespace; the address must not answer any more.
             run("ip", &["link", "del", &sandbox.endpoints[0].host_ifname]);
         }
+    });
+}
+
+#[test]
+fn the_administrators_rules_come_first_and_stay() {
+    on_host(|host| {
+        let networks = host.open();
+        let mut request = container("web", &["bridge"]);
+        request.ports = vec![port(Protocol::Tcp, None, 8080, 80)];
+        let web = networks.prepare(&request).unwrap();
+        serve(&web, 80);
+        host.outside(|| ask("192.0.2.1:8080")).unwrap();
+        run(
+            "nft",
+            &[
+                "add",
+                "rule",
+                "inet",
+                "wharf",
+                "user",
+                "ip saddr { 192.0.2.2, 192.0.2.3 } drop",
+            ],
+        );
+        assert!(host.outside(|| refused("192.0.2.1:8080")));
+        // A repair of ours and a restart leave them.
+        run("nft", &["flush", "chain", "inet", "wharf", "publish"]);
+        let rules = || run("nft", &["list", "chain", "inet", "wharf", "publish"]);
+        eventually("the rules are back", || rules().contains("dnat"));
+        drop(networks);
+        let again = host.open();
+        let user = run("nft", &["list", "chain", "inet", "wharf", "user"]);
+        assert!(user.contains("192.0.2.2, 192.0.2.3"), "{user}");
+        // Deleting them is the administrator's right.
+        run("nft", &["flush", "chain", "inet", "wharf", "user"]);
+        let web = again.prepare(&request).unwrap();
+        serve(&web, 80);
+        host.outside(|| ask("192.0.2.1:8080")).unwrap();
+    });
+}
+
+#[test]
+fn a_table_of_another_form_is_replaced() {
+    on_host(|host| {
+        run("nft", &["add", "table", "inet", "wharf"]);
+        run("nft", &["add", "chain", "inet", "wharf", "forward"]);
+        run(
+            "nft",
+            &["add", "set", "inet", "wharf", "any4", "{ type ipv4_addr; }"],
+        );
+        let networks = host.open();
+        let mut request = container("web", &["bridge"]);
+        request.ports = vec![port(Protocol::Tcp, None, 8080, 80)];
+        let web = networks.prepare(&request).unwrap();
+        serve(&web, 80);
+        host.outside(|| ask("192.0.2.1:8080")).unwrap();
     });
 }

@@ -116,8 +116,9 @@ fn no_link_local() -> LinkAttribute {
 }
 
 impl Requests {
-    /// Makes a bridge, down.
-    pub(crate) fn add_bridge(&mut self, name: &str, mac: MacAddr, mtu: u32) {
+    /// Makes a bridge, down. Its alias, which says whose it is, goes out in the same send: the kernel
+    /// handles both before anything can end this process, so no bridge is ever nobody's.
+    pub(crate) fn add_bridge(&mut self, name: &str, alias: &str, mac: MacAddr, mtu: u32) {
         let message = link(vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::Mtu(mtu),
@@ -125,6 +126,11 @@ impl Requests {
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
         ]);
         push(self, NEW_LINK, CREATE | EXCLUSIVE, &message);
+        let message = link(vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::IfAlias(alias.to_owned()),
+        ]);
+        push(self, NEW_LINK, 0, &message);
     }
 
     /// Sets an interface's alias (and MTU where given) and takes it up.

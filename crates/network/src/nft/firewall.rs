@@ -272,20 +272,29 @@ fn add_in_parts(
     Ok(())
 }
 
-/// Makes the table anew with all elements; the old one goes in the same transaction, so no packet
-/// meets a gap.
+/// Makes the table what it should be, in one transaction, so no packet meets a gap. The
+/// administrator's chain stays unless the table has a form that can not be kept (an older
+/// version's).
 fn rebuild(table: &str, state: &mut State) -> io::Result<()> {
-    let mut transaction = Transaction::new(INET, table);
-    transaction.add_table(&[]);
-    transaction.delete_table();
-    transaction.add_table(&[]);
-    ruleset::build(&mut transaction, state.options);
-    add_in_parts(
-        table,
-        &mut state.socket,
-        transaction,
-        by_set(&state.elements),
-    )
+    let mut rebuild = |afresh: bool| {
+        let mut transaction = Transaction::new(INET, table);
+        transaction.add_table(&[]);
+        if afresh {
+            transaction.delete_table();
+            transaction.add_table(&[]);
+        }
+        ruleset::build(&mut transaction, state.options);
+        add_in_parts(
+            table,
+            &mut state.socket,
+            transaction,
+            by_set(&state.elements),
+        )
+    };
+    rebuild(false).or_else(|error| {
+        tracing::warn!(table, error = %error, "nftables table can not be repaired; making it anew");
+        rebuild(true)
+    })
 }
 
 #[cfg(test)]

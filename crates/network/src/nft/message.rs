@@ -190,6 +190,22 @@ impl Transaction {
         });
     }
 
+    /// Removes all rules of a chain.
+    pub(super) fn flush_chain(&mut self, name: &str) {
+        self.push(DELETE_RULE, 0, |buffer, table| {
+            put_str(buffer, 1, table);
+            put_str(buffer, 2, name);
+        });
+    }
+
+    /// Removes all elements of a set.
+    pub(super) fn flush_set(&mut self, name: &str) {
+        self.push(DELETE_ELEMENTS, 0, |buffer, table| {
+            put_str(buffer, 1, table);
+            put_str(buffer, 2, name);
+        });
+    }
+
     pub(super) fn add_rule(&mut self, chain: &str, rule: &Rule) {
         const APPEND: u16 = 0x800;
         self.push(NEW_RULE, CREATE | APPEND, |buffer, table| {

@@ -111,7 +111,18 @@ const VERSIONS: [Version; 2] = [
     },
 ];
 
-/// Adds all chains, sets and rules to a transaction that made the table.
+/// Chains whose rules are ours.
+const CHAINS: [&str; 6] = [
+    "publish",
+    "direct",
+    "prerouting",
+    "output",
+    "postrouting",
+    "forward",
+];
+
+/// Adds all chains, sets and rules to a transaction that made sure of the table. What is there
+/// already is emptied, but for the administrator's chain.
 pub(super) fn build(transaction: &mut Transaction, options: Options) {
     for set in &SETS {
         transaction.add_set(set);
@@ -138,6 +149,12 @@ pub(super) fn build(transaction: &mut Transaction, options: Options) {
     transaction.add_chain("output", nat(3, -100));
     transaction.add_chain("postrouting", nat(4, 100));
     transaction.add_chain("forward", filter(2, 0));
+    for chain in CHAINS {
+        transaction.flush_chain(chain);
+    }
+    for set in &SETS {
+        transaction.flush_set(set.name);
+    }
     publish(transaction);
     direct(transaction, options);
     translate(transaction);
