@@ -34,6 +34,10 @@ pub use source::VolumeSource;
 
 const TABLE: &str = "volumes";
 const REMOVED: &str = "volumes-removed";
+/// Prefix of directories whose volume is not on record yet; no volume's name starts with a dot.
+const DRAFT: &str = ".new-";
+/// Prefix of directories on their way out.
+const TRASH: &str = ".removed-";
 /// The only driver.
 pub const LOCAL: &str = "local";
 /// Marks volumes nobody named.
@@ -110,6 +114,7 @@ impl Volumes {
             .map_err(Error::from_fault)?
             .into_iter()
             .collect();
+        sweep(&root);
         for name in records.keys() {
             // Names were checked when the records were made; a power cut may have lost the directory.
             make_data_dir(&root.join(name))?;
@@ -171,11 +176,28 @@ impl Volumes {
             labels: (!labels.is_empty()).then_some(labels),
             options: (!request.driver_opts.is_empty()).then(|| request.driver_opts.clone()),
         };
-        make_data_dir(&self.inner.root.join(&name))?;
+        // Under a draft's name until the record is durable: a crash in between leaves something
+        // that the next start knows to be nobody's.
+        let draft = self.inner.root.join(format!("{DRAFT}{name}"));
+        make_data_dir(&draft)?;
         let mut batch = Batch::new();
         batch.put(TABLE, name.clone(), &record);
         batch.delete(REMOVED, name.clone());
         commit(&self.inner.store, batch).await?;
+        let place = self.inner.root.join(&name);
+        // A directory without a record is somebody's data, restored by hand perhaps: it is used.
+        let placed = if place.exists() {
+            std::fs::remove_dir_all(&draft)
+        } else {
+            std::fs::rename(&draft, &place)
+        };
+        if let Err(source) = placed {
+            let mut undo = Batch::new();
+            undo.delete(TABLE, name.clone());
+            commit(&self.inner.store, undo).await?;
+            let failed = Error::system(format!("cannot create volume {name}")).caused_by(source);
+            return Err(failed);
+        }
         let volume = self.describe(&name, &record);
         self.lock().records.insert(name.clone(), record);
         events.publish("volume", "create", &name, driver_attribute());
@@ -316,7 +338,7 @@ impl Volumes {
     /// Moves the directory out of the way, so that the name can be used again at once, and deletes
     /// it in the background.
     fn delete_directory(&self, name: &str) {
-        let trash = self.inner.root.join(format!(".removed-{}", hex_id()));
+        let trash = self.inner.root.join(format!("{TRASH}{}", hex_id()));
         if let Err(error) = std::fs::rename(self.inner.root.join(name), &trash)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -358,6 +380,23 @@ impl Volumes {
             .state
             .lock()
             .expect("no code panics while it holds this lock")
+    }
+}
+
+/// Deletes what a daemon that was killed left half made or half deleted. Directories under a
+/// volume's own name are never touched here.
+fn sweep(root: &Path) {
+    let Ok(entries) = std::fs::read_dir(root) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = [DRAFT, TRASH]
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
+        if ours && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(%error, path = %entry.path().display(), "cannot delete a leftover of a volume");
+        }
     }
 }
 

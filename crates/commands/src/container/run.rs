@@ -130,7 +130,7 @@ async fn attached(
     let (stream, exit) = (stream?, exit?);
     if let Err(failure) = start(client, id).await {
         drop(stream);
-        if spec.auto_remove {
+        if spec.auto_remove && failure.http_status.is_some() {
             // The engine removes what could not start; the name is free once this is over.
             let _ = exit_status(client, id, exit).await;
         }
