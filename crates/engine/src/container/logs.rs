@@ -53,6 +53,8 @@ pub struct LogStream {
     format: Format,
     until: Option<Timestamp>,
     finished: bool,
+    /// The reader knows that the container has ended.
+    end_told: bool,
     _container: Arc<Container>,
 }
 
@@ -164,6 +166,7 @@ impl Engine {
             format,
             until,
             finished: false,
+            end_told: false,
             _container: container,
         })
     }
@@ -212,6 +215,7 @@ impl LogStream {
         }
         if !self.state.borrow().running {
             reader.container_ended();
+            self.end_told = true;
         }
         let format = self.format;
         self.reading = Some(tokio::task::spawn_blocking(move || {
@@ -247,6 +251,11 @@ impl LogStream {
                 None => std::future::pending().await,
             }
         };
+        // The end may have come after the last batch was begun, when the reader was not told: it
+        // has to hear of it before anybody can wait for something else.
+        if !self.state.borrow().running && !self.end_told {
+            return;
+        }
         let was_running = self.state.borrow().running;
         let mut state = self.state.clone();
         tokio::select! {
