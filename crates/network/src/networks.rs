@@ -602,6 +602,11 @@ fn predefined_records(
 /// The default bridge's name: the first of its candidates that is free or ours.
 fn bridge_name(host: &mut Socket, config: &Config, instance: &Instance) -> Result<String> {
     if let Some(name) = &config.bridge {
+        if name == "none" {
+            return Err(NetworkError::Unsupported(
+                "running without the default bridge (bridge \"none\") is not supported".to_owned(),
+            ));
+        }
         return crate::options::interface_name(name);
     }
     let candidates = instance.bridge_names();

@@ -28,12 +28,12 @@ const SYSTEMD_UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
 const SYSTEMD_STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
 
 impl HostResolver {
-    /// Reads the host's configuration; where that names systemd-resolved's stub only, the file
-    /// with its real servers. A file that is not there is an empty one.
-    pub(crate) fn read(path: &Path) -> Self {
-        let parsed = Self::read_one(path);
+    /// Reads it for containers that can not reach the host's loopback: where it names
+    /// systemd-resolved's stub only, the file with the real servers counts.
+    pub(crate) fn read_reachable(path: &Path) -> Self {
+        let parsed = Self::read(path);
         if path == Path::new("/etc/resolv.conf") && parsed.servers == [SYSTEMD_STUB] {
-            let upstream = Self::read_one(Path::new(SYSTEMD_UPSTREAM));
+            let upstream = Self::read(Path::new(SYSTEMD_UPSTREAM));
             if !upstream.servers.is_empty() {
                 return upstream;
             }
@@ -41,7 +41,8 @@ impl HostResolver {
         parsed
     }
 
-    fn read_one(path: &Path) -> Self {
+    /// Reads the host's configuration; a file that is not there is an empty one.
+    pub(crate) fn read(path: &Path) -> Self {
         let mut bytes = std::fs::read(path).unwrap_or_default();
         bytes.truncate(FILE_MAX);
         Self::parse(
@@ -144,11 +145,11 @@ fn body(resolver: &HostResolver, servers: &[IpAddr], options: &[String]) -> Stri
 }
 
 fn overridden_comment(overrides: &[&str]) -> String {
-    if overrides.is_empty() {
-        String::new()
-    } else {
-        format!("# Overrides: [{}]\n", overrides.join(" "))
-    }
+    format!(
+        "# Overrides: [{}]
+",
+        overrides.join(" ")
+    )
 }
 
 /// The file of a container without the embedded server: the host's servers but for those only
@@ -193,7 +194,7 @@ pub(crate) fn internal_resolv_conf(
 ) -> (String, Vec<ExtServer>) {
     let (merged, overrides) = host.overridden(settings);
     let from_host = settings.servers.is_empty();
-    let mut servers: Vec<ExtServer> = merged
+    let servers: Vec<ExtServer> = merged
         .servers
         .iter()
         .map(|address| ExtServer {
@@ -201,13 +202,6 @@ pub(crate) fn internal_resolv_conf(
             from_host: from_host || address.is_loopback(),
         })
         .collect();
-    let used_defaults = servers.is_empty();
-    if used_defaults {
-        servers.extend(FALLBACK4.map(|address| ExtServer {
-            address,
-            from_host: true,
-        }));
-    }
     let mut options = merged.options.clone();
     // Names without a dot are the embedded server's business first.
     if !options.iter().any(|option| option.starts_with("ndots:")) {
@@ -219,9 +213,6 @@ pub(crate) fn internal_resolv_conf(
         "# Based on host file: '{}' (internal resolver)\n",
         merged.path
     ));
-    if used_defaults {
-        text.push_str("# Used default nameservers.\n");
-    }
     let listed: Vec<String> = servers
         .iter()
         .map(|server| {
@@ -232,7 +223,9 @@ pub(crate) fn internal_resolv_conf(
             }
         })
         .collect();
-    text.push_str(&format!("# ExtServers: [{}]\n", listed.join(" ")));
+    if !listed.is_empty() {
+        text.push_str(&format!("# ExtServers: [{}]\n", listed.join(" ")));
+    }
     text.push_str(&overridden_comment(&overrides));
     let given = merged
         .options
@@ -273,7 +266,8 @@ mod tests {
              options edns0 trust-ad\n\
              sortlist 130.155.160.0\n\
              \n\
-             # Based on host file: '/etc/resolv.conf' (legacy)\n"
+             # Based on host file: '/etc/resolv.conf' (legacy)\n\
+             # Overrides: []\n"
         );
     }
 
@@ -315,6 +309,7 @@ mod tests {
              \n\
              # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
              # ExtServers: [host(127.0.0.53) host(192.0.2.53) host(fd00::53)]\n\
+             # Overrides: []\n\
              # Option ndots from: internal\n"
         );
         assert_eq!(servers.len(), 3);

@@ -84,7 +84,6 @@ pub(crate) fn files_of(
 ) -> Result<(ContainerFiles, Vec<ExtServer>)> {
     let request = &attached.request;
     let settings = dns_settings(inner, &request.dns);
-    let host = HostResolver::read(&inner.config.resolv_conf);
     let embedded = attached
         .endpoints
         .iter()
@@ -93,11 +92,17 @@ pub(crate) fn files_of(
         .endpoints
         .iter()
         .any(|endpoint| endpoint.ipv6.is_some());
+    let path = &inner.config.resolv_conf;
     let (resolv_conf, servers) = if embedded {
-        internal_resolv_conf(&host, &settings)
+        internal_resolv_conf(&HostResolver::read(path), &settings)
+    } else if request.mode == Mode::Host {
+        (
+            legacy_resolv_conf(&HostResolver::read(path), &settings, ipv6, true),
+            Vec::new(),
+        )
     } else {
         (
-            legacy_resolv_conf(&host, &settings, ipv6, request.mode == Mode::Host),
+            legacy_resolv_conf(&HostResolver::read_reachable(path), &settings, ipv6, false),
             Vec::new(),
         )
     };
