@@ -84,7 +84,6 @@ pub(super) async fn create(cli: &Cli, client: &Client, spec: &Spec) -> Outcome<S
         .await;
     if let (Err(error), Pull::Missing, Some(named)) = (&answer, spec.pull, &named)
         && error.is_not_found()
-        && error.to_string().contains("No such image")
     {
         if !spec.quiet {
             say_error(&format!(

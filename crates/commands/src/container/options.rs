@@ -248,6 +248,10 @@ pub(super) fn parse(m: &Matches, proxies: &[(String, String)]) -> Outcome<Spec> 
         host.put("ConsoleSize", json!([rows, columns]));
     }
 
+    // Docker sends these as empty lists, and `inspect` shows what was sent.
+    for key in ALWAYS_LISTS {
+        host.0.entry(*key).or_insert_with(|| json!([]));
+    }
     let auto_remove = m.bool("rm");
     if let Some(policy) = restart::parse(m.str("restart")).map_err(Failure::new)? {
         if auto_remove && policy["Name"] != "no" {
@@ -282,6 +286,20 @@ pub(super) fn parse(m: &Matches, proxies: &[(String, String)]) -> Outcome<Spec> 
         cid_file,
     })
 }
+
+/// Lists of the host configuration that are never absent.
+const ALWAYS_LISTS: &[&str] = &[
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "BlkioWeightDevice",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
+    "Devices",
+    "Ulimits",
+];
 
 /// Options Docker has and Wharf does not have yet.
 fn refuse_missing(m: &Matches) -> Outcome {

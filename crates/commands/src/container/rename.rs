@@ -2,7 +2,7 @@
 
 use wharf_client::Query;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, say_error};
 use crate::command::{Args, Command};
 use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
@@ -27,6 +27,14 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     }
     let client = cli.client()?;
     let query = Query::new().add("name", new);
-    cli.block_on(client.post(super::path(old, &format!("/rename{query}")), None))?;
-    Ok(())
+    let path = super::path(old, &format!("/rename{query}"));
+    match cli.block_on(client.post(path, None)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            say_error(Failure::from(error).text());
+            Err(Failure::new(format!(
+                "Error: failed to rename container named {old}"
+            )))
+        }
+    }
 }
