@@ -1,7 +1,7 @@
 //! Writing blobs into the content store under a lease.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
 use wharf_ids::{Digest, ImageRef};
@@ -13,6 +13,10 @@ use crate::error::ImageError;
 use crate::lease::Lease;
 use crate::record::{self, ContentRecord};
 use crate::store::{BusyKey, ImageStore};
+use crate::tee::LayerTee;
+use crate::unpack::StagedLayers;
+
+const COPY_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// A blob on its way in. Dropped before [`BlobWriter::commit`] the bytes so far stay, and the next
 /// [`Lease::begin_blob`] for the same digest goes on behind them.
@@ -22,11 +26,54 @@ pub struct BlobWriter {
     digest: Digest,
     size: Option<u64>,
     ingest: Ingest,
+    /// Of a layer that is unpacked while it comes in.
+    tee: Option<Tee>,
     /// Behind `ingest`: a discarded file is gone before others may begin theirs.
     _busy: BusyKey,
 }
 
+/// The second way a layer's bytes go.
+#[derive(Debug)]
+struct Tee {
+    unpacking: LayerTee,
+    staged: StagedLayers,
+}
+
 impl Lease {
+    /// As [`Lease::begin_blob`], for a layer: it is unpacked while it comes in, and
+    /// [`Lease::unpack_layer`] finds it done.
+    pub fn begin_layer(
+        &self,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<Option<BlobWriter>, ImageError> {
+        let Some(mut writer) = self.begin_blob(digest, size)? else {
+            return Ok(None);
+        };
+        if !self.is_unpacked_somewhere(digest) {
+            let tee = Tee {
+                unpacking: LayerTee::begin(&self.store)?,
+                staged: self.staged.clone(),
+            };
+            writer.unpack(tee)?;
+        }
+        Ok(Some(writer))
+    }
+
+    /// Whether a blob is known to be a layer that is unpacked for some image.
+    pub(crate) fn is_unpacked_somewhere(&self, digest: &Digest) -> bool {
+        let catalog = self.store.catalog();
+        let diff_id = catalog
+            .content
+            .get(digest)
+            .and_then(|record| record.diff_id.as_ref())
+            .unwrap_or(digest);
+        catalog
+            .layers
+            .values()
+            .any(|layer| layer.diff_id == *diff_id)
+    }
+
     /// Begins or resumes a blob; `None` when it is there already. Waits while another lease is
     /// writing the same blob. `size` is what the descriptor says, when there is one.
     pub fn begin_blob(
@@ -49,6 +96,7 @@ impl Lease {
             digest: digest.clone(),
             size,
             ingest,
+            tee: None,
             _busy: busy,
         }))
     }
@@ -105,7 +153,35 @@ impl BlobWriter {
 
     /// Forgets the bytes of earlier attempts, for a source that can only begin at the beginning.
     pub fn restart(&mut self) -> Result<(), ImageError> {
+        if let Some(tee) = self.tee.take() {
+            let unpacking = LayerTee::begin(&self.store)?;
+            self.tee = Some(Tee {
+                unpacking,
+                staged: tee.staged,
+            });
+        }
         self.ingest.restart()
+    }
+
+    /// Unpacks what is here already and all that follows.
+    fn unpack(&mut self, mut tee: Tee) -> Result<(), ImageError> {
+        let path = self.store.inner.content.path(&self.digest);
+        let failed = ImageError::io("read", &path);
+        let pass_on = |tee: &mut Tee, file: &mut std::fs::File| -> std::io::Result<()> {
+            let mut buffer = vec![0; COPY_BUFFER_BYTES];
+            loop {
+                let n = file.read(&mut buffer)?;
+                if n == 0 || !tee.unpacking.write(&buffer[..n]) {
+                    return Ok(());
+                }
+            }
+        };
+        if self.ingest.len() > 0 {
+            let mut file = self.ingest.reopen()?;
+            pass_on(&mut tee, &mut file).map_err(failed)?;
+        }
+        self.tee = Some(tee);
+        Ok(())
     }
 
     /// Appends bytes.
@@ -120,6 +196,12 @@ impl BlobWriter {
                 expected,
                 found: length,
             });
+        }
+        if let Some(tee) = &mut self.tee
+            && !tee.unpacking.write(bytes)
+        {
+            // Whoever needs the layer unpacks it from the blob and hears what is wrong with it.
+            self.tee = None;
         }
         let path = self.store.inner.content.path(&self.digest);
         self.ingest
@@ -156,6 +238,11 @@ impl BlobWriter {
             .content
             .publish(&mut self.ingest, &self.digest)?;
         self.store.inner.snapshots.mark_dirty();
+        if let Some(tee) = self.tee.take()
+            && let Ok(unpacked) = tee.unpacking.finish()
+        {
+            tee.staged.insert_unpacked(&self.digest, unpacked);
+        }
         Ok(())
     }
 }

@@ -187,6 +187,11 @@ impl Ingest {
         self.written
     }
 
+    /// A second handle to the bytes so far, at their beginning.
+    pub(crate) fn reopen(&self) -> Result<File, ImageError> {
+        File::open(&self.path).map_err(ImageError::io("open", &self.path))
+    }
+
     /// The digest of the bytes so far.
     pub(crate) fn digest(&self) -> Digest {
         finish(self.hash.clone())

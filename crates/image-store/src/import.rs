@@ -12,9 +12,8 @@ use crate::changes::apply_changes;
 use crate::compression::{Compression, read_start};
 use crate::error::ImageError;
 use crate::lease::Lease;
-use crate::pipe::pipe;
 use crate::store::ImageStore;
-use crate::unpack::{StagedKey, apply_stream};
+use crate::tee::LayerTee;
 
 const READ_BUFFER_BYTES: usize = 1024 * 1024;
 
@@ -102,41 +101,25 @@ impl Lease {
         mut source: BufReader<impl Read>,
         compression: Compression,
     ) -> Result<(Descriptor, Digest), ImageError> {
-        let staging = self.store.inner.snapshots.begin_layer()?;
+        let mut tee = LayerTee::begin(&self.store)?;
         let mut ingest = self.store.inner.content.begin(u64::MAX)?;
-        let (mut writer, reader) = pipe();
-        let (copied, applied) = std::thread::scope(|scope| {
-            let applying = scope.spawn(|| apply_stream(reader, &staging));
-            let copied = (|| -> Result<(), ImageError> {
-                loop {
-                    let piece = source.fill_buf().map_err(ImageError::Read)?;
-                    if piece.is_empty() {
-                        return Ok(());
-                    }
-                    let length = piece.len();
-                    // Whoever unpacks says what is wrong with the archive.
-                    if writer.write_all(piece).is_err() {
-                        return Ok(());
-                    }
-                    ingest.write_all(piece).map_err(ImageError::io(
-                        "write",
-                        &self.store.inner.content.path(&ingest.digest()),
-                    ))?;
-                    source.consume(length);
-                }
-            })();
-            let end = match &copied {
-                Ok(()) => Ok(()),
-                Err(_) => Err(std::io::ErrorKind::UnexpectedEof.into()),
-            };
-            writer.finish(end);
-            (copied, applying.join())
-        });
-        copied?;
-        let (diff_id, applied) = applied.map_err(|_| ImageError::ThreadLost("unpacking"))??;
+        loop {
+            let piece = source.fill_buf().map_err(ImageError::Read)?;
+            // When nobody unpacks any more, that side says what is wrong with the archive.
+            if piece.is_empty() || !tee.write(piece) {
+                break;
+            }
+            ingest.write_all(piece).map_err(ImageError::io(
+                "write",
+                &self.store.inner.content.path(&ingest.digest()),
+            ))?;
+            let length = piece.len();
+            source.consume(length);
+        }
+        let unpacked = tee.finish()?;
         let (digest, size) = self.publish(ingest)?;
-        let diff_id = diff_id.unwrap_or_else(|| digest.clone());
-        self.stage(StagedKey::Diff(diff_id.clone()), staging, applied);
+        let diff_id = unpacked.diff_id.clone().unwrap_or_else(|| digest.clone());
+        self.staged.insert_unpacked(&digest, unpacked);
         let media_type = match compression {
             Compression::None => media_type::OCI_LAYER,
             Compression::Gzip => media_type::OCI_LAYER_GZIP,

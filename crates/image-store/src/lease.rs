@@ -1,12 +1,12 @@
 //! Leases: what unfinished work holds against garbage collection.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use wharf_ids::Digest;
 
 use crate::store::ImageStore;
-use crate::unpack::{StagedKey, StagedLayer};
+use crate::unpack::StagedLayers;
 
 /// What all leases hold. Blobs and layers (by chain id) share one space: both are digests.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub struct Lease {
     pub(crate) store: ImageStore,
     id: u64,
     /// Layers unpacked under this lease that have no name yet.
-    pub(crate) staged: Mutex<HashMap<StagedKey, StagedLayer>>,
+    pub(crate) staged: StagedLayers,
 }
 
 impl ImageStore {
@@ -46,7 +46,7 @@ impl ImageStore {
         Lease {
             store: self.clone(),
             id,
-            staged: Mutex::default(),
+            staged: StagedLayers::default(),
         }
     }
 

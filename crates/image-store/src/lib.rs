@@ -61,6 +61,7 @@ mod snapshot;
 mod sparse;
 mod store;
 mod tag;
+mod tee;
 mod unpack;
 
 pub use apply::{Applied, apply_layer};

@@ -22,9 +22,10 @@ use crate::compression::{Compression, read_start};
 use crate::content::finish;
 use crate::error::ImageError;
 use crate::lease::Lease;
-use crate::pipe::{PipeWriter, pipe};
+use crate::pipe::pipe;
 use crate::store::ImageStore;
-use crate::unpack::{StagedKey, UnpackProgress, apply_stream};
+use crate::tee::LayerTee;
+use crate::unpack::UnpackProgress;
 
 const READ_BUFFER_BYTES: usize = 1024 * 1024;
 /// More files than any real image has.
@@ -268,27 +269,17 @@ impl Lease {
             let stored = self.store_plain(reader, entry.size, None, &report)?;
             return Ok(stored);
         }
-        let staging = self.store.inner.snapshots.begin_layer()?;
-        let (writer, layer) = pipe();
-        let (stored, unpacked) = std::thread::scope(|scope| {
-            let unpacking = scope.spawn(|| apply_stream(layer, &staging));
-            let stored = self.store_plain(reader, entry.size, Some(writer), &report);
-            (stored, unpacking.join())
-        });
-        let (digest, size) = stored?;
-        match unpacked {
-            Ok(Ok((diff_id, applied))) => {
-                let diff_id = diff_id.unwrap_or_else(|| digest.clone());
-                self.stage(StagedKey::Diff(diff_id), staging, applied);
-            }
+        let mut tee = LayerTee::begin(&self.store)?;
+        let (digest, size) = self.store_plain(reader, entry.size, Some(&mut tee), &report)?;
+        match tee.finish() {
+            Ok(unpacked) => self.staged.insert_unpacked(&digest, unpacked),
             // It only looked like a layer, or it is a bad one: then unpacking it in its place in
             // the image says so again.
-            Ok(Err(error)) => tracing::debug!(
+            Err(error) => tracing::debug!(
                 file,
                 error = wharf_fault::chain(&error),
                 "not unpacked as a layer"
             ),
-            Err(_) => return Err(ImageError::ThreadLost("unpacking")),
         }
         Ok((digest, size))
     }
@@ -298,58 +289,33 @@ impl Lease {
         &self,
         reader: &mut TarReader<R>,
         size: u64,
-        mut tee: Option<PipeWriter>,
+        mut tee: Option<&mut LayerTee>,
         report: &dyn Fn(u64),
     ) -> Result<(Digest, u64), ImageError> {
         let mut ingest = self.store.inner.content.begin(size)?;
-        let result = loop {
-            let piece = match reader.body() {
-                Ok([]) => break Ok(()),
-                Ok(piece) => piece,
-                Err(error) => break Err(error),
-            };
-            if let Some(writer) = &mut tee
-                && writer.write_all(piece).is_err()
+        loop {
+            let piece = reader.body()?;
+            if piece.is_empty() {
+                return self.publish(ingest);
+            }
+            if let Some(unpacking) = &mut tee
+                && !unpacking.write(piece)
             {
                 tee = None;
             }
-            if let Err(source) = ingest.write_all(piece) {
-                break Err(ImageError::io(
-                    "write",
-                    &self.store.inner.content.path(&ingest.digest()),
-                )(source));
-            }
+            ingest.write_all(piece).map_err(ImageError::io(
+                "write",
+                &self.store.inner.content.path(&ingest.digest()),
+            ))?;
             let length = piece.len();
             reader.consume(length);
             report(ingest.len());
-        };
-        if let Some(writer) = tee {
-            let end = if result.is_ok() {
-                Ok(())
-            } else {
-                Err(std::io::ErrorKind::UnexpectedEof.into())
-            };
-            writer.finish(end);
         }
-        result?;
-        self.publish(ingest)
     }
 
-    /// Whether the file's name says it is a layer that is in the store and unpacked for some image.
+    /// Whether the file's name says it is a layer that is unpacked for some image.
     fn knows(&self, path: &[u8]) -> bool {
-        let Some(digest) = digest_in_name(path) else {
-            return false;
-        };
-        let catalog = self.store.catalog();
-        let diff_id = catalog
-            .content
-            .get(&digest)
-            .and_then(|record| record.diff_id.as_ref())
-            .unwrap_or(&digest);
-        catalog
-            .layers
-            .values()
-            .any(|layer| layer.diff_id == *diff_id)
+        digest_in_name(path).is_some_and(|digest| self.is_unpacked_somewhere(&digest))
     }
 
     fn interpret(&self, contents: &Contents) -> Result<Vec<Found>, ImageError> {

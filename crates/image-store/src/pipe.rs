@@ -1,6 +1,8 @@
 //! A bounded pipe of byte chunks between two threads, without system calls and copies per read.
 
 use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -18,6 +20,7 @@ enum Message {
 pub(crate) struct PipeWriter {
     sender: SyncSender<Message>,
     chunk: Vec<u8>,
+    given_up: Arc<AtomicBool>,
 }
 
 /// The side that is read from. Once it is dropped, writes fail.
@@ -27,20 +30,25 @@ pub(crate) struct PipeReader {
     chunk: Vec<u8>,
     taken: usize,
     ended: bool,
+    given_up: Arc<AtomicBool>,
 }
 
 pub(crate) fn pipe() -> (PipeWriter, PipeReader) {
     let (sender, receiver) = sync_channel(CHUNK_COUNT_MAX);
+    let given_up = Arc::new(AtomicBool::new(false));
+    let writer = PipeWriter {
+        sender,
+        chunk: Vec::new(),
+        given_up: Arc::clone(&given_up),
+    };
     (
-        PipeWriter {
-            sender,
-            chunk: Vec::new(),
-        },
+        writer,
         PipeReader {
             receiver,
             chunk: Vec::new(),
             taken: 0,
             ended: false,
+            given_up,
         },
     )
 }
@@ -85,6 +93,11 @@ impl PipeWriter {
         drop(self.sender.send(message));
     }
 
+    /// Ends the stream with an error that the reader sees at once, before what is on its way.
+    pub(crate) fn give_up(self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
     fn send(&self, message: Message) -> io::Result<()> {
         self.sender
             .send(message)
@@ -117,17 +130,16 @@ impl Write for PipeWriter {
 
 impl BufRead for PipeReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let closed = || io::Error::new(io::ErrorKind::UnexpectedEof, "the source was closed early");
+        if self.given_up.load(Ordering::Acquire) {
+            return Err(closed());
+        }
         while self.taken == self.chunk.len() && !self.ended {
             match self.receiver.recv() {
                 Ok(Message::Chunk(chunk)) => (self.chunk, self.taken) = (chunk, 0),
                 Ok(Message::End) => self.ended = true,
                 Ok(Message::Failed(error)) => return Err(error),
-                Err(_) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the source was closed early",
-                    ));
-                }
+                Err(_) => return Err(closed()),
             }
         }
         Ok(&self.chunk[self.taken..])

@@ -4,10 +4,11 @@
 //! as its blob is there ([`Lease::unpack_layer`]). [`Lease::unpack`] unpacks the rest, gives the
 //! directories their names from the lowest to the topmost, flushes once and writes the records.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 use wharf_ids::Digest;
@@ -25,6 +26,7 @@ use crate::pipe::{PipeReader, pipe};
 use crate::record::{self, LayerRecord};
 use crate::snapshot::Staging;
 use crate::store::{ImageStore, chain_id};
+use crate::tee::Unpacked;
 
 const READ_BUFFER_BYTES: usize = 1024 * 1024;
 /// Layers of one image unpacked at the same time.
@@ -54,6 +56,10 @@ pub(crate) enum StagedKey {
     /// Only its content is.
     Diff(Digest),
 }
+
+/// The layers unpacked under a lease that have no name yet. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StagedLayers(Arc<Mutex<HashMap<StagedKey, StagedLayer>>>);
 
 /// An unpacked layer without a name.
 #[derive(Debug)]
@@ -193,7 +199,7 @@ impl Lease {
                 complete,
             });
         };
-        if self.store.catalog().layers.contains_key(&layer.chain_id) || self.find_staged(layer) {
+        if self.store.catalog().layers.contains_key(&layer.chain_id) || self.staged.find(layer) {
             report(total, true);
             return Ok(());
         }
@@ -216,30 +222,10 @@ impl Lease {
                 found,
             });
         }
-        self.stage(StagedKey::Chain(layer.chain_id.clone()), staging, applied);
+        self.staged
+            .insert(StagedKey::Chain(layer.chain_id.clone()), staging, applied);
         report(total, true);
         Ok(())
-    }
-
-    /// Whether the layer is unpacked already, perhaps before its place in an image was known.
-    fn find_staged(&self, layer: &Layer) -> bool {
-        let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = StagedKey::Chain(layer.chain_id.clone());
-        if staged.contains_key(&key) {
-            return true;
-        }
-        match staged.remove(&StagedKey::Diff(layer.diff_id.clone())) {
-            Some(found) => staged.insert(key, found).is_none(),
-            None => false,
-        }
-    }
-
-    pub(crate) fn stage(&self, key: StagedKey, staging: Staging, applied: Applied) {
-        let layer = StagedLayer { staging, applied };
-        self.staged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, layer);
     }
 
     fn publish_layers(&self, layers: &[Layer]) -> Result<(), ImageError> {
@@ -260,11 +246,7 @@ impl Lease {
             let opaque = match known {
                 Some(opaque) => opaque,
                 None => {
-                    let staged = self
-                        .staged
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .remove(&StagedKey::Chain(layer.chain_id.clone()));
+                    let staged = self.staged.take(&layer.chain_id);
                     let staged = staged
                         .ok_or_else(|| ImageError::MissingContent(layer.blob.digest.clone()))?;
                     let lower = visible(&below);
@@ -317,6 +299,39 @@ impl Lease {
         catalog.layers.extend(published);
         catalog.layers_changed();
         Ok(())
+    }
+}
+
+impl StagedLayers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<StagedKey, StagedLayer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn insert(&self, key: StagedKey, staging: Staging, applied: Applied) {
+        self.lock().insert(key, StagedLayer { staging, applied });
+    }
+
+    /// Takes what was unpacked from a blob's stream.
+    pub(crate) fn insert_unpacked(&self, blob: &Digest, unpacked: Unpacked) {
+        let diff_id = unpacked.diff_id.unwrap_or_else(|| blob.clone());
+        self.insert(StagedKey::Diff(diff_id), unpacked.staging, unpacked.applied);
+    }
+
+    /// Whether the layer is unpacked already, perhaps before its place in an image was known.
+    fn find(&self, layer: &Layer) -> bool {
+        let mut staged = self.lock();
+        let key = StagedKey::Chain(layer.chain_id.clone());
+        if staged.contains_key(&key) {
+            return true;
+        }
+        match staged.remove(&StagedKey::Diff(layer.diff_id.clone())) {
+            Some(found) => staged.insert(key, found).is_none(),
+            None => false,
+        }
+    }
+
+    fn take(&self, chain_id: &Digest) -> Option<StagedLayer> {
+        self.lock().remove(&StagedKey::Chain(chain_id.clone()))
     }
 }
 

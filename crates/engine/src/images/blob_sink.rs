@@ -132,8 +132,13 @@ impl BlobSink for LeaseSink {
 
     async fn begin(&self, blob: &BlobInfo) -> Result<Option<SinkWriter>, StoreError> {
         let (shared, blob) = (Arc::clone(&self.shared), blob.clone());
-        blocking(
-            move || match shared.lease.begin_blob(&blob.digest, Some(blob.size))? {
+        blocking(move || {
+            let (digest, size) = (&blob.digest, Some(blob.size));
+            let begun = match blob.role {
+                BlobRole::Layer => shared.lease.begin_layer(digest, size)?,
+                _ => shared.lease.begin_blob(digest, size)?,
+            };
+            match begun {
                 Some(writer) => {
                     let offset = writer.offset();
                     Ok(Some(SinkWriter {
@@ -148,8 +153,8 @@ impl BlobSink for LeaseSink {
                     shared.arrived(&blob);
                     Ok(None)
                 }
-            },
-        )
+            }
+        })
         .await
     }
 }

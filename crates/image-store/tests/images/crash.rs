@@ -231,3 +231,78 @@ fn blobs_no_image_needs_do_not_survive_a_reboot_but_a_restart() {
     let scratch = scratch.reopened();
     assert_eq!(scratch.files(), before);
 }
+
+#[test]
+fn layers_are_unpacked_while_they_come_in_even_when_cut_in_between() {
+    let big = vec![b'x'; 2_000_000];
+    let layers: [&[(&str, &[u8])]; 2] = [&[("big", &big), ("after", b"1")], &[("b", b"2")]];
+    let compressions: [crate::support::Compress; 2] = [gzip, |bytes| bytes.to_vec()];
+    for compress in compressions {
+        let scratch = Scratch::new();
+        let (blobs, manifest) = Sample::new(&layers).oci(compress);
+        let target: wharf_oci::image::Descriptor = serde_json::from_value(manifest).unwrap();
+        let unpacked = || {
+            std::fs::read_dir(scratch.path().join("unpacking"))
+                .unwrap()
+                .count()
+        };
+        let first = scratch.store.lease();
+        for bytes in blobs.values() {
+            let mut writer = first
+                .begin_layer(&digest(bytes), Some(bytes.len() as u64))
+                .unwrap()
+                .unwrap();
+            writer.write(&bytes[..bytes.len() / 2]).unwrap();
+        }
+        assert_eq!(unpacked(), 0);
+        let lease = scratch.store.lease();
+        for (n, bytes) in blobs.values().enumerate() {
+            let mut writer = lease
+                .begin_layer(&digest(bytes), Some(bytes.len() as u64))
+                .unwrap()
+                .unwrap();
+            if n == 0 {
+                writer.restart().unwrap();
+            }
+            let offset = usize::try_from(writer.offset()).unwrap();
+            for piece in bytes[offset..].chunks(10_000) {
+                writer.write(piece).unwrap();
+            }
+            writer.commit().unwrap();
+        }
+        // Documents are no layers; the two layers are done.
+        assert_eq!(unpacked(), 2);
+        lease.unpack(&target, None, &|_| {}).unwrap();
+        assert_eq!(unpacked(), 0);
+        scratch
+            .store
+            .set_image(&ImageRef::parse("app").unwrap(), &target)
+            .unwrap();
+        let lower = scratch
+            .store
+            .image_layers(&scratch.store.resolve("app").unwrap())
+            .unwrap();
+        assert_eq!(std::fs::read(lower[1].join("big")).unwrap(), big);
+        assert_eq!(std::fs::read(lower[1].join("after")).unwrap(), b"1");
+        assert_eq!(std::fs::read(lower[0].join("b")).unwrap(), b"2");
+    }
+}
+
+#[test]
+fn a_layer_with_wrong_bytes_is_not_kept_unpacked() {
+    let scratch = Scratch::new();
+    let right = crate::support::tar(&[("a", b"1")]);
+    let wrong = crate::support::tar(&[("a", b"2")]);
+    let lease = scratch.store.lease();
+    let mut writer = lease
+        .begin_layer(&digest(&right), Some(right.len() as u64))
+        .unwrap()
+        .unwrap();
+    writer.write(&wrong).unwrap();
+    assert!(matches!(
+        writer.commit(),
+        Err(ImageError::DigestMismatch { .. })
+    ));
+    scratch.store.empty_trash().unwrap();
+    assert_eq!(scratch.files(), Vec::<std::path::PathBuf>::new());
+}
