@@ -268,6 +268,8 @@ fn a_hundred_kills_lose_nothing_and_leak_nothing() {
     daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
     daemon.kill();
     daemon.restart();
+    // As at the end: a daemon that has started a container keeps a shim and a sandbox ready.
+    daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
     let before = traces(&daemon);
 
     let seed = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
@@ -309,6 +311,12 @@ fn a_hundred_kills_lose_nothing_and_leak_nothing() {
     daemon.restart();
     daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
     let after = settled(&daemon, &before);
+    if after != before {
+        // What a process left over was about tells more than that it is there.
+        let script = "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' < $p/cmdline)\" in *wharf-shim*) \
+            echo $p; cat $p/wchan; echo; ls -l $p/fd; cat $p/task/*/children; ls -l $p/ns/net;; esac; done";
+        eprintln!("{}", host.sh(script).stdout);
+    }
     for (kind, there) in &before {
         let extra: Vec<_> = after[kind].difference(there).collect();
         let missing: Vec<_> = there.difference(&after[kind]).collect();

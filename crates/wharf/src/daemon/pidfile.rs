@@ -31,11 +31,15 @@ impl PidFile {
             .map_err(failed)?;
         if file.try_lock().is_err() {
             let pid = std::fs::read_to_string(path).unwrap_or_default();
-            return Err(Error::conflict(format!(
-                "another daemon runs with this pid file, process {}: {}",
-                pid.trim(),
-                path.display()
-            )));
+            if is_alive(pid.trim()) {
+                return Err(Error::conflict(format!(
+                    "another daemon runs with this pid file, process {}: {}",
+                    pid.trim(),
+                    path.display()
+                )));
+            }
+            // A daemon killed while it started a shim: the lock goes when that child becomes the shim.
+            file.lock().map_err(failed)?;
         }
         file.set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()))
@@ -45,6 +49,12 @@ impl PidFile {
             _locked: file,
         })
     }
+}
+
+/// Whether the process named in a pid file exists. Text that is no number is no process.
+fn is_alive(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 impl Drop for PidFile {
