@@ -1,9 +1,10 @@
 //! Listening sockets: `unix://path`, `tcp://host:port` (with or without TLS), `fd://` (given by
 //! systemd).
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,30 +166,36 @@ impl Listener {
                     "there is a file that is no socket",
                 )));
             }
-            if tokio::net::UnixStream::connect(path).await.is_ok() {
-                return Err(ListenError::Taken(address));
+            match tokio::net::UnixStream::connect(path).await {
+                // Nobody listens: its daemon was killed.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Also one that is too busy to answer.
+                Ok(_) | Err(_) => return Err(ListenError::Taken(address)),
             }
-            std::fs::remove_file(path).map_err(failed)?;
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
         }
         // Bound under a name nobody looks for and put in place when owner and mode are right, so
         // that nobody connects before.
-        let draft = draft_name(path);
-        drop(std::fs::remove_file(&draft));
-        let listener = UnixListener::bind(&draft).map_err(failed)?;
-        let placed = std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o660))
+        let draft = Draft::beside(path).map_err(failed)?;
+        let listener = UnixListener::bind(draft.path()).map_err(failed)?;
+        let placed = std::fs::set_permissions(draft.path(), std::fs::Permissions::from_mode(0o660))
             .and_then(|()| match gid {
                 Some(gid) => Ok(rustix::fs::chownat(
                     rustix::fs::CWD,
-                    &draft,
+                    draft.path(),
                     None,
                     Some(Gid::from_raw(gid)),
                     rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
                 )?),
                 None => Ok(()),
             })
-            .and_then(|()| std::fs::rename(&draft, path));
+            .and_then(|()| std::fs::rename(draft.path(), path));
         if let Err(source) = placed {
-            drop(std::fs::remove_file(&draft));
+            draft.remove();
             return Err(failed(source));
         }
         let file = SocketFile::new(path);
@@ -299,10 +306,37 @@ pub fn socket_group(name: &str, required: bool) -> Result<Option<u32>, ListenErr
     }
 }
 
-fn draft_name(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    path.with_file_name(name)
+/// A socket's file before it is put in place. Named through its folder's descriptor: a socket's
+/// address is at most 108 bytes, and the final name alone may take all of them.
+struct Draft {
+    _folder: File,
+    path: PathBuf,
+}
+
+impl Draft {
+    fn beside(path: &Path) -> io::Result<Self> {
+        let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
+        let name = format!(
+            "/proc/self/fd/{}/.wharf-{}",
+            folder.as_raw_fd(),
+            std::process::id()
+        );
+        let draft = Self {
+            _folder: folder,
+            path: PathBuf::from(name),
+        };
+        // Of a process of the same number that was killed.
+        draft.remove();
+        Ok(draft)
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn remove(&self) {
+        drop(std::fs::remove_file(&self.path));
+    }
 }
 
 /// A socket's file; removed on drop when it is still the one that was made.
@@ -385,6 +419,17 @@ mod tests {
         let error = Listener::tcp("0.0.0.0:0", None, false).await.unwrap_err();
         assert!(matches!(error, ListenError::Insecure(_)), "{error}");
         assert!(Listener::tcp("127.0.0.1:0", None, false).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_longest_possible_address_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = 107 - folder.path().as_os_str().len() - 1;
+        let path = folder.path().join("s".repeat(room));
+        let listener = Listener::unix(&path, None).await.unwrap();
+        assert!(tokio::net::UnixStream::connect(&path).await.is_ok());
+        drop(listener);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]

@@ -114,7 +114,10 @@ fn an_image_lives_its_life() {
 
     let with_manifests = json(&server.get("/v1.50/images/json?manifests=1").1);
     let manifest = &with_manifests[0]["Manifests"][0];
-    assert_eq!((manifest["Kind"].as_str(), manifest["Available"].as_bool()), (Some("image"), Some(true)));
+    assert_eq!(
+        (manifest["Kind"].as_str(), manifest["Available"].as_bool()),
+        (Some("image"), Some(true))
+    );
     assert_eq!(manifest["ImageData"]["Platform"]["architecture"], "amd64");
     assert_eq!(list[0]["Manifests"], serde_json::Value::Null);
 
