@@ -422,4 +422,31 @@ mod tests {
         assert_eq!(image(&json!({"Image": digest}), false), digest);
         assert_eq!(image(&json!({"Image": ""}), true), "<no image>");
     }
+
+    #[test]
+    fn the_list_looks_as_docker_prints_it() {
+        let containers = [
+            json!({
+                "Id": "0123456789abcdef", "Names": ["/web", "/other/link"], "Image": "nginx",
+                "Command": "nginx -g 'daemon off;'", "Created": jiff::Timestamp::now().as_second() - 130,
+                "Ports": [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}],
+                "Status": "Up 2 minutes",
+            }),
+            json!({
+                "Id": "1123456789abcdef", "Names": ["/db"], "Image": format!("sha256:{}", "b".repeat(64)),
+                "ImageID": format!("sha256:{}", "b".repeat(64)), "Command": "sh", "Ports": [],
+                "Created": jiff::Timestamp::now().as_second() - 7300, "Status": "Exited (0) 2 hours ago",
+            }),
+        ];
+        let rows = containers
+            .iter()
+            .map(|container| row(container, true))
+            .collect();
+        assert_eq!(
+            Format::Table.render(&SHAPE, rows).unwrap(),
+            "CONTAINER ID   IMAGE          COMMAND                  CREATED         STATUS                   PORTS                  NAMES\n\
+             0123456789ab   nginx          \"nginx -g 'daemon of…\"   2 minutes ago   Up 2 minutes             0.0.0.0:8080->80/tcp   web\n\
+             1123456789ab   bbbbbbbbbbbb   \"sh\"                     2 hours ago     Exited (0) 2 hours ago                          db\n"
+        );
+    }
 }

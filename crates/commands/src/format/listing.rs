@@ -262,3 +262,61 @@ fn execute(template: &Template, rows: Vec<Row>, out: &mut String) -> Outcome {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static SHAPE: Shape = Shape {
+        type_name: "*test.rowContext",
+        columns: &["ID", "Name"],
+        headers: &[("ID", "ROW ID"), ("Name", "NAME"), ("Size", "SIZE")],
+    };
+
+    fn rows() -> Vec<Row> {
+        let row = |id: &str, name: &str| {
+            Row::new(
+                &SHAPE,
+                vec![field("ID", id), field("Name", name), ("Size", None)],
+            )
+            .with_labels(vec![("com.x.role".to_owned(), format!("role of {name}"))])
+        };
+        vec![row("1", "a & b"), row("2", "")]
+    }
+
+    fn render(format: &str) -> Result<String, String> {
+        let format = Format::parse(format).map_err(|failure| failure.text().to_owned())?;
+        format
+            .render(&SHAPE, rows())
+            .map_err(|failure| failure.text().to_owned())
+    }
+
+    #[test]
+    fn every_form_of_format_is_rendered() {
+        let table = "ROW ID    NAME\n1         a & b\n2         \n";
+        assert_eq!(render("").unwrap(), table);
+        assert_eq!(render("table").unwrap(), table);
+        assert_eq!(
+            render(r#"table {{.Name}}\t{{.Label "com.x.role"}}"#).unwrap(),
+            "NAME      role\na & b     role of a & b\n          role of \n"
+        );
+        assert_eq!(render("{{.ID}}:{{upper .Name}}").unwrap(), "1:A & B\n2:\n");
+        assert_eq!(
+            render("json").unwrap(),
+            "{\"ID\":\"1\",\"Name\":\"a \\u0026 b\",\"Size\":null}\n{\"ID\":\"2\",\"Name\":\"\",\"Size\":null}\n"
+        );
+    }
+
+    #[test]
+    fn a_wrong_field_names_the_type() {
+        assert_eq!(
+            render("{{.Foo}}").unwrap_err(),
+            "template parsing error: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *test.rowContext"
+        );
+        assert!(
+            render("{{")
+                .unwrap_err()
+                .starts_with("template parsing error: ")
+        );
+    }
+}
