@@ -22,7 +22,7 @@ struct Engine {
 
 impl Engine {
     fn start(script: Script) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().expect("the scripted engine works");
         let socket = directory.path().join("engine.sock");
         let engine = Self {
             _directory: directory,
@@ -30,7 +30,7 @@ impl Engine {
             requests: Arc::default(),
             connections: Arc::default(),
         };
-        let listener = UnixListener::bind(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).expect("the scripted engine works");
         let (requests, connections) = (
             Arc::clone(&engine.requests),
             Arc::clone(&engine.connections),
@@ -49,7 +49,10 @@ impl Engine {
     }
 
     fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+        self.requests
+            .lock()
+            .expect("the scripted engine works")
+            .clone()
     }
 }
 
@@ -74,32 +77,47 @@ async fn serve(stream: UnixStream, script: Script, requests: Arc<Mutex<Vec<Strin
         let mut length = 0;
         loop {
             let mut header = String::new();
-            stream.read_line(&mut header).await.unwrap();
+            stream
+                .read_line(&mut header)
+                .await
+                .expect("the scripted engine works");
             if header.trim().is_empty() {
                 break;
             }
             if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
+                length = value.trim().parse().expect("the scripted engine works");
             }
         }
         let mut body = vec![0; length];
-        stream.read_exact(&mut body).await.unwrap();
+        stream
+            .read_exact(&mut body)
+            .await
+            .expect("the scripted engine works");
         let line = line.trim().trim_end_matches(" HTTP/1.1").to_owned();
-        requests.lock().unwrap().push(line.clone());
+        requests
+            .lock()
+            .expect("the scripted engine works")
+            .push(line.clone());
         let Some(answer) = script(&line) else { return };
         let upgraded = answer.starts_with("HTTP/1.1 101");
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream
+            .write_all(answer.as_bytes())
+            .await
+            .expect("the scripted engine works");
         if line.contains("/close") {
             return;
         }
         if upgraded {
             // An echo that ends after the other side has closed its half.
             let mut input = String::new();
-            stream.read_to_string(&mut input).await.unwrap();
+            stream
+                .read_to_string(&mut input)
+                .await
+                .expect("the scripted engine works");
             stream
                 .write_all(format!("<{input}>").as_bytes())
                 .await
-                .unwrap();
+                .expect("the scripted engine works");
             return;
         }
     }
