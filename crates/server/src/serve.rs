@@ -59,7 +59,6 @@ pub async fn serve_with_limits(
     let (stop, stopping) = watch::channel(false);
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        tracing::info!(address = listener.address(), "API listening");
         accepting.spawn(accept(
             listener,
             Arc::clone(&dispatch),

@@ -55,10 +55,10 @@ pub(super) async fn from_options(
     if matches!(fs_type, "nfs" | "nfs4" | "cifs") {
         resolve_addr(name, &mut mount_options).await?;
     }
-    if is_bind && !Path::new(device).exists() {
+    if is_bind && !tokio::fs::try_exists(device).await.unwrap_or(false) {
         return Err(Error::system(format!(
-            "failed to mount local volume: mount {device}:{}, flags: 0x1000: no such file or directory",
-            directory.display()
+            "error while mounting volume '{directory}': failed to mount local volume: mount {device}:{directory}, flags: 0x1000: no such file or directory",
+            directory = directory.display()
         )));
     }
     Ok(VolumeSource::Mount {
