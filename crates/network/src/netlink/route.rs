@@ -164,15 +164,75 @@ impl Requests {
             ]),
         ]);
         push(self, NEW_LINK, CREATE | EXCLUSIVE, &message);
-        // The kernel takes the rest for an existing interface only.
+        self.open_port(pair.host_name, pair.alias, pair.isolated);
+    }
+
+    /// Makes a veth pair that is on no bridge yet, both ends down.
+    pub(crate) fn add_spare_veth(
+        &mut self,
+        host_name: &str,
+        alias: &str,
+        peer_name: &str,
+        netns: BorrowedFd<'_>,
+    ) {
+        let peer = link(vec![
+            LinkAttribute::IfName(peer_name.to_owned()),
+            LinkAttribute::NetNsFd(netns.as_raw_fd()),
+        ]);
+        let message = link(vec![
+            LinkAttribute::IfName(host_name.to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ]);
+        push(self, NEW_LINK, CREATE | EXCLUSIVE, &message);
+        let named = link(vec![
+            LinkAttribute::IfName(host_name.to_owned()),
+            LinkAttribute::IfAlias(alias.to_owned()),
+        ]);
+        push(self, NEW_LINK, 0, &named);
+    }
+
+    /// Puts the host's end of a spare pair on a bridge and takes it up.
+    pub(crate) fn attach_spare_veth(
+        &mut self,
+        host_name: &str,
+        alias: &str,
+        bridge: u32,
+        mtu: u32,
+        isolated: bool,
+    ) {
+        let message = link(vec![
+            LinkAttribute::IfName(host_name.to_owned()),
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::Controller(bridge),
+        ]);
+        push(self, NEW_LINK, 0, &message);
+        self.open_port(host_name, alias, isolated);
+    }
+
+    /// Gives the inner end of a spare pair its name, Ethernet address and MTU; it must be down.
+    pub(crate) fn dress(&mut self, index: u32, name: &str, mac: MacAddr, mtu: u32) {
+        let mut message = link(vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(mac.0.to_vec()),
+            LinkAttribute::Mtu(mtu),
+        ]);
+        message.header.index = index;
+        push(self, NEW_LINK, 0, &message);
+    }
+
+    /// Sets a bridge's new port up. The kernel takes this for an existing port only.
+    fn open_port(&mut self, name: &str, alias: &str, isolated: bool) {
         let mut port = link(vec![
-            LinkAttribute::IfName(pair.host_name.to_owned()),
-            LinkAttribute::IfAlias(pair.alias.to_owned()),
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::IfAlias(alias.to_owned()),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::PortKind(InfoPortKind::Bridge),
                 LinkInfo::PortData(InfoPortData::BridgePort(vec![
                     InfoBridgePort::HairpinMode(true),
-                    InfoBridgePort::Isolated(pair.isolated),
+                    InfoBridgePort::Isolated(isolated),
                 ])),
             ]),
             no_link_local(),

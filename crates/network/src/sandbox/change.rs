@@ -85,7 +85,7 @@ pub(crate) fn connect(
         .get(ENDPOINT_IFNAME)
         .cloned()
         .unwrap_or_else(|| free_ifname(&draft.options.iface_prefix, &in_use));
-    let plugged = plug_draft(inner, &draft, &netns, &mut route, &ifname)
+    let plugged = plug_draft(inner, &draft, &netns, &mut route, None, &ifname)
         .inspect_err(|_| give_back(inner, &taken))?;
     let old = attached.endpoints.clone();
     let endpoint = finish(inner, &attached.request, draft, ifname, &plugged);

@@ -23,6 +23,16 @@ pub(crate) struct Bare {
     pub(crate) route: Socket,
     /// The embedded server's sockets, where the namespace was made for a user-defined network.
     pub(crate) dns: Option<dns::Sockets>,
+    /// A veth pair that only has to be put on a bridge.
+    pub(crate) spare: Option<Spare>,
+}
+
+/// A veth pair on no bridge, with its inner end in a namespace.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    host_ifname: String,
+    /// The inner end's index.
+    index: u32,
 }
 
 /// A namespace that is on the default bridge already.
@@ -78,33 +88,71 @@ pub(crate) fn furnish(with_dns: bool) -> io::Result<Bare> {
     } else {
         None
     };
-    Ok(Bare { netns, route, dns })
+    Ok(Bare {
+        netns,
+        route,
+        dns,
+        spare: None,
+    })
 }
 
-/// Makes a veth pair and gives its inner end the addresses; the host's end is left to the caller
-/// to remove on a later failure.
+/// Makes a namespace for a container on user-defined networks, as far as that can be done before
+/// they are known.
+fn make_for_networks(inner: &Inner, worker: &Worker) -> io::Result<Bare> {
+    let mut bare = worker.in_new(|| furnish(true))?;
+    let host_ifname = veth_name();
+    let mut requests = Requests::new();
+    requests.add_spare_veth(
+        &host_ifname,
+        &inner.instance.alias(),
+        SPARE_NAME,
+        bare.netns.as_fd(),
+    );
+    // On failure the namespace goes and takes the pair with it.
+    lock(&inner.host).execute(requests)?;
+    set_interface(worker, &bare.netns, SPARE_NAME, false, Vec::new())?;
+    let index = bare.route.index_of(SPARE_NAME)?;
+    bare.spare = Some(Spare { host_ifname, index });
+    Ok(bare)
+}
+
+/// What the inner end of a spare pair is called until its network is known.
+const SPARE_NAME: &str = "eth0";
+
+/// Brings an endpoint's veth pair into place, a new one or the spare; on failure it is gone.
 pub(crate) fn plug(
     inner: &Inner,
     netns: &OwnedFd,
     route: &mut Socket,
+    spare: Option<Spare>,
     plug: &Plug<'_>,
 ) -> io::Result<Plugged> {
-    let host_ifname = veth_name();
+    let alias = inner.instance.alias();
     let mut requests = Requests::new();
-    requests.add_veth(&VethPair {
-        host_name: &host_ifname,
-        alias: &inner.instance.alias(),
-        peer_name: plug.ifname,
-        peer_mac: plug.mac,
-        mtu: plug.mtu,
-        bridge: plug.bridge,
-        netns: netns.as_fd(),
-        isolated: plug.isolated,
-    });
+    let (host_ifname, spare_index) = match spare {
+        Some(Spare { host_ifname, index }) => {
+            requests.attach_spare_veth(&host_ifname, &alias, plug.bridge, plug.mtu, plug.isolated);
+            (host_ifname, Some(index))
+        }
+        None => {
+            let host_ifname = veth_name();
+            requests.add_veth(&VethPair {
+                host_name: &host_ifname,
+                alias: &alias,
+                peer_name: plug.ifname,
+                peer_mac: plug.mac,
+                mtu: plug.mtu,
+                bridge: plug.bridge,
+                netns: netns.as_fd(),
+                isolated: plug.isolated,
+            });
+            (host_ifname, None)
+        }
+    };
     let made = lock(&inner.host).execute(requests);
     let configured = made
         .map_err(io::Error::from)
-        .and_then(|()| configure(inner, netns, route, plug));
+        .and_then(|()| configure(inner, netns, route, spare_index, plug));
     match configured {
         Ok(index) => Ok(Plugged {
             host_ifname,
@@ -122,13 +170,48 @@ fn configure(
     inner: &Inner,
     netns: &OwnedFd,
     route: &mut Socket,
+    spare_index: Option<u32>,
     plug: &Plug<'_>,
 ) -> io::Result<u32> {
-    let sysctls = plug.sysctls.clone();
+    let mut requests = Requests::new();
+    if let Some(index) = spare_index {
+        requests.dress(index, plug.ifname, plug.mac, plug.mtu);
+    }
     let ipv6 = plug.addresses.iter().any(|(address, _)| address.is_ipv6());
-    let disable_ipv6 = format!("ipv6/conf/{}/disable_ipv6", plug.ifname);
-    inner.worker.inside(netns.as_fd(), move || {
-        // Before it goes up: without an IPv6 address of ours it gets no link-local one either.
+    // A spare one has been set for IPv4 alone.
+    if spare_index.is_none() || ipv6 || !plug.sysctls.is_empty() {
+        route.execute(std::mem::take(&mut requests))?;
+        set_interface(
+            &inner.worker,
+            netns,
+            plug.ifname,
+            ipv6,
+            plug.sysctls.clone(),
+        )?;
+    }
+    let index = match spare_index {
+        Some(index) => index,
+        None => route.index_of(plug.ifname)?,
+    };
+    for (address, prefix) in &plug.addresses {
+        requests.add_address(index, *address, *prefix);
+    }
+    requests.up(plug.ifname);
+    route.execute(requests)?;
+    Ok(index)
+}
+
+/// Settings an interface must have before it goes up: without an IPv6 address of ours it gets no
+/// link-local one either.
+fn set_interface(
+    worker: &Worker,
+    netns: &OwnedFd,
+    ifname: &str,
+    ipv6: bool,
+    sysctls: Vec<(String, String)>,
+) -> io::Result<()> {
+    let disable_ipv6 = format!("ipv6/conf/{ifname}/disable_ipv6");
+    worker.inside(netns.as_fd(), move || {
         match sysctl::set(&disable_ipv6, if ipv6 { "0" } else { "1" }) {
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !ipv6 => {}
@@ -137,15 +220,7 @@ fn configure(
         sysctls
             .iter()
             .try_for_each(|(path, value)| sysctl::set(path, value))
-    })?;
-    let index = route.index_of(plug.ifname)?;
-    let mut requests = Requests::new();
-    for (address, prefix) in &plug.addresses {
-        requests.add_address(index, *address, *prefix);
-    }
-    requests.up(plug.ifname);
-    route.execute(requests)?;
-    Ok(index)
+    })
 }
 
 /// Removes a veth pair by its host end; one that is gone does not matter.
@@ -229,6 +304,7 @@ fn make_on_bridge(inner: &Inner, worker: &Worker) -> io::Result<OnBridge> {
             inner,
             &bare.netns,
             &mut bare.route,
+            None,
             &Plug {
                 bridge,
                 mtu: options.mtu,
@@ -311,7 +387,7 @@ pub(crate) fn take_bare(inner: &Arc<Inner>, with_dns: bool) -> io::Result<Bare> 
         let pool = &inner.bare[usize::from(with_dns)];
         if pool.get().is_none() {
             let make: fn(&Inner, &Worker) -> io::Result<Bare> = if with_dns {
-                |_, worker| worker.in_new(|| furnish(true))
+                make_for_networks
             } else {
                 |_, worker| worker.in_new(|| furnish(false))
             };

@@ -170,6 +170,7 @@ fn with_endpoints(
         netns,
         mut route,
         dns,
+        ..
     } = bare;
     mark_gateway(&mut endpoints);
     if let Some(plugs) = plugs {
@@ -335,7 +336,14 @@ fn on_networks(inner: &Arc<Inner>, request: &AttachRequest, undo: &mut Undo<'_>)
         }
     }
     for (draft, ifname) in drafts.into_iter().zip(names.into_iter().flatten()) {
-        let plugged = plug_draft(inner, &draft, &bare.netns, &mut bare.route, &ifname)?;
+        let plugged = plug_draft(
+            inner,
+            &draft,
+            &bare.netns,
+            &mut bare.route,
+            bare.spare.take(),
+            &ifname,
+        )?;
         undo.veths.push(plugged.host_ifname.clone());
         endpoints.push(finish(inner, request, draft, ifname, &plugged));
         plugs.push(plugged);
@@ -420,6 +428,7 @@ pub(super) fn plug_draft(
     draft: &Draft,
     netns: &std::os::fd::OwnedFd,
     route: &mut crate::netlink::Socket,
+    spare: Option<plug::Spare>,
     ifname: &str,
 ) -> Result<Plugged> {
     let network = &draft.network;
@@ -458,6 +467,7 @@ pub(super) fn plug_draft(
         inner,
         netns,
         route,
+        spare,
         &Plug {
             bridge,
             mtu: draft.options.mtu,
