@@ -7,6 +7,27 @@
 //!
 //! [`Networks`] is the whole interface. Vocabulary: a *sandbox* is a container's network
 //! namespace, an *endpoint* its place in one network.
+//!
+//! ```text
+//! networks   the interface; records in the store         plan      request → record, decided purely
+//! sandbox    prepare, connect, disconnect, release       ipam      subnets and addresses
+//! reconcile  after a restart: take over, remove          bridge    a network's bridge
+//! netns      namespaces: worker thread, pools            netlink   the socket; links, addresses, routes
+//! nft        our table: rules, elements, self-healing    ports     host ports: ledger, sockets, relay
+//! dns        127.0.0.11: names, answers, forwarding      files     hosts, hostname, resolv.conf
+//! ```
+//!
+//! A start on the default bridge takes a namespace that has address and route already, adds the
+//! elements of its ports in one nftables transaction, and renders three texts. Everything else
+//! happens before or after it, on other threads.
+//!
+//! What never happens: a rule outside our table is changed; a program is started; a namespace is
+//! pinned by a file, so that a container's end is the end of its network; a thread of the async
+//! runtime changes its namespace.
+//!
+//! Locks are taken in this order and none is held while the store writes, but for the one that
+//! lets a single network be made or removed at a time: a container's own, then the host's netlink
+//! socket, then the state.
 
 mod attach;
 mod bridge;
