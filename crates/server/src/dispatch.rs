@@ -1,5 +1,6 @@
 //! From an HTTP request to its route and back: version, path, parameters, common headers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
@@ -7,6 +8,7 @@ use hyper::Request as HttpRequest;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{EXPECT, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use tokio::sync::Notify;
 use wharf_engine::Engine;
 use wharf_fault::{Error, Kind};
 
@@ -22,6 +24,8 @@ pub(crate) struct Dispatch {
     engine: Engine,
     router: Router,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Told of every request.
+    activity: Arc<Notify>,
 }
 
 impl Dispatch {
@@ -37,7 +41,13 @@ impl Dispatch {
             engine,
             router,
             headers,
+            activity: Arc::default(),
         }
+    }
+
+    /// What is told of every request.
+    pub(crate) fn activity(&self) -> Arc<Notify> {
+        Arc::clone(&self.activity)
     }
 
     /// Answers a request; errors become answers here.
@@ -62,6 +72,7 @@ impl Dispatch {
         for (name, value) in &self.headers {
             response.headers_mut().insert(name.clone(), value.clone());
         }
+        self.activity.notify_one();
         let status = response.status().as_u16();
         tracing::debug!(%method, path, status, micros = begin.elapsed().as_micros(), "request");
         response

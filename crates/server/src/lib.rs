@@ -22,6 +22,7 @@ mod request;
 mod router;
 mod routes;
 mod serve;
+mod tidy_memory;
 mod tls;
 
 pub use listen::{Address, ListenError, Listener, socket_group};

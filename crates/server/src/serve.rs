@@ -14,6 +14,7 @@ use crate::dispatch::Dispatch;
 use crate::listen::{Listener, ListenerKind};
 use crate::router::Router;
 use crate::routes;
+use crate::tidy_memory;
 
 /// What one client, and all of them together, may take.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +68,9 @@ pub async fn serve_with_limits(
         ));
     }
     drop(stopping);
+    let tidying = tokio::spawn(tidy_memory::run(dispatch.activity()));
     shutdown.await;
+    tidying.abort();
     stop.send_replace(true);
     let drained = async { while accepting.join_next().await.is_some() {} };
     if tokio::time::timeout(limits.drain_timeout, drained)
