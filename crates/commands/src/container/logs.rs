@@ -1,9 +1,8 @@
 //! `docker logs`.
 
-use wharf_client::stdcopy::Demultiplexer;
 use wharf_client::{Body, Method, Query};
 
-use super::streams::{demultiplex, write_all};
+use super::streams::{Splitter, write_all};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Flag};
 use crate::matches::Matches;
@@ -61,12 +60,12 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         let tty = container["Config"]["Tty"].as_bool().unwrap_or(false);
         let path = super::path(name, &format!("/logs{query}"));
         let mut response = client.request(Method::GET, path, Body::Empty, &[]).await?;
-        let mut demultiplexer = Demultiplexer::default();
+        let mut splitter = Splitter::new([true; 2]);
         while let Some(chunk) = response.chunk().await? {
             if tty {
                 write_all(rustix::stdio::stdout(), &chunk)?;
             } else {
-                demultiplex(&mut demultiplexer, &chunk, [true; 2])?;
+                splitter.write(&chunk)?;
             }
         }
         Ok(())

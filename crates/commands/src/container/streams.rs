@@ -134,32 +134,75 @@ async fn copy_framed(
     wanted: [bool; 2],
 ) -> Outcome {
     let mut buffer = vec![0; CHUNK];
-    let mut demultiplexer = Demultiplexer::default();
+    let mut splitter = Splitter::new(wanted);
     loop {
         match reader.read(&mut buffer).await? {
             0 => return Ok(()),
-            read => demultiplex(&mut demultiplexer, &buffer[..read], wanted)?,
+            read => splitter.write(&buffer[..read])?,
         }
     }
 }
 
-/// Writes the frames of one read to where they belong; frames of a stream that is not `wanted`
-/// (output, error) are dropped.
-pub(super) fn demultiplex(
-    demultiplexer: &mut Demultiplexer,
-    bytes: &[u8],
+/// Brings framed output to where it belongs.
+///
+/// An engine frames every write of the container, often every line. What one read brings is put
+/// together again and written in as few pieces as the order of the two streams allows.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    demultiplexer: Demultiplexer,
+    /// Which of output and error are wanted; frames of the other are dropped.
     wanted: [bool; 2],
-) -> Outcome {
-    demultiplexer.feed(bytes, |stream, piece| match stream {
-        Stream::Stdout if !wanted[0] => Ok(()),
-        Stream::Stderr if !wanted[1] => Ok(()),
-        Stream::Stdout => write_all(rustix::stdio::stdout(), piece).map_err(Failure::from),
-        Stream::Stderr => write_all(rustix::stdio::stderr(), piece).map_err(Failure::from),
-        Stream::SystemError => Err(Failure::new(format!(
-            "error from daemon in stream: {}",
-            String::from_utf8_lossy(piece)
-        ))),
-    })
+    pending: Vec<u8>,
+    stream: Stream,
+}
+
+impl Splitter {
+    pub(super) fn new(wanted: [bool; 2]) -> Self {
+        Self {
+            demultiplexer: Demultiplexer::default(),
+            wanted,
+            pending: Vec::new(),
+            stream: Stream::Stdout,
+        }
+    }
+
+    /// Writes out the frames of one read.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Outcome {
+        let Self {
+            demultiplexer,
+            wanted,
+            pending,
+            stream: current,
+        } = self;
+        demultiplexer.feed(bytes, |stream, piece| {
+            match stream {
+                Stream::Stdout if !wanted[0] => return Ok(()),
+                Stream::Stderr if !wanted[1] => return Ok(()),
+                Stream::SystemError => {
+                    let text = String::from_utf8_lossy(piece);
+                    return Err(Failure::new(format!("error from daemon in stream: {text}")));
+                }
+                Stream::Stdout | Stream::Stderr => {}
+            }
+            if stream != *current {
+                flush(*current, pending)?;
+                *current = stream;
+            }
+            pending.extend_from_slice(piece);
+            Ok(())
+        })?;
+        flush(*current, pending)
+    }
+}
+
+fn flush(stream: Stream, pending: &mut Vec<u8>) -> Outcome {
+    let fd = match stream {
+        Stream::Stderr => rustix::stdio::stderr(),
+        Stream::Stdout | Stream::SystemError => rustix::stdio::stdout(),
+    };
+    write_all(fd, pending)?;
+    pending.clear();
+    Ok(())
 }
 
 impl From<UnknownStream> for Failure {
