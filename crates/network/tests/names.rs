@@ -294,7 +294,7 @@ fn networks_are_joined_and_left_live() {
         let change = networks
             .disconnect(&request.container_id, process.pid(), "net")
             .unwrap();
-        assert_eq!(change.endpoints.len(), 1);
+        assert_eq!((change.endpoints.len(), change.ports.len()), (1, 0));
         assert!(!within(&one, lab::links).contains(&"eth1".to_owned()));
         assert!(host.outside(|| refused("192.0.2.1:8080")));
         let refusal = networks

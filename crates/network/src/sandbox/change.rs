@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use super::plug;
 use super::prepare::{announce, dns_names, finish, free_ifname, give_back, plug_draft, reserve};
-use super::settle::{addresses_of, files_of, publish_request, scope_of, show_endpoints, target_of};
+use super::settle::{
+    addresses_of, files_of, forget_clients, publish_request, scope_of, show_endpoints, target_of,
+};
 use super::{Attached, ENDPOINT_IFNAME, gateway_of, mark_gateway};
 use crate::attach::{Change, Endpoint, EndpointRequest, Mode};
 use crate::dns;
@@ -15,6 +17,7 @@ use crate::error::{NetworkError, Result};
 use crate::netlink::{Requests, Socket};
 use crate::netns;
 use crate::networks::{Inner, lock};
+use crate::ports::Target;
 
 fn attached(inner: &Inner, container_id: &str) -> Result<Arc<Mutex<Attached>>> {
     inner
@@ -173,19 +176,25 @@ fn follow(
     mark_gateway(&mut attached.endpoints);
     move_routes(attached, old, route).map_err(failed)?;
 
-    if attached.published.bindings.is_empty() {
+    let target = target_of(&attached.endpoints);
+    let before = attached.published.elements();
+    if target == Target::default() {
+        // Without a way out there is none in either.
+        inner.firewall.remove(&before).map_err(failed)?;
+        attached.published = inner.ports.nothing();
+    } else if attached.published.bindings.is_empty() {
         attached.published = inner.ports.publish(&publish_request(inner, attached))?;
         inner
             .firewall
             .add(&attached.published.elements())
             .map_err(failed)?;
-    } else if attached.published.target() != target_of(&attached.endpoints) {
-        let before = attached.published.elements();
-        attached.published.retarget(target_of(&attached.endpoints));
+    } else if attached.published.target() != target {
+        attached.published.retarget(target);
         inner
             .firewall
             .replace(&before, &attached.published.elements())
             .map_err(failed)?;
+        forget_clients(inner, &attached.published.bindings);
     }
 
     let (files, servers) = files_of(inner, attached)?;
