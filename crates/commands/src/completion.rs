@@ -63,6 +63,9 @@ fn candidates(cli: &Cli, words: &[String]) -> Vec<(String, String)> {
             let mut all: Vec<(String, String)> = tree::top_level()
                 .map(|(name, short)| (name.to_owned(), short.to_owned()))
                 .collect();
+            let more = [("completion", "Generate the autocompletion script")];
+            let own = more.iter().chain(cli.hooks.extra_commands);
+            all.extend(own.map(|(name, about)| ((*name).to_owned(), (*about).to_owned())));
             if typed.starts_with('-') {
                 all = flags(GLOBAL_FLAGS);
             }

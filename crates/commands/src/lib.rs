@@ -1,9 +1,9 @@
 //! The command line: one file per command, Docker's words and Docker's output.
 //!
-//! [`main`] parses the words ([`tree`], [`matches`]), hands them to the command's `run` function,
-//! and turns its [`outcome::Outcome`] into text on standard error and an exit status. A command
+//! [`main`] parses the words (`tree`, `matches`), hands them to the command's `run` function,
+//! and turns its `Outcome` into text on standard error and an exit status. A command
 //! parses its values with the pure functions of [`parse`], talks to the engine through
-//! `wharf_client` and prints through [`format`]. Nothing here knows how the engine works.
+//! `wharf_client` and prints through `format`. Nothing here knows how the engine works.
 
 mod cli;
 mod command;

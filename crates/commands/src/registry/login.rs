@@ -67,16 +67,20 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     if auth.username.is_empty() && auth.password.is_empty() {
         let known = credentials::get(&config, &server)?;
         if !known.is_empty() {
-            print("Authenticating with existing credentials...")?;
-            if !known.username.is_empty() {
-                print(&format!(" [Username: {}]\n", known.username))?;
-            }
+            let who = match known.username.as_str() {
+                "" => String::new(),
+                username => format!(" [Username: {username}]"),
+            };
+            let name = &cli.name;
+            say_error(&format!(
+                "Authenticating with existing credentials...{who}\n\n Info -> To login with a different account, run '{name} logout' followed by '{name} login'\n\n"
+            ));
             if let Ok(answer) = check(&known) {
                 return Ok(println(
                     answer["Status"].as_str().unwrap_or("Login Succeeded"),
                 )?);
             }
-            println("Login did not succeed")?;
+            say_error("Login did not succeed, error: the registry refused the stored credentials");
         }
     }
     prompt(&mut auth)?;
