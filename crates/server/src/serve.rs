@@ -5,8 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use wharf_engine::Engine;
 
 use crate::connection::{self, ClientStream};
@@ -125,7 +129,7 @@ async fn accept(
 
 enum Incoming {
     Ready(ClientStream),
-    Tls(tokio::net::TcpStream, tokio_rustls::TlsAcceptor),
+    Tls(TcpStream, TlsAcceptor),
 }
 
 async fn accept_one(listener: &Listener) -> io::Result<Incoming> {
@@ -152,8 +156,9 @@ impl Incoming {
         match self {
             Self::Ready(stream) => Some(stream),
             Self::Tls(stream, acceptor) => {
-                match tokio::time::timeout(limits.handshake_timeout, acceptor.accept(stream)).await
-                {
+                let shaken =
+                    tokio::time::timeout(limits.handshake_timeout, encrypt(stream, acceptor));
+                match shaken.await {
                     Ok(Ok(stream)) => Some(ClientStream::Tls(Box::new(stream))),
                     Ok(Err(error)) => {
                         tracing::debug!(%error, "TLS handshake failed");
@@ -164,4 +169,22 @@ impl Incoming {
             }
         }
     }
+}
+
+/// The TLS handshake; a client that speaks plain HTTP is told in its own language.
+async fn encrypt(mut stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
+    /// What Go's server answers; the reference client prints it.
+    const PLAIN: &[u8] =
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    // A TLS handshake begins with the byte 22 (RFC 8446, section 5.1), a request with its method.
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        stream.write_all(PLAIN).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the client does not speak TLS",
+        ));
+    }
+    acceptor.accept(stream).await
 }

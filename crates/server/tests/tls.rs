@@ -58,7 +58,12 @@ fn only_clients_with_a_certificate_of_the_authority_are_served() {
     plain.write_all(PING).unwrap();
     let mut answer = Vec::new();
     drop(plain.read_to_end(&mut answer));
-    assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.starts_with("HTTP/1.0 400 Bad Request\r\n")
+            && answer.ends_with("Client sent an HTTP request to an HTTPS server.\n"),
+        "{answer}"
+    );
     assert_eq!(status(&server.get("/_ping").0), 200);
 }
 

@@ -1,12 +1,18 @@
 //! Containers.
 
+use std::io::Write as _;
+
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio_util::io::SyncIoBridge;
 use wharf_api_types::ApiVersion;
+use wharf_api_types::archive::PathStat;
 use wharf_api_types::container::CreateContainer;
 use wharf_api_types::time::parse_reference;
-use wharf_engine::container::{AttachOptions, ListOptions, LogOptions, StopOptions, WaitCondition};
+use wharf_engine::container::{
+    AttachOptions, ExtractOptions, ListOptions, LogOptions, StopOptions, WaitCondition};
 use wharf_fault::{Error, Result};
 use wharf_oci::platform::Platform;
 
@@ -14,6 +20,9 @@ use super::streams::{client_fd, content_type};
 use crate::reply::{self, BodySender, Reply};
 use crate::request::Request;
 use crate::router::{Route, route};
+
+/// In lower case, as the HTTP library wants it.
+const STAT_HEADER: &str = "x-docker-container-path-stat";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -45,15 +54,9 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::POST, "/containers/{id}/update", |_| async {
             missing("updating containers")
         }),
-        route(Method::HEAD, "/containers/{id}/archive", |_| async {
-            missing("copying files (cp)")
-        }),
-        route(Method::GET, "/containers/{id}/archive", |_| async {
-            missing("copying files (cp)")
-        }),
-        route(Method::PUT, "/containers/{id}/archive", |_| async {
-            missing("copying files (cp)")
-        }),
+        route(Method::HEAD, "/containers/{id}/archive", path_stat),
+        route(Method::GET, "/containers/{id}/archive", copy_from),
+        route(Method::PUT, "/containers/{id}/archive", copy_to),
     ]
 }
 
@@ -420,4 +423,54 @@ async fn stream_stats(
             Err(error) => return sender.abort(&wharf_fault::chain(&error)).await,
         }
     }
+}
+
+fn wanted_path(request: &Request) -> Result<String> {
+    match request.query.str("path") {
+        "" => Err(Error::invalid("missing required parameter \"path\": path cannot be empty")),
+        path => Ok(path.to_owned()),
+    }
+}
+
+fn with_stat(mut response: reply::Response, stat: &PathStat) -> Reply {
+    let value = HeaderValue::from_str(&stat.to_header())
+        .map_err(|source| Error::system("cannot describe the file").caused_by(source))?;
+    response.headers_mut().insert(HeaderName::from_static(STAT_HEADER), value);
+    Ok(response)
+}
+
+async fn path_stat(request: Request) -> Reply {
+    let stat = request.engine.container_path_stat(request.param("id"), &wanted_path(&request)?).await?;
+    with_stat(reply::empty(StatusCode::OK), &stat)
+}
+
+async fn copy_from(request: Request) -> Reply {
+    let packed = request.engine.container_pack(request.param("id"), &wanted_path(&request)?).await?;
+    let (sender, response) = reply::stream("application/x-tar");
+    let response = with_stat(response, &packed.stat)?;
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let mut writer = sender.blocking_writer();
+        let written = packed.write(&mut writer).and_then(|()| {
+            writer.flush().map_err(|source| Error::system("the client has gone").caused_by(source))
+        });
+        if let Err(error) = written {
+            // The head is sent: only a broken connection tells the client.
+            let text = wharf_fault::chain(&error);
+            tracing::debug!(error = text, "a copy ended early");
+            runtime.block_on(sender.abort(&text));
+        }
+    });
+    Ok(response)
+}
+
+async fn copy_to(mut request: Request) -> Reply {
+    let path = wanted_path(&request)?;
+    let options = ExtractOptions {
+        no_overwrite_dir_non_dir: request.query.flag("noOverwriteDirNonDir"),
+        container_owner: request.query.flag("copyUIDGID"),
+    };
+    let archive = SyncIoBridge::new(request.body_reader());
+    request.engine.container_unpack(request.param("id"), &path, options, archive).await?;
+    Ok(reply::empty(StatusCode::OK))
 }
