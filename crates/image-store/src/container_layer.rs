@@ -166,6 +166,7 @@ impl ImageStore {
         self.inner
             .snapshots
             .discard(&self.inner.snapshots.container(id.as_str()))
+            .map(drop)
     }
 
     /// Bytes on disk of a container's own changes (`SizeRw`).

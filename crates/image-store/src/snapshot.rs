@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use wharf_ids::{Digest, hex_id};
 use wharf_sys::overlay::{Overlay, mount_detached};
@@ -28,6 +29,8 @@ pub(crate) struct Snapshots {
     /// Something was written that no flush covers yet.
     dirty: AtomicBool,
     overlay_works: OnceLock<()>,
+    /// A thread that empties the trash is about to begin.
+    emptying_soon: AtomicBool,
     /// Held while the trash is emptied: two who delete the same tree only disturb each other.
     emptying: Mutex<()>,
 }
@@ -41,6 +44,7 @@ impl Snapshots {
             trash: data_root.join("trash"),
             dirty: AtomicBool::new(false),
             overlay_works: OnceLock::new(),
+            emptying_soon: AtomicBool::new(false),
             emptying: Mutex::new(()),
         };
         for dir in [
@@ -125,7 +129,7 @@ impl Snapshots {
     }
 
     pub(crate) fn remove_layer(&self, chain_id: &Digest) -> Result<(), ImageError> {
-        self.discard(&self.layers.join(chain_id.hex()))
+        self.discard(&self.layers.join(chain_id.hex())).map(drop)
     }
 
     /// Where a container's own layer is or will be.
@@ -137,13 +141,12 @@ impl Snapshots {
         read_dir(&self.containers)
     }
 
-    /// Moves a directory into the trash; nothing happens where there is none.
-    pub(crate) fn discard(&self, path: &Path) -> Result<(), ImageError> {
+    /// Moves a directory into the trash; `false` when there is none.
+    pub(crate) fn discard(&self, path: &Path) -> Result<bool, ImageError> {
         match std::fs::rename(path, self.trash.join(hex_id())) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ImageError::io("remove", path)(source))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(ImageError::io("remove", path)(source)),
         }
     }
 
@@ -163,13 +166,14 @@ impl Snapshots {
             .map_err(|errno| ImageError::io("flush", &self.layers)(errno.into()))
     }
 
-    /// Deletes on a thread of its own what an earlier daemon left.
+    /// Deletes what is in the trash, on a thread of its own.
     pub(crate) fn empty_trash_later(self: &Arc<Self>) {
-        if read_dir(&self.trash).is_ok_and(|names| names.is_empty()) {
+        if self.emptying_soon.swap(true, Ordering::AcqRel) {
             return;
         }
         let snapshots = Arc::clone(self);
         let empty = move || {
+            snapshots.emptying_soon.store(false, Ordering::Release);
             if let Err(error) = snapshots.empty_trash() {
                 tracing::warn!(error = wharf_fault::chain(&error), "cannot empty the trash");
             }
@@ -178,6 +182,7 @@ impl Snapshots {
             .name("empty-trash".to_owned())
             .spawn(empty)
         {
+            self.emptying_soon.store(false, Ordering::Release);
             tracing::warn!(%error, "cannot start a thread to empty the trash");
         }
     }
@@ -188,15 +193,23 @@ impl Snapshots {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let trash = open_dir(&self.trash)?;
-        // Deep trees are cut into pieces that land in the trash themselves: go on until it is empty.
+        // Deep trees are cut into pieces that land in the trash themselves: go on until it is
+        // empty, or until nothing more can be removed.
         loop {
             let names = read_dir(&self.trash)?;
             if names.is_empty() {
                 return Ok(());
             }
+            let mut failure = None;
+            let mut any_removed = false;
             for name in names {
-                remove_tree(Some(&trash), &trash, name.as_bytes(), 0)
-                    .map_err(ImageError::io("empty", &self.trash))?;
+                match remove_tree(Some(&trash), &trash, name.as_bytes(), 0) {
+                    Ok(()) => any_removed = true,
+                    Err(error) => failure = Some(error),
+                }
+            }
+            if let (false, Some(source)) = (any_removed, failure) {
+                return Err(ImageError::io("empty", &self.trash)(source));
             }
         }
     }
@@ -231,11 +244,15 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Err(error) = self.snapshots.discard(&self.path) {
-            tracing::warn!(
-                error = wharf_fault::chain(&error),
-                "cannot remove an unfinished layer"
-            );
+        match self.snapshots.discard(&self.path) {
+            Ok(true) => self.snapshots.empty_trash_later(),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error = wharf_fault::chain(&error),
+                    "cannot remove an unfinished layer"
+                );
+            }
         }
     }
 }
@@ -270,9 +287,17 @@ pub(crate) fn remove_tree(
 ) -> io::Result<()> {
     const DEPTH_MAX: u32 = 64;
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
-        // POSIX answers EPERM, Linux EISDIR.
-        Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {}
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR) => {}
+        Err(Errno::PERM) => {
+            // A container with the right to do so may have made its files immutable.
+            clear_immutable(parent, name);
+            match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::ISDIR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
         Err(errno) => return Err(errno.into()),
     }
     if depth == DEPTH_MAX
@@ -282,6 +307,9 @@ pub(crate) fn remove_tree(
     }
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    if rustix::fs::ioctl_getflags(&dir).is_ok_and(|flags| flags.intersects(IMMUTABLE)) {
+        clear_immutable(parent, name);
+    }
     let mut entries = Dir::read_from(dir.as_fd())?;
     while let Some(entry) = entries.read() {
         let entry = entry?;
@@ -292,13 +320,31 @@ pub(crate) fn remove_tree(
         if entry.file_type() == FileType::Directory {
             remove_tree(flat, &dir, child, depth + 1)?;
         } else {
-            rustix::fs::unlinkat(&dir, child, AtFlags::empty())?;
+            match rustix::fs::unlinkat(&dir, child, AtFlags::empty()) {
+                Err(Errno::PERM) => remove_tree(flat, &dir, child, depth + 1)?,
+                result => result?,
+            }
         }
     }
     drop(entries);
     match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Flags of a file that keep it from being removed.
+const IMMUTABLE: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
+
+/// Takes these flags away; whether it worked shows in the next attempt to remove.
+fn clear_immutable(parent: &OwnedFd, name: &[u8]) {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let cleared = rustix::fs::openat(parent, name, flags, Mode::empty()).and_then(|fd| {
+        let flags = rustix::fs::ioctl_getflags(&fd)?;
+        rustix::fs::ioctl_setflags(&fd, flags - IMMUTABLE)
+    });
+    if let Err(error) = cleared {
+        tracing::debug!(%error, "cannot clear a file's flags");
     }
 }
 
@@ -327,7 +373,7 @@ pub(crate) fn disk_bytes(dir: &OwnedFd) -> io::Result<u64> {
         let stat = match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // A running container goes on changing its files.
-            Err(rustix::io::Errno::NOENT) => continue,
+            Err(Errno::NOENT) => continue,
             Err(errno) => return Err(errno.into()),
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
@@ -337,7 +383,7 @@ pub(crate) fn disk_bytes(dir: &OwnedFd) -> io::Result<u64> {
                 let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 match rustix::fs::openat(fd, name, flags, Mode::empty()) {
                     Ok(child) => open.push(Dir::new(child)?),
-                    Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+                    Err(Errno::NOENT | Errno::NOTDIR) => {}
                     Err(errno) => return Err(errno.into()),
                 }
             }

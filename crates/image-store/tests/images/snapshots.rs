@@ -213,3 +213,36 @@ fn very_deep_trees_leave_the_trash() {
         0
     );
 }
+
+#[test]
+fn immutable_files_leave_the_trash() {
+    let scratch = scratch();
+    let image = scratch.store.resolve("app").unwrap();
+    let id = ContainerId::random();
+    let layer = scratch
+        .store
+        .prepare_container(&id, &image, &mut Batch::new())
+        .unwrap();
+    let (dir, file) = (layer.upper.join("dir"), layer.upper.join("dir/file"));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(&file, "x").unwrap();
+    for (flag, path) in [("+i", &file), ("+i", &dir)] {
+        let status = std::process::Command::new("chattr")
+            .arg(flag)
+            .arg(path)
+            .status()
+            .unwrap();
+        if !status.success() {
+            eprintln!("not tested: this file system has no immutable files");
+            return;
+        }
+    }
+    scratch.store.discard_container(&id).unwrap();
+    scratch.store.empty_trash().unwrap();
+    assert_eq!(
+        std::fs::read_dir(scratch.path().join("trash"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
