@@ -377,3 +377,34 @@ fn a_table_of_another_form_is_replaced() {
         host.outside(|| ask("192.0.2.1:8080")).unwrap();
     });
 }
+
+#[test]
+fn an_address_that_can_not_be_served_is_refused() {
+    on_host(|host| {
+        let config = wharf_network::Config {
+            userland_proxy: false,
+            ..host.config()
+        };
+        let networks = host.open_with("state.redb", config);
+        let mut request = container("web", &["bridge"]);
+        request.ports = vec![port(Protocol::Tcp, Some("::1"), 8080, 80)];
+        let text = networks.prepare(&request).unwrap_err().to_string();
+        assert!(text.contains("cannot publish port 80 on ::1"), "{text}");
+        // Without the relay there is IPv4 only, translated by the kernel.
+        request.ports = vec![port(Protocol::Tcp, None, 8080, 80)];
+        let web = networks.prepare(&request).unwrap();
+        assert_eq!(web.ports.len(), 1);
+        serve(&web, 80);
+        ask("127.0.0.1:8080").unwrap();
+        host.outside(|| ask("192.0.2.1:8080")).unwrap();
+        let mut other = container("other", &["bridge"]);
+        other.ports = vec![port(Protocol::Sctp, None, 8080, 80)];
+        match networks.prepare(&other) {
+            Ok(_) => {}
+            Err(error) => {
+                let text = wharf_fault::chain(&error);
+                assert!(text.ends_with("/sctp: protocol not supported"), "{text}");
+            }
+        }
+    });
+}

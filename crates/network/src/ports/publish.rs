@@ -130,7 +130,7 @@ impl PortTable {
             if mapping.host_port != 0 && !seen.insert(key) {
                 continue;
             }
-            let hosts = self.hosts(mapping, request, ipv6);
+            let hosts = self.hosts(mapping, request, ipv6, sockets)?;
             if hosts.is_empty() {
                 continue;
             }
@@ -172,7 +172,8 @@ impl PortTable {
         mapping: &PortMapping,
         request: &PublishRequest<'_>,
         ipv6: bool,
-    ) -> Vec<IpAddr> {
+        sockets: bool,
+    ) -> Result<Vec<IpAddr>> {
         let both = [
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -184,13 +185,25 @@ impl PortTable {
         };
         let reachable = |host: &IpAddr| {
             request.target.translated(*host, 1).is_some()
-                || self.relay && request.target.relayed(*host, 1).is_some()
+                || self.relay && sockets && request.target.relayed(*host, 1).is_some()
         };
+        if let Some(host) = mapping.host_ip.filter(|host| !reachable(host)) {
+            let family = if host.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Err(NetworkError::Invalid(format!(
+                "cannot publish port {} on {host}: the container has no {family} address, and {}",
+                mapping.container_port,
+                if self.relay {
+                    "so many ports are not relayed"
+                } else {
+                    "the userland proxy is off"
+                }
+            )));
+        }
         let named = mapping.host_ip.is_some();
-        wanted
+        Ok(wanted
             .into_iter()
             .filter(|host| reachable(host) && (named || host.is_ipv4() || ipv6))
-            .collect()
+            .collect())
     }
 
     fn reserve(
@@ -448,7 +461,9 @@ const RANGE_MIN: usize = 4;
 impl Drop for Published {
     fn drop(&mut self) {
         // The sockets first: whoever finds the port free in the ledger can bind it.
-        self.relays.clear();
+        for relayed in self.relays.drain(..) {
+            relayed.let_go();
+        }
         self.held.clear();
         let mut ledger = lock(&self.table.ledger);
         for binding in &self.bindings {

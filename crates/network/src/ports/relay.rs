@@ -55,6 +55,13 @@ impl std::fmt::Debug for Relayed {
     }
 }
 
+impl Relayed {
+    /// Gives the port back, though a packet or connection may still be being handled.
+    pub(super) fn let_go(&self) {
+        self.socket.let_go();
+    }
+}
+
 impl Drop for Relayed {
     fn drop(&mut self) {
         for connection in lock(&self.connections).drain(..) {

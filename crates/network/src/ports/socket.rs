@@ -59,6 +59,20 @@ impl PortSocket {
         Ok(Self { fd, protocol })
     }
 
+    /// Lets others bind the port from here on.
+    pub(super) fn let_go(&self) {
+        // A TCP socket that does not listen any more lets others bind the port, as does a UDP one
+        // that is willing to share. A socket that was never listening has nothing to shut down.
+        let let_go = if self.protocol == Protocol::Udp {
+            sockopt::set_socket_reuseaddr(&self.fd, true)
+        } else {
+            rustix::net::shutdown(&self.fd, Shutdown::Both)
+        };
+        if let Err(error) = let_go {
+            tracing::trace!(error = %error, "a host port is let go by closing only");
+        }
+    }
+
     pub(super) fn protocol(&self) -> Protocol {
         self.protocol
     }
@@ -72,16 +86,7 @@ impl AsFd for PortSocket {
 
 impl Drop for PortSocket {
     fn drop(&mut self) {
-        // A TCP socket that does not listen any more lets others bind the port, as does a UDP one
-        // that is willing to share. A socket that was never listening has nothing to shut down.
-        let let_go = if self.protocol == Protocol::Udp {
-            sockopt::set_socket_reuseaddr(&self.fd, true)
-        } else {
-            rustix::net::shutdown(&self.fd, Shutdown::Both)
-        };
-        if let Err(error) = let_go {
-            tracing::trace!(error = %error, "a host port is let go by closing only");
-        }
+        self.let_go();
     }
 }
 
