@@ -4,6 +4,7 @@
 //! functions beside the types, applied by the server. Requests are decoded with [`go_json`], which
 //! accepts what Go's decoder accepts (nulls, any letter case in keys).
 
+pub mod archive;
 pub mod container;
 pub mod decode;
 pub mod endpoint;

@@ -131,7 +131,12 @@ impl RunRecord {
 
     /// Reads it back; `None` for a directory without one.
     pub fn read(run_dir: &Path) -> std::io::Result<Option<Self>> {
-        wharf_shim_protocol::files::read(&run_dir.join(RUN_FILE))
+        let path = run_dir.join(RUN_FILE);
+        // Made and not yet written when the daemon died.
+        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() == 0) {
+            return Ok(None);
+        }
+        wharf_shim_protocol::files::read(&path)
     }
 }
 

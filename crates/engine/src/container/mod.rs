@@ -10,6 +10,7 @@
 //! One file per verb; each is an `impl Engine`. Pure parts ([`spec`], [`mounts`], [`validate`],
 //! [`status`], [`restart_policy`], [`list`]'s filters) know nothing of the rest.
 
+mod archive;
 mod attach;
 mod client_socket;
 mod connect;
@@ -65,6 +66,7 @@ use wharf_fault::{Error, Result};
 use wharf_ids::ContainerId;
 use wharf_state::{Batch, Store};
 
+pub use archive::{ExtractOptions, Packed};
 pub use attach::AttachOptions;
 pub use exec::{ExecClient, ExecSession};
 pub use list::ListOptions;

@@ -12,7 +12,8 @@ use wharf_api_types::archive::PathStat;
 use wharf_api_types::container::CreateContainer;
 use wharf_api_types::time::parse_reference;
 use wharf_engine::container::{
-    AttachOptions, ExtractOptions, ListOptions, LogOptions, StopOptions, WaitCondition};
+    AttachOptions, ExtractOptions, ListOptions, LogOptions, StopOptions, WaitCondition,
+};
 use wharf_fault::{Error, Result};
 use wharf_oci::platform::Platform;
 
@@ -427,7 +428,9 @@ async fn stream_stats(
 
 fn wanted_path(request: &Request) -> Result<String> {
     match request.query.str("path") {
-        "" => Err(Error::invalid("missing required parameter \"path\": path cannot be empty")),
+        "" => Err(Error::invalid(
+            "missing required parameter \"path\": path cannot be empty",
+        )),
         path => Ok(path.to_owned()),
     }
 }
@@ -435,24 +438,34 @@ fn wanted_path(request: &Request) -> Result<String> {
 fn with_stat(mut response: reply::Response, stat: &PathStat) -> Reply {
     let value = HeaderValue::from_str(&stat.to_header())
         .map_err(|source| Error::system("cannot describe the file").caused_by(source))?;
-    response.headers_mut().insert(HeaderName::from_static(STAT_HEADER), value);
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static(STAT_HEADER), value);
     Ok(response)
 }
 
 async fn path_stat(request: Request) -> Reply {
-    let stat = request.engine.container_path_stat(request.param("id"), &wanted_path(&request)?).await?;
+    let stat = request
+        .engine
+        .container_path_stat(request.param("id"), &wanted_path(&request)?)
+        .await?;
     with_stat(reply::empty(StatusCode::OK), &stat)
 }
 
 async fn copy_from(request: Request) -> Reply {
-    let packed = request.engine.container_pack(request.param("id"), &wanted_path(&request)?).await?;
+    let packed = request
+        .engine
+        .container_pack(request.param("id"), &wanted_path(&request)?)
+        .await?;
     let (sender, response) = reply::stream("application/x-tar");
     let response = with_stat(response, &packed.stat)?;
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let mut writer = sender.blocking_writer();
         let written = packed.write(&mut writer).and_then(|()| {
-            writer.flush().map_err(|source| Error::system("the client has gone").caused_by(source))
+            writer
+                .flush()
+                .map_err(|source| Error::system("the client has gone").caused_by(source))
         });
         if let Err(error) = written {
             // The head is sent: only a broken connection tells the client.
@@ -471,6 +484,9 @@ async fn copy_to(mut request: Request) -> Reply {
         container_owner: request.query.flag("copyUIDGID"),
     };
     let archive = SyncIoBridge::new(request.body_reader());
-    request.engine.container_unpack(request.param("id"), &path, options, archive).await?;
+    request
+        .engine
+        .container_unpack(request.param("id"), &path, options, archive)
+        .await?;
     Ok(reply::empty(StatusCode::OK))
 }
