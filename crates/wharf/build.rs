@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
+    // Not position independent either: the relocations of a static PIE cost hundreds of page
+    // faults at every start of a command and as many private pages in the daemon.
+    for argument in ["-static", "-no-pie"] {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("Cargo sets it"));
     let workspace = manifest
         .ancestors()
