@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wharf_ids::{Digest, ImageRef};
 
 use crate::error::ImageError;
+use crate::garbage::Needs;
 use crate::image::Image;
 use crate::record::{ContainerRecord, ContentRecord, ImageRecord, LayerRecord, given_name};
 
@@ -17,6 +18,8 @@ pub(crate) struct Catalog {
     pub(crate) content: HashMap<Digest, ContentRecord>,
     pub(crate) layers: HashMap<Digest, LayerRecord>,
     pub(crate) containers: HashMap<String, ContainerRecord>,
+    /// What documents say is needed, as far as a collection has read them.
+    pub(crate) needs: HashMap<Digest, Arc<Needs>>,
     views: HashMap<ViewKey, Arc<Image>>,
     /// Counts changes, so that a view made from older records is not kept.
     generation: u64,

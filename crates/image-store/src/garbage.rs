@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use wharf_ids::Digest;
 use wharf_oci::image::{Descriptor, Document};
@@ -10,7 +10,7 @@ use wharf_state::Batch;
 
 use crate::error::ImageError;
 use crate::record;
-use crate::store::ImageStore;
+use crate::store::{ImageStore, chain_id};
 
 /// Which boot of the machine the store was opened in last.
 const BOOT_KEY: &str = "boot-id";
@@ -89,7 +89,12 @@ impl ImageStore {
             .map(|record| record.target.clone())
             .collect();
         for target in &targets {
-            self.mark(target, &mut keep_blobs, &mut keep_layers);
+            self.mark(
+                &target.digest,
+                &target.media_type,
+                &mut keep_blobs,
+                &mut keep_layers,
+            )?;
         }
         let held = leases.all();
         let mut batch = Batch::new();
@@ -142,6 +147,9 @@ impl ImageStore {
             catalog.layers_changed();
         }
         catalog.forget_unnamed();
+        catalog
+            .needs
+            .retain(|digest, _| keep_blobs.contains(digest));
         drop(catalog);
 
         let content = &self.inner.content;
@@ -161,35 +169,100 @@ impl ImageStore {
         Ok(collected)
     }
 
-    /// Everything a target needs. A document that can not be read keeps itself only; the image it
-    /// belongs to says so when it is used.
-    fn mark(&self, target: &Descriptor, blobs: &mut HashSet<Digest>, layers: &mut HashSet<Digest>) {
-        if !blobs.insert(target.digest.clone()) || !self.has_blob(&target.digest) {
-            return;
+    /// Everything a target needs.
+    fn mark(
+        &self,
+        target: &Digest,
+        media_type: &str,
+        blobs: &mut HashSet<Digest>,
+        layers: &mut HashSet<Digest>,
+    ) -> Result<(), ImageError> {
+        if !blobs.insert(target.clone()) || !self.has_blob(target) {
+            return Ok(());
         }
-        match self.document(target) {
-            Ok(Document::Index(index)) => {
-                for child in &index.manifests {
-                    self.mark(child, blobs, layers);
+        let known = self.catalog().needs.get(target).cloned();
+        let needs = match known {
+            Some(needs) => needs,
+            None => {
+                let (needs, complete) =
+                    self.read_needs(&Descriptor::new(media_type, target.clone(), 0))?;
+                let needs = Arc::new(needs);
+                // A configuration that is missing now may come with the next pull.
+                if complete {
+                    self.catalog_mut()
+                        .needs
+                        .insert(target.clone(), Arc::clone(&needs));
                 }
+                needs
             }
-            Ok(Document::Manifest(manifest)) => {
-                blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
-                blobs.insert(manifest.config.digest.clone());
-                if manifest.is_image()
-                    && let Ok(config) = self.config(&manifest.config.digest)
-                {
-                    let mut chain: Option<Digest> = None;
-                    for diff_id in &config.rootfs.diff_ids {
-                        let id = crate::store::chain_id(chain.as_ref(), diff_id);
-                        layers.insert(id.clone());
-                        chain = Some(id);
+        };
+        blobs.extend(needs.blobs.iter().cloned());
+        layers.extend(needs.layers.iter().cloned());
+        for (child, media_type) in &needs.manifests {
+            self.mark(child, media_type, blobs, layers)?;
+        }
+        Ok(())
+    }
+
+    /// What a document needs, and whether that is all of it.
+    fn read_needs(&self, target: &Descriptor) -> Result<(Needs, bool), ImageError> {
+        let mut needs = Needs::default();
+        let mut complete = true;
+        match readable(self.document(target))? {
+            Some(Document::Index(index)) => {
+                needs.manifests = index
+                    .manifests
+                    .into_iter()
+                    .map(|child| (child.digest, child.media_type))
+                    .collect();
+            }
+            Some(Document::Manifest(manifest)) => {
+                needs
+                    .blobs
+                    .extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+                needs.blobs.push(manifest.config.digest.clone());
+                if manifest.is_image() {
+                    let config = readable(self.config(&manifest.config.digest))?;
+                    complete = config.is_some();
+                    for diff_id in config.iter().flat_map(|config| &config.rootfs.diff_ids) {
+                        needs.layers.push(chain_id(needs.layers.last(), diff_id));
                     }
                 }
             }
-            Err(error) => {
-                tracing::debug!(error = wharf_fault::chain(&error), "not an image document")
-            }
+            None => complete = false,
         }
+        Ok((needs, complete))
+    }
+}
+
+/// What a document says is needed. It never changes: the digest covers it.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    /// Entries of an index with their media types.
+    manifests: Vec<(Digest, String)>,
+    /// Layers and configuration of a manifest.
+    blobs: Vec<Digest>,
+    /// Unpacked layers, by chain id.
+    layers: Vec<Digest>,
+}
+
+/// `None` for a document that is damaged or missing: it keeps nothing but itself, and the image it
+/// belongs to says so when it is used. Any other failure ends the collection: what can not be read
+/// just now may be all that an image has.
+fn readable<T>(result: Result<T, ImageError>) -> Result<Option<T>, ImageError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(
+            error @ (ImageError::MissingContent(_)
+            | ImageError::DigestMismatch { .. }
+            | ImageError::Document { .. }),
+        ) => {
+            tracing::debug!(
+                error = wharf_fault::chain(&error),
+                "not a readable image document"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }

@@ -237,3 +237,51 @@ fn leases_keep_what_a_pull_has_brought_so_far() {
     drop(lease);
     assert_eq!(scratch.store.collect_garbage().unwrap().blobs, 1);
 }
+
+#[test]
+fn layers_of_a_platform_that_came_later_stay() {
+    let ours = Sample::new(&[&[("a", b"1")]]);
+    let foreign = Sample {
+        architecture: "s390x",
+        ..Sample::new(&[&[("z", b"z")]])
+    };
+    let ((mut blobs, mut first), (more, mut second)) = (ours.oci(gzip), foreign.oci(gzip));
+    first["platform"] = serde_json::json!({"os": "linux", "architecture": ours.architecture});
+    second["platform"] = serde_json::json!({"os": "linux", "architecture": "s390x"});
+    let manifest = second["digest"].as_str().unwrap()["sha256:".len()..].to_owned();
+    blobs.insert(manifest.clone(), more[&manifest].clone());
+    let index =
+        serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": [first, second]}))
+            .unwrap();
+    let digest = crate::support::digest(&index);
+    blobs.insert(digest.hex().to_owned(), index.clone());
+    let top = serde_json::json!({
+        "mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest.to_string(), "size": index.len(),
+        "annotations": {"io.containerd.image.name": "docker.io/library/multi:1"},
+    });
+    let scratch = Scratch::new();
+    scratch.load(&crate::support::oci_archive(&blobs, &[top]));
+    let target = scratch.store.resolve("multi:1").unwrap().target.clone();
+    let platform = wharf_oci::platform::Platform::parse("linux/s390x").unwrap();
+    let lease = scratch.store.lease();
+    for bytes in more.values() {
+        lease.put_blob(bytes, None).unwrap();
+    }
+    lease.unpack(&target, Some(&platform), &|_| {}).unwrap();
+    scratch
+        .store
+        .set_image(&ImageRef::parse("multi:1").unwrap(), &target)
+        .unwrap();
+    drop(lease);
+    scratch.store.collect_garbage().unwrap();
+    let image = scratch
+        .store
+        .resolve_platform("multi:1", Some(&platform))
+        .unwrap();
+    assert!(
+        scratch.store.image_layers(&image).unwrap()[0]
+            .join("z")
+            .exists()
+    );
+    assert!(scratch.store.resolve("multi:1").unwrap().unpacked);
+}
