@@ -332,8 +332,8 @@ fn absolute_link(link: &str, target: &str) -> String {
 }
 
 fn path_stat(name: String, stat: &Stat, link_target: String) -> PathStat {
-    let modified = Timestamp::new(stat.st_mtime as i64, stat.st_mtime_nsec as i32)
-        .unwrap_or(Timestamp::UNIX_EPOCH);
+    let modified =
+        Timestamp::new(stat.st_mtime, stat.st_mtime_nsec as i32).unwrap_or(Timestamp::UNIX_EPOCH);
     PathStat {
         name,
         size: stat.st_size,

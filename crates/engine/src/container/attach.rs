@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wharf_fault::{Error, Result};
 use wharf_shim_protocol::{AttachMode, Request, Target};
 
@@ -127,6 +128,7 @@ impl Engine {
                 }
                 // Docker keeps the client until the next start, also of a container that has ended.
                 None => {
+                    cell.waiting.retain(|client| !has_hung_up(&client.socket));
                     if cell.waiting.len() >= WAITING_MAX {
                         return Err(Error::conflict(format!(
                             "too many clients wait for container {}",
@@ -209,6 +211,12 @@ fn greet(socket: &OwnedFd, greeting: &[u8]) -> Result<()> {
 
 fn client_gone(source: std::io::Error) -> Error {
     Error::system("the client has closed its connection").caused_by(source)
+}
+
+/// Whether nobody is at the other end any more.
+fn has_hung_up(socket: &OwnedFd) -> bool {
+    let mut wait = [PollFd::new(socket, PollFlags::empty())];
+    matches!(poll(&mut wait, Some(&Timespec::default())), Ok(1..))
 }
 
 /// `ctrl-p,ctrl-q` → `[16, 17]`; nothing is Docker's default.

@@ -265,7 +265,7 @@ mod tests {
             eprintln!("skipped: mounting needs root");
             return;
         }
-        fill(&[layer.clone()], "/data", &volume).unwrap();
+        fill(std::slice::from_ref(&layer), "/data", &volume).unwrap();
         assert_eq!(
             std::fs::read_to_string(volume.join("sub/file")).unwrap(),
             "content"

@@ -144,6 +144,9 @@ impl Engine {
         let defaults = &image.config.config;
         request.host_config.network_mode =
             endpoints::normalize_mode(&request.host_config.network_mode);
+        if request.config.network_disabled {
+            request.host_config.network_mode = "none".to_owned();
+        }
         validate::combinations(request)?;
         image_defaults::merge(&mut request.config, defaults)?;
         validate::config(&request.config)?;

@@ -8,6 +8,7 @@ use wharf_shim_protocol::{Request, Target};
 
 use super::live::Container;
 use super::signal;
+use super::stop::KILL_PATIENCE;
 use crate::Engine;
 
 impl Engine {
@@ -20,7 +21,7 @@ impl Engine {
             signal::parse(signal_text)?
         };
         let mut watch = container.watch();
-        let unpause = {
+        let is_stop = {
             let mut cell = container.write();
             if !cell.record.state.is_running() {
                 return Err(Error::conflict(format!(
@@ -35,7 +36,7 @@ impl Engine {
             if is_stop && let Some(run) = &mut cell.run {
                 run.kept.stop_requested = true;
             }
-            is_stop && cell.record.state.paused
+            is_stop
         };
         if container.read().run.is_none() {
             self.cancel_restart(&container);
@@ -43,7 +44,7 @@ impl Engine {
         }
         let (noted, sent) = tokio::join!(
             self.containers.persist_now(&container),
-            self.signal_main(&container, signal)
+            self.signal_main(&container, signal, is_stop)
         );
         noted?;
         sent.map_err(|error| {
@@ -52,32 +53,32 @@ impl Engine {
                 format!("cannot kill container: {reference}: {error}"),
             )
         })?;
-        if unpause {
-            self.resume(&container)?;
-        }
         if signal == signal::KILL {
-            drop(
-                watch
-                    .wait_for(|watched| !watched.running || watched.removed)
-                    .await,
-            );
+            let ended = watch.wait_for(|watched| !watched.running || watched.removed);
+            if tokio::time::timeout(KILL_PATIENCE, ended).await.is_err() {
+                tracing::warn!(container.id = %container.id, "a killed container does not end");
+            }
         }
         Ok(())
     }
 
-    /// Signals the program.
-    pub(super) async fn signal_main(&self, container: &Arc<Container>, signal: i32) -> Result<()> {
+    /// Signals the program. With `thaw` a frozen container goes on, to see the signal.
+    pub(super) async fn signal_main(
+        &self,
+        container: &Arc<Container>,
+        signal: i32,
+        thaw: bool,
+    ) -> Result<()> {
         let link = container.link()?;
         // Before the signal: whoever watches sees the cause before the effect.
         let attributes = container.event_attributes([("signal", signal.to_string())]);
         self.events
             .publish("container", "kill", container.id.as_str(), attributes);
-        if container.read().record.state.paused {
-            // Frozen processes see signals when they thaw; a stop must not wait for that.
-            self.send_signal(&link, signal).await?;
+        self.send_signal(&link, signal).await?;
+        if thaw && container.read().record.state.paused {
             return self.resume(container);
         }
-        self.send_signal(&link, signal).await
+        Ok(())
     }
 
     async fn send_signal(&self, link: &super::shim_link::ShimLink, signal: i32) -> Result<()> {
@@ -105,7 +106,7 @@ impl Engine {
         resumed.map_err(|source| {
             Error::system(format!("cannot unpause container {}", container.id)).caused_by(source)
         })?;
-        container.write().record.state.paused = false;
+        self.note_paused(container, false);
         Ok(())
     }
 }

@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// Books it, for the next daemon too.
-    fn note_paused(&self, container: &Container, paused: bool) {
+    pub(super) fn note_paused(&self, container: &Container, paused: bool) {
         {
             let mut cell = container.write();
             cell.record.state.paused = paused;

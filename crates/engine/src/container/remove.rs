@@ -96,7 +96,7 @@ impl Engine {
                 run.keep_on_exit = true;
             }
         }
-        match self.signal_main(container, signal::KILL).await {
+        match self.signal_main(container, signal::KILL, true).await {
             Ok(()) => {}
             // It ended by itself meanwhile.
             Err(error) if error.kind() == Kind::Conflict => {}

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use wharf_api_types::container::HostConfig;
 use wharf_oci::runtime::{
     BlockIo, Capabilities, ConsoleSize, Cpu, DeviceRule, Linux, Memory, Mount, Namespace,
-    NamespaceKind, Pids, Process, Resources, Rlimit, Root, Spec, ThrottleDevice,
+    NamespaceKind, Pids, Process, Resources, Rlimit, Root, Spec, ThrottleDevice, WeightDevice,
 };
 
 use super::devices::Devices;
@@ -98,6 +98,8 @@ pub(super) struct Facts {
 /// Rate limits of block devices, numbers looked up.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Throttle {
+    /// Weights.
+    pub weights: Vec<WeightDevice>,
     /// Bytes read per second.
     pub read_bps: Vec<ThrottleDevice>,
     /// Bytes written per second.
@@ -366,6 +368,7 @@ fn resources(host: &HostConfig, facts: &Facts) -> Resources {
     };
     let block_io = BlockIo {
         weight: (host.blkio_weight > 0).then_some(host.blkio_weight),
+        weight_device: facts.throttle.weights.clone(),
         throttle_read_bps_device: facts.throttle.read_bps.clone(),
         throttle_write_bps_device: facts.throttle.write_bps.clone(),
         throttle_read_iops_device: facts.throttle.read_iops.clone(),

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use wharf_fault::{Error, Result};
 use wharf_ids::random_bytes;
 use wharf_network::AttachRequest;
-use wharf_oci::runtime::{NamespaceKind, ThrottleDevice};
-use wharf_shim_protocol::{Reply, Request, Rootfs, Start, StartFd};
+use wharf_oci::runtime::{NamespaceKind, ThrottleDevice, WeightDevice};
+use wharf_shim_protocol::{Reply, Request, Rootfs, Start, StartFd, Target};
 
 use super::live::{Container, Run, RunRecord, WaitingClient};
 use super::record::{ContainerRecord, Phase};
@@ -172,6 +172,7 @@ impl Engine {
                 keep_on_exit: false,
             });
         }
+        self.attach_latecomers(container);
         container.announce(|_| {});
         self.persist_start(container);
         self.publish_networks(container, "connect");
@@ -189,6 +190,32 @@ impl Engine {
             Some(process),
         ));
         Ok(())
+    }
+
+    /// Clients that came while the container was being started.
+    fn attach_latecomers(&self, container: &Arc<Container>) {
+        let (late, link) = {
+            let mut cell = container.write();
+            let late = std::mem::take(&mut cell.waiting);
+            let Some(run) = &mut cell.run else { return };
+            let copies = late
+                .iter()
+                .filter_map(|client| Some((client.mode.token, client.socket.try_clone().ok()?)));
+            run.clients.extend(copies);
+            (late, run.link.clone())
+        };
+        for WaitingClient { socket, mode } in late {
+            let link = link.clone();
+            tokio::spawn(async move {
+                let target = Target::Main;
+                if let Err(error) = link
+                    .command(Request::Attach { target, mode }, &[socket])
+                    .await
+                {
+                    tracing::debug!(%error, "a client could not be attached");
+                }
+            });
+        }
     }
 
     /// Puts a start on record. A machine that goes down right after it is all that could tell the
@@ -612,7 +639,17 @@ fn throttle(record: &ContainerRecord) -> Result<Throttle> {
         };
         list.iter().flatten().map(one).collect()
     };
+    let weight = |device: &wharf_api_types::container::WeightDevice| {
+        devices::block_device(&device.path).map(|(major, minor)| WeightDevice {
+            major,
+            minor,
+            weight: Some(device.weight),
+            leaf_weight: None,
+        })
+    };
+    let weights = host.blkio_weight_device.iter().flatten().map(weight);
     Ok(Throttle {
+        weights: weights.collect::<Result<_>>()?,
         read_bps: look_up(&host.blkio_device_read_bps)?,
         write_bps: look_up(&host.blkio_device_write_bps)?,
         read_iops: look_up(&host.blkio_device_read_iops)?,

@@ -13,7 +13,7 @@ use crate::Engine;
 /// Seconds between the stop signal and SIGKILL unless told otherwise.
 const TIMEOUT_DEFAULT_SECS: i64 = 10;
 /// How long a killed container may take to be gone.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How to stop.
 #[derive(Debug, Clone, Default)]
@@ -130,7 +130,7 @@ impl Engine {
                 self.containers.persist_now(container).await
             }
         };
-        let (noted, sent) = tokio::join!(noted, self.signal_main(container, stop_signal));
+        let (noted, sent) = tokio::join!(noted, self.signal_main(container, stop_signal, true));
         noted?;
         let ended = async {
             // The sender lives in the container.
@@ -158,7 +158,7 @@ impl Engine {
                 }
             }
         }
-        if let Err(error) = self.signal_main(container, signal::KILL).await
+        if let Err(error) = self.signal_main(container, signal::KILL, true).await
             && container.read().run.is_some()
         {
             return Err(error);
