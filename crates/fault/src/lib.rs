@@ -53,7 +53,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failure of `kind` with the `message` the user reads.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The same with `source` as the cause.
@@ -65,7 +69,11 @@ impl Error {
 
     /// Wraps a domain error: its whole chain becomes the message, its kind stays.
     pub fn from_fault<F: Fault>(fault: F) -> Self {
-        Self { kind: fault.kind(), message: chain(&fault), source: Some(Box::new(fault)) }
+        Self {
+            kind: fault.kind(),
+            message: chain(&fault),
+            source: Some(Box::new(fault)),
+        }
     }
 
     /// What kind of failure this is.
@@ -112,7 +120,9 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }
 
@@ -144,7 +154,8 @@ mod tests {
 
     #[test]
     fn chain_joins_causes_once() {
-        let error = Error::system("cannot open layer").caused_by(std::io::Error::other("disk on fire"));
+        let error =
+            Error::system("cannot open layer").caused_by(std::io::Error::other("disk on fire"));
         assert_eq!(chain(&error), "cannot open layer: disk on fire");
         assert_eq!(error.to_string(), "cannot open layer");
     }

@@ -80,15 +80,29 @@ impl Batch {
     }
 
     /// Adds or replaces a record.
-    pub fn put<T: Serialize>(&mut self, table: &'static str, key: impl Into<String>, record: &T) -> &mut Self {
-        let value = serde_json::to_vec(record).expect("our records have string keys and finite numbers");
-        self.changes.push(Change { table, key: key.into(), value: Some(value) });
+    pub fn put<T: Serialize>(
+        &mut self,
+        table: &'static str,
+        key: impl Into<String>,
+        record: &T,
+    ) -> &mut Self {
+        let value =
+            serde_json::to_vec(record).expect("our records have string keys and finite numbers");
+        self.changes.push(Change {
+            table,
+            key: key.into(),
+            value: Some(value),
+        });
         self
     }
 
     /// Removes a record; nothing happens where there is none.
     pub fn delete(&mut self, table: &'static str, key: impl Into<String>) -> &mut Self {
-        self.changes.push(Change { table, key: key.into(), value: None });
+        self.changes.push(Change {
+            table,
+            key: key.into(),
+            value: None,
+        });
         self
     }
 }
@@ -116,8 +130,10 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store at `path`, creating it where there is none.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let open_error =
-            |source: redb::Error| StateError::Open { path: path.display().to_string(), source: Box::new(source) };
+        let open_error = |source: redb::Error| StateError::Open {
+            path: path.display().to_string(),
+            source: Box::new(source),
+        };
         let database = redb::Builder::new()
             .set_cache_size(1024 * 1024)
             .create(path)
@@ -142,8 +158,16 @@ impl Store {
     }
 
     /// One record.
-    pub fn get<T: DeserializeOwned>(&self, table: &str, key: &str) -> Result<Option<T>, StateError> {
-        let transaction = self.shared.database.begin_read().map_err(|e| read_error(e.into()))?;
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        table: &str,
+        key: &str,
+    ) -> Result<Option<T>, StateError> {
+        let transaction = self
+            .shared
+            .database
+            .begin_read()
+            .map_err(|e| read_error(e.into()))?;
         let opened = match transaction.open_table(definition(table)) {
             Ok(opened) => opened,
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -157,7 +181,11 @@ impl Store {
 
     /// All records of a table in key order.
     pub fn list<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<(String, T)>, StateError> {
-        let transaction = self.shared.database.begin_read().map_err(|e| read_error(e.into()))?;
+        let transaction = self
+            .shared
+            .database
+            .begin_read()
+            .map_err(|e| read_error(e.into()))?;
         let opened = match transaction.open_table(definition(table)) {
             Ok(opened) => opened,
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -166,16 +194,28 @@ impl Store {
         let mut records = Vec::new();
         for entry in opened.iter().map_err(|e| read_error(e.into()))? {
             let (key, value) = entry.map_err(|e| read_error(e.into()))?;
-            records.push((key.value().to_owned(), decode(table, key.value(), value.value())?));
+            records.push((
+                key.value().to_owned(),
+                decode(table, key.value(), value.value())?,
+            ));
         }
         Ok(records)
     }
 
     /// Makes `batch` durable and calls `done` from the writer thread. Async callers pass a
     /// one-shot sender.
-    pub fn commit_then(&self, batch: Batch, done: impl FnOnce(Result<(), StateError>) + Send + 'static) {
+    pub fn commit_then(
+        &self,
+        batch: Batch,
+        done: impl FnOnce(Result<(), StateError>) + Send + 'static,
+    ) {
         let done: Done = Box::new(done);
-        let sender = self.shared.writer.lock().expect("no code panics while it holds this lock").clone();
+        let sender = self
+            .shared
+            .writer
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .clone();
         match sender {
             Some(sender) => {
                 if let Err(mpsc::SendError((_, done))) = sender.send((batch, done)) {
@@ -228,7 +268,10 @@ fn write_loop(database: &Database, receiver: &mpsc::Receiver<(Batch, Done)>) {
                     (entry.1)(result);
                 }
             }
-            Err(error) => group.into_iter().take(1).for_each(|(_, done)| done(Err(error_again(&error)))),
+            Err(error) => group
+                .into_iter()
+                .take(1)
+                .for_each(|(_, done)| done(Err(error_again(&error)))),
         }
     }
 }
@@ -236,10 +279,20 @@ fn write_loop(database: &Database, receiver: &mpsc::Receiver<(Batch, Done)>) {
 fn write_group(database: &Database, group: &[(Batch, Done)]) -> Result<(), StateError> {
     let transaction = database.begin_write().map_err(|e| write_error(e.into()))?;
     for change in group.iter().flat_map(|(batch, _)| &batch.changes) {
-        let mut table = transaction.open_table(definition(change.table)).map_err(|e| write_error(e.into()))?;
+        let mut table = transaction
+            .open_table(definition(change.table))
+            .map_err(|e| write_error(e.into()))?;
         match &change.value {
-            Some(value) => drop(table.insert(change.key.as_str(), value.as_slice()).map_err(|e| write_error(e.into()))?),
-            None => drop(table.remove(change.key.as_str()).map_err(|e| write_error(e.into()))?),
+            Some(value) => drop(
+                table
+                    .insert(change.key.as_str(), value.as_slice())
+                    .map_err(|e| write_error(e.into()))?,
+            ),
+            None => drop(
+                table
+                    .remove(change.key.as_str())
+                    .map_err(|e| write_error(e.into()))?,
+            ),
         }
     }
     transaction.commit().map_err(|e| write_error(e.into()))
@@ -258,15 +311,23 @@ fn decode<T: DeserializeOwned>(table: &str, key: &str, value: &[u8]) -> Result<T
 }
 
 fn read_error(source: redb::Error) -> StateError {
-    StateError::Transaction { action: "read", source: Box::new(source) }
+    StateError::Transaction {
+        action: "read",
+        source: Box::new(source),
+    }
 }
 
 fn write_error(source: redb::Error) -> StateError {
-    StateError::Transaction { action: "write", source: Box::new(source) }
+    StateError::Transaction {
+        action: "write",
+        source: Box::new(source),
+    }
 }
 
 fn error_again(error: &StateError) -> StateError {
-    write_error(redb::Error::Io(std::io::Error::other(wharf_fault::chain(error))))
+    write_error(redb::Error::Io(std::io::Error::other(wharf_fault::chain(
+        error,
+    ))))
 }
 
 #[cfg(test)]
@@ -274,7 +335,8 @@ mod tests {
     use super::*;
 
     fn scratch(name: &str) -> std::path::PathBuf {
-        let folder = std::env::temp_dir().join(format!("wharf-state-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("wharf-state-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         folder
     }
@@ -286,7 +348,9 @@ mod tests {
         {
             let store = Store::open(&path).unwrap();
             let mut batch = Batch::new();
-            batch.put("containers", "one", &"first").put("containers", "two", &"second");
+            batch
+                .put("containers", "one", &"first")
+                .put("containers", "two", &"second");
             store.commit(batch).unwrap();
             let mut batch = Batch::new();
             batch.delete("containers", "one");
@@ -294,7 +358,10 @@ mod tests {
         }
         let store = Store::open(&path).unwrap();
         assert_eq!(store.get::<String>("containers", "one").unwrap(), None);
-        assert_eq!(store.list::<String>("containers").unwrap(), vec![("two".to_owned(), "second".to_owned())]);
+        assert_eq!(
+            store.list::<String>("containers").unwrap(),
+            vec![("two".to_owned(), "second".to_owned())]
+        );
         assert_eq!(store.list::<String>("no such table").unwrap(), vec![]);
         drop(store);
         std::fs::remove_dir_all(folder).unwrap();

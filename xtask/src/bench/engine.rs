@@ -171,6 +171,7 @@ impl Engine {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
+            .env_remove("DOCKER_CONFIG")
             .args(&self.arguments)
             .args(arguments)
             .envs(self.environment.iter().cloned())
