@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recvmsg, send,
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, recvmsg, send,
     sendmsg, shutdown,
 };
 use wharf_logs::Stream;
@@ -226,5 +226,21 @@ impl Client {
     /// Ends the connection for the other side too, however many copies of the socket there are.
     pub(crate) fn hang_up(&self) {
         let _ = shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
+impl Drop for Client {
+    /// A unix socket that is closed with input unread tells its peer of a reset connection in
+    /// place of the end of the output. So no more input is taken, and what is there is dropped.
+    fn drop(&mut self) {
+        let _ = shutdown(&self.socket, Shutdown::Read);
+        let mut bytes = [0_u8; READ_SIZE];
+        // A socket's buffer holds less than this; over TCP more may come.
+        for _ in 0..64 {
+            match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
+                Ok((0, _)) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
     }
 }
