@@ -1,6 +1,7 @@
 //! Giving names to images.
 
 use std::collections::HashSet;
+use std::sync::MutexGuard;
 
 use jiff::Timestamp;
 use wharf_ids::{Digest, ImageRef};
@@ -17,15 +18,22 @@ impl ImageStore {
     /// pointed to before stays as an image without a name. Everything written so far is durable
     /// when this returns.
     pub fn set_image(&self, name: &ImageRef, target: &Descriptor) -> Result<(), ImageError> {
-        self.set_record(&name.clone().or_latest().to_string(), target)
+        self.inner.snapshots.sync()?;
+        self.set_record(
+            &self.begin_change(),
+            &name.clone().or_latest().to_string(),
+            target,
+        )
     }
 
     /// Keeps an image without a name.
     pub fn set_dangling(&self, target: &Descriptor) -> Result<(), ImageError> {
+        self.inner.snapshots.sync()?;
+        let change = self.begin_change();
         if self.catalog().with_target(&target.digest).next().is_some() {
             return Ok(());
         }
-        self.set_record(&dangling_name(&target.digest), target)
+        self.set_record(&change, &dangling_name(&target.digest), target)
     }
 
     /// Gives an image another name; returns the image's id.
@@ -34,12 +42,23 @@ impl ImageStore {
             return Err(ImageError::TagWithDigest);
         }
         let query = Query::parse(source)?;
+        // Found and named under one lock: in between, another caller could remove it for good.
+        let change = self.begin_change();
         let descriptor = self.catalog().find(&query)?.1.target.clone();
-        self.set_image(target, &descriptor)?;
+        self.set_record(
+            &change,
+            &target.clone().or_latest().to_string(),
+            &descriptor,
+        )?;
         Ok(descriptor.digest)
     }
 
-    fn set_record(&self, name: &str, target: &Descriptor) -> Result<(), ImageError> {
+    fn set_record(
+        &self,
+        _change: &MutexGuard<'_, ()>,
+        name: &str,
+        target: &Descriptor,
+    ) -> Result<(), ImageError> {
         // Annotations of the place it came from (a name in somebody's index) are not the image's.
         let target = Descriptor {
             annotations: Default::default(),
@@ -48,8 +67,6 @@ impl ImageStore {
         if !self.has_blob(&target.digest) {
             return Err(ImageError::MissingContent(target.digest));
         }
-        self.inner.snapshots.sync()?;
-        let _change = self.begin_change();
         let now = Timestamp::now();
         let mut changes: Vec<(String, Option<ImageRecord>)> = Vec::new();
         {
