@@ -15,6 +15,14 @@ const QUIET: Duration = Duration::from_secs(3);
 /// Work that never pauses for [`QUIET`] is not waited for longer than this.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+fn give_back() {
+    wharf_sys::malloc::trim();
+    // Most of the program is code for what is not going on now.
+    if let Err(error) = wharf_sys::program_pages::release_clean() {
+        tracing::debug!(%error, "the program's pages stay mapped");
+    }
+}
+
 /// Waits for activity, then for its end, then trims; for ever.
 pub(crate) async fn run(activity: Arc<Notify>) {
     loop {
@@ -30,10 +38,7 @@ pub(crate) async fn run(activity: Arc<Notify>) {
             }
         }
         // Walks all of the heap: not for a worker.
-        if tokio::task::spawn_blocking(wharf_sys::malloc::trim)
-            .await
-            .is_err()
-        {
+        if tokio::task::spawn_blocking(give_back).await.is_err() {
             return;
         }
     }

@@ -11,7 +11,7 @@
 //!   inside a container's root), [`memfd`]
 //! - confinement: [`capability`], [`seccomp`], [`device_filter`], [`namespace`]
 //! - descriptors: [`fd`], [`scm`], [`terminal`]
-//! - memory of our own processes: [`malloc`]
+//! - memory of our own processes: [`malloc`], [`program_pages`]
 
 #![allow(unsafe_code, reason = "this crate is the one place for it")]
 
@@ -27,6 +27,7 @@ pub mod namespace;
 pub mod netns;
 pub mod overlay;
 pub mod process;
+pub mod program_pages;
 pub mod rootfs;
 pub mod scm;
 pub mod seccomp;

@@ -156,6 +156,8 @@ fn latencies(engines: &[Engine], runs: usize, report: &mut Report) -> Result<(),
 fn memory(engines: &[Engine], report: &mut Report) -> Result<(), String> {
     const CONTAINERS: usize = 50;
     for (n, engine) in engines.iter().enumerate() {
+        // What an engine holds when nobody has asked it anything for a while.
+        std::thread::sleep(std::time::Duration::from_secs(8));
         let idle = engine.memory_kb();
         engine.succeed(&["run", "-d", "--name", "mem-0", "busybox", "sleep", "1000"])?;
         let one = engine.memory_kb();
