@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Alignment of memory and offsets: the most any disk asks for.
 const ALIGNMENT_BYTES: usize = 4096;
@@ -48,8 +49,7 @@ impl OutFile {
                         filled: 0,
                     });
                 }
-                Err(error)
-                    if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {}
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -67,12 +67,33 @@ impl OutFile {
         else {
             return Ok(());
         };
-        let flags = rustix::fs::fcntl_getfl(&*file)?;
-        rustix::fs::fcntl_setfl(&*file, flags - OFlags::DIRECT)?;
+        use_cache(file)?;
         file.write_all(&buffer[*start..*start + *filled])?;
         *filled = 0;
         Ok(())
     }
+}
+
+fn use_cache(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    Ok(rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?)
+}
+
+/// Writes a full piece; through the cache from now on where the disk wants it aligned otherwise.
+fn write_piece(file: &mut File, mut piece: &[u8]) -> io::Result<()> {
+    let mut cached = false;
+    while !piece.is_empty() {
+        match file.write(piece) {
+            Ok(written) => piece = &piece[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if !cached && Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                use_cache(file)?;
+                cached = true;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl Write for OutFile {
@@ -90,7 +111,7 @@ impl Write for OutFile {
                     .copy_from_slice(&bytes[..length]);
                 *filled += length;
                 if *filled == BUFFER_BYTES {
-                    file.write_all(&buffer[*start..*start + BUFFER_BYTES])?;
+                    write_piece(file, &buffer[*start..*start + BUFFER_BYTES])?;
                     *filled = 0;
                 }
                 Ok(length)
