@@ -91,6 +91,7 @@ static GROUPS: &[Group] = &[
 static COMMANDS: &[Node] = &[
     node("attach", &container::attach::COMMAND),
     node("commit", &container::commit::COMMAND),
+    node("cp", &container::cp::COMMAND),
     node("create", &container::create::COMMAND),
     node("diff", &container::diff::COMMAND),
     node("events", &system::events::COMMAND),
@@ -127,7 +128,6 @@ static NOT_YET: &[&str] = &[
     "compose",
     "config",
     "context",
-    "cp",
     "manifest",
     "node",
     "plugin",

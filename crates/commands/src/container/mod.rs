@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod commit;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod exec;
@@ -40,6 +41,7 @@ use crate::tree::{Node, node};
 pub(crate) static NODES: &[Node] = &[
     node("attach", &attach::COMMAND),
     node("commit", &commit::COMMAND),
+    node("cp", &cp::COMMAND),
     node("create", &create::COMMAND),
     node("diff", &diff::COMMAND),
     node("exec", &exec::COMMAND),

@@ -57,7 +57,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
 /// The bytes of a file, or of standard input for an empty name or `-`.
 ///
 /// A thread reads ahead of the connection; the channel bounds how far.
-pub(super) fn upload(
+pub(crate) fn upload(
     path: &str,
 ) -> Outcome<impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + use<>> {
     /// Size of one read in bytes.
