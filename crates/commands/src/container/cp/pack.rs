@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "new/ Directory ",
+                "new Directory ",
                 "new/f Regular ",
                 "new/h Link new/f",
                 "new/l Symlink f"
