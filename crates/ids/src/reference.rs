@@ -167,10 +167,17 @@ impl ImageRef {
         if self.registry != DEFAULT_REGISTRY {
             return self.name();
         }
-        match self.path.strip_prefix(OFFICIAL_PREFIX) {
+        let short = match self.path.strip_prefix(OFFICIAL_PREFIX) {
             // `library/a/b` is not an official image: shortened it would be the user `a`'s.
-            Some(short) if !short.contains('/') => short.to_owned(),
-            _ => self.path.clone(),
+            Some(short) if !short.contains('/') => short,
+            _ => &self.path,
+        };
+        // `docker.io/a.b/c` shortened would be the image `c` of a registry `a.b`.
+        match Self::parse(short) {
+            Ok(read) if read.registry == self.registry && read.path == self.path => {
+                short.to_owned()
+            }
+            _ => self.name(),
         }
     }
 
@@ -437,6 +444,23 @@ mod tests {
             ImageRef::parse(&by_digest).unwrap().or_latest().familiar(),
             by_digest
         );
+    }
+
+    #[test]
+    fn a_familiar_name_never_means_another_image() {
+        for text in [
+            "docker.io/index.docker.io/z",
+            "docker.io/a.b/c",
+            "docker.io/localhost/x",
+            "docker.io/library/a/b",
+        ] {
+            let reference = ImageRef::parse(text).unwrap();
+            assert_eq!(
+                ImageRef::parse(&reference.familiar()).unwrap(),
+                reference,
+                "{text}"
+            );
+        }
     }
 
     proptest! {
