@@ -245,6 +245,8 @@ pub(super) fn detach_keys(text: Option<&str>) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -254,5 +256,12 @@ mod tests {
         assert_eq!(detach_keys(Some("ctrl-\\")).unwrap(), [28]);
         assert!(detach_keys(Some("ctrl-ä")).is_err());
         assert!(detach_keys(Some("ab")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_keys_or_an_error(text in ".*") {
+            drop(detach_keys(Some(&text)));
+        }
     }
 }

@@ -186,6 +186,8 @@ pub(super) fn block_device(path: &str) -> Result<(i64, i64)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -228,5 +230,13 @@ mod tests {
                 .to_string()
                 .contains("not a device node")
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_rule_or_an_error(text in ".*", rule in "[abc] [0-9*]{1,4}:[0-9*]{1,4} [rwm]{1,3}") {
+            drop(parse_rule(&text));
+            drop(parse_rule(&rule));
+        }
     }
 }

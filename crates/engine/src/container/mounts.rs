@@ -583,6 +583,8 @@ fn is_local_path(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn merged(host: &HostConfig, volumes: &[&str]) -> Result<Vec<MountRecord>> {
@@ -695,5 +697,21 @@ mod tests {
                 .contains("\"image\"")
         );
         assert!(mount(serde_json::json!({"Type":"volume","Source":"v","Target":"x"})).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bind_panics_and_destinations_are_clean(text in "[a-z/:.,~ ]{0,40}") {
+            if let Ok(mount) = parse_bind(&text, "") {
+                prop_assert!(mount.destination.starts_with('/') && mount.destination.len() > 1);
+                prop_assert_eq!(clean(&mount.destination), mount.destination);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_bind_or_an_error(text in ".*") {
+            drop(parse_bind(&text, ""));
+            drop(tmpfs_options("/t", &text));
+        }
     }
 }

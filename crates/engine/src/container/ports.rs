@@ -162,6 +162,8 @@ pub(super) fn summary(config: &ContainerConfig, published: &[PortBinding]) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -213,5 +215,23 @@ mod tests {
         );
         let wire = to_wire(&config, &[]);
         assert_eq!(wire["81/tcp"], None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_port_or_an_error(text in ".*", host in ".*") {
+            drop(parse_port(&text));
+            drop(parse_binding(&WireBinding { host_ip: text, host_port: host }));
+        }
+
+        #[test]
+        fn ranges_are_in_order(first in any::<u16>(), last in any::<u16>()) {
+            let binding = WireBinding { host_ip: String::new(), host_port: format!("{first}-{last}") };
+            match parse_binding(&binding) {
+                Ok((None, a, b)) => prop_assert!(a == first && b == last && a <= b),
+                Ok(_) => prop_assert!(false, "no address was given"),
+                Err(_) => prop_assert!(first > last),
+            }
+        }
     }
 }

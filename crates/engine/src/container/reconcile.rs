@@ -32,8 +32,12 @@ use super::shim_link::ShimLink;
 use super::start::unmount_shm;
 use crate::Engine;
 
-/// How long a shim may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a shim may take to answer: its machine may be busy with starting up.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A start that the last daemon had begun is over by then, one way or the other.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+/// A run directory older than this belongs to no start that is still going on.
+const START_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// A shim that is alive.
 struct Found {
@@ -93,7 +97,11 @@ async fn look_at(
         .find(&kept.container_id)
         .ok()
         .filter(|c| c.id.as_str() == kept.container_id);
-    let connected = connect(&run_dir).await;
+    let connected = connect_or_wait(
+        &run_dir,
+        container.as_ref().map(|c| exit_path(engine, &c.id)),
+    )
+    .await;
     match (container, connected) {
         (Some(container), Some((link, events, state)))
             if state.pid.is_some() && state.exit.is_none() =>
@@ -123,6 +131,34 @@ async fn clear(kept: &RunRecord, run_dir: &Path) {
         unmount_shm(shm);
     }
     remove_run_dir(run_dir);
+}
+
+fn exit_path(engine: &Engine, id: &ContainerId) -> PathBuf {
+    engine.containers.directory(id).join("exit.json")
+}
+
+/// Connects. A shim that is just being told to start its container listens only when that runs:
+/// a daemon killed and started again at that moment has to wait for it.
+async fn connect_or_wait(
+    run_dir: &Path,
+    exit_path: Option<PathBuf>,
+) -> Option<(
+    ShimLink,
+    tokio::sync::mpsc::UnboundedReceiver<wharf_shim_protocol::Event>,
+    ShimState,
+)> {
+    let may_be_starting = || {
+        let made = std::fs::metadata(run_dir).and_then(|metadata| metadata.modified());
+        made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < START_AGE_MAX))
+            && !files::socket(run_dir).exists()
+            // Written at the very end, removed before a start.
+            && exit_path.as_ref().is_some_and(|path| !path.exists())
+    };
+    let deadline = tokio::time::Instant::now() + START_PATIENCE;
+    while may_be_starting() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    connect(run_dir).await
 }
 
 async fn connect(
@@ -238,7 +274,7 @@ fn settle_records(engine: &Engine, ended: &[(Arc<Container>, RunRecord)]) -> Has
             .iter()
             .find(|(other, _)| other.id == container.id)
             .map(|(_, kept)| kept);
-        let exit_path = engine.containers.directory(&container.id).join("exit.json");
+        let exit_path = exit_path(engine, &container.id);
         let (was_running, had_run) = {
             let cell = container.read();
             if cell.run.is_some() {

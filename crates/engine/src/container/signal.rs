@@ -73,6 +73,8 @@ pub(super) fn parse(text: &str) -> Result<i32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -92,6 +94,15 @@ mod tests {
                 parse(bad).unwrap_err().to_string(),
                 format!("invalid signal: {bad}")
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_signal_or_an_error(text in ".*") {
+            if let Ok(number) = parse(&text) {
+                prop_assert!((1..=64).contains(&number));
+            }
         }
     }
 }

@@ -629,6 +629,8 @@ pub(super) fn combinations(request: &CreateContainer) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use wharf_api_types::container::RestartPolicy;
 
@@ -806,5 +808,15 @@ mod tests {
             })
             .contains("absolute path")
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_list_of_cpus_or_an_error(text in "[0-9,-]{0,20}|.*") {
+            if let Some(set) = parse_cpu_list(&text) {
+                prop_assert_eq!(parse_cpu_list(&format_cpu_list(&set)), Some(set));
+            }
+            drop(parse_link(&text));
+        }
     }
 }
