@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use wharf_container_runtime::cgroup::Cgroup;
 use wharf_fault::Result;
 use wharf_ids::ContainerId;
 use wharf_network::LiveContainer;
@@ -75,6 +76,9 @@ pub async fn shutdown(engine: &Engine) {
     }
     // One commit behind all others.
     drop(super::commit(&engine.store, wharf_state::Batch::new()).await);
+    if let Ok(parent) = Cgroup::at(&engine.containers.cgroup_parent) {
+        parent.remove_if_unused();
+    }
 }
 
 async fn look_at(
