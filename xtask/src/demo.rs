@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<(), String> {
         &[
             "version",
             "--format",
-            "Wharf {{.Server.Version}}, API {{.Server.APIVersion}}",
+            "Docker API {{.Server.APIVersion}}",
         ],
     )?;
     show(&daemon, &["load", "-i", &archive])?;

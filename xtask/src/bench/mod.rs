@@ -240,7 +240,7 @@ fn images(
     files: &str,
     report: &mut Report,
 ) -> Result<(), String> {
-    const ROUNDS: usize = 3;
+    const ROUNDS: usize = 2;
     let registry = engine::Registry::start(folder, files)?;
     let (mut load, mut pull) = (Samples::new(engines.len()), Samples::new(engines.len()));
     for _ in 0..ROUNDS {
