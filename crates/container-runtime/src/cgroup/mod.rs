@@ -27,7 +27,7 @@ use wharf_oci::runtime::Resources;
 
 use crate::error::{Stage, StartError};
 
-pub use layout::{Hierarchy, Layout};
+pub use layout::{Hierarchy, Layout, expect_migration};
 pub use plan::Write;
 pub use stats::{BlockIoStat, CpuStats, MemoryStats, PidsStats, Pressure, Stats};
 
