@@ -15,11 +15,7 @@ pub(crate) fn run() -> Result<(), String> {
 
     show(
         &daemon,
-        &[
-            "version",
-            "--format",
-            "Docker API {{.Server.APIVersion}}",
-        ],
+        &["version", "--format", "Docker API {{.Server.APIVersion}}"],
     )?;
     show(&daemon, &["load", "-i", &archive])?;
     show(&daemon, &["images"])?;

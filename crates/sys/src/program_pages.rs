@@ -19,9 +19,12 @@ pub fn release_clean() -> io::Result<usize> {
         // differs from the file (`clean_mappings` looks for that), so what is dropped here is read
         // again, the same, from the file. It is this process's own mapping of its program, which
         // nobody unmaps while it runs.
-        let result = unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+        let result =
+            unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         if result != 0 {
-            return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL).into());
+            return Err(Errno::from_io_error(&io::Error::last_os_error())
+                .unwrap_or(Errno::INVAL)
+                .into());
         }
         released += resident_kb;
     }
@@ -58,13 +61,19 @@ fn mapping(line: &str, program: &Path) -> Option<(usize, usize, bool)> {
     let to = usize::from_str_radix(to, 16).ok()?;
     let permissions = words.next()?;
     let path = words.nth(3).unwrap_or_default();
-    let ours = !permissions.contains('w') && permissions.ends_with('p') && Path::new(path) == program;
+    let ours =
+        !permissions.contains('w') && permissions.ends_with('p') && Path::new(path) == program;
     Some((from, to.checked_sub(from)?, ours))
 }
 
 /// The kilobytes of a line like `Rss:   12 kB`.
 fn field(line: &str, name: &str) -> Option<usize> {
-    line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok()
+    line.strip_prefix(name)?
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -90,7 +99,10 @@ Anonymous:             0 kB
 Rss:                   0 kB
 Anonymous:             0 kB
 ";
-        assert_eq!(clean_mappings(smaps, Path::new("/bin/program")), [(0x1000, 0x2000, 8)]);
+        assert_eq!(
+            clean_mappings(smaps, Path::new("/bin/program")),
+            [(0x1000, 0x2000, 8)]
+        );
     }
 
     #[test]

@@ -119,7 +119,9 @@ pub fn expect_migration() -> io::Result<()> {
     let own = list.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (name, path) = (fields.next()?, fields.next()?);
-        let directory = Path::new(MOUNT).join(name).join(path.trim_start_matches('/'));
+        let directory = Path::new(MOUNT)
+            .join(name)
+            .join(path.trim_start_matches('/'));
         (!name.is_empty() && directory.is_dir()).then_some(directory)
     });
     match own {
