@@ -1,7 +1,9 @@
 //! A request as a route sees it: path parameters, query, headers, body, and the way out of HTTP.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
@@ -10,7 +12,8 @@ use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, UPGRADE};
 use serde::de::DeserializeOwned;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::runtime::Handle;
 use tokio_util::io::StreamReader;
 use wharf_api_types::{ApiVersion, Filters, go_json};
 use wharf_engine::Engine;
@@ -158,15 +161,18 @@ impl Request {
         Ok(bytes.freeze())
     }
 
-    /// The body as it comes. A client that leaves makes it fail.
-    pub(crate) fn body_reader(&mut self) -> Box<dyn AsyncRead + Send + Unpin> {
-        match self.body.take() {
-            Some(body) => {
-                let data = TryStreamExt::map_err(BodyStream::new(body), io::Error::other)
-                    .try_filter_map(|frame| async move { Ok(frame.into_data().ok()) });
-                Box::new(StreamReader::new(Box::pin(data)))
-            }
-            None => Box::new(tokio::io::empty()),
+    /// The body as it comes. A client that leaves makes it fail. What is not read when the reader
+    /// is dropped is read and thrown away: a client that is still writing would find its connection
+    /// closed before it reads the answer.
+    pub(crate) fn body_reader(&mut self) -> BodyReader {
+        let reader: Option<Source> = self.body.take().map(|body| {
+            let data = TryStreamExt::map_err(BodyStream::new(body), io::Error::other)
+                .try_filter_map(|frame| async move { Ok(frame.into_data().ok()) });
+            Box::new(StreamReader::new(Box::pin(data))) as Source
+        });
+        BodyReader {
+            source: reader.unwrap_or_else(|| Box::new(tokio::io::empty())),
+            runtime: Handle::current(),
         }
     }
 
@@ -212,6 +218,37 @@ impl Request {
         // What is left of the body would be taken for the first bytes of the stream.
         self.bytes(JSON_BYTES_MAX).await?;
         self.hijack.take(head).await
+    }
+}
+
+type Source = Box<dyn AsyncRead + Send + Unpin>;
+
+/// A body that is read piece by piece, see [`Request::body_reader`].
+pub(crate) struct BodyReader {
+    source: Source,
+    runtime: Handle,
+}
+
+impl AsyncRead for BodyReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.source).poll_read(context, buffer)
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        /// A client that sends for longer loses its answer.
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+        let mut rest = std::mem::replace(&mut self.source, Box::new(tokio::io::empty()));
+        self.runtime.spawn(async move {
+            let mut nowhere = tokio::io::sink();
+            let thrown_away = tokio::io::copy(&mut rest, &mut nowhere);
+            let _ = tokio::time::timeout(PATIENCE, thrown_away).await;
+        });
     }
 }
 
