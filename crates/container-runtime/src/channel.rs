@@ -1,7 +1,7 @@
 //! What parent and child tell each other while a process starts: one packet per message over a
 //! socket pair that exec closes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -52,7 +52,12 @@ pub(crate) enum Report {
 impl ParentEnd {
     /// Lets the child go on.
     pub(crate) fn go(&self) -> Result<(), StartError> {
-        match rustix::net::send(&self.0, &[GO], rustix::net::SendFlags::NOSIGNAL) {
+        self.go_with(&[])
+    }
+
+    /// Lets the child go on with these descriptors.
+    pub(crate) fn go_with(&self, fds: &[BorrowedFd<'_>]) -> Result<(), StartError> {
+        match scm::send(&self.0, &[GO], fds) {
             // The child is dead or has failed: its report says so.
             Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             Err(errno) => Err(StartError::new(Stage::Clone, errno, "")),
@@ -82,12 +87,13 @@ impl ParentEnd {
 }
 
 impl ChildEnd {
-    /// Waits for the parent's word. If the parent is gone, so is the reason to live.
-    pub(crate) fn wait(&self) -> Result<(), StartError> {
+    /// Waits for the parent's word, and takes the descriptors that come with it. If the parent is
+    /// gone, so is the reason to live.
+    pub(crate) fn wait(&self) -> Result<Vec<OwnedFd>, StartError> {
         let mut word = [0];
         loop {
-            match rustix::io::read(&self.0, &mut word) {
-                Ok(1) if word[0] == GO => return Ok(()),
+            match scm::receive(&self.0, &mut word) {
+                Ok((1, fds)) if word[0] == GO => return Ok(fds),
                 Err(Errno::INTR) => {}
                 _ => return Err(StartError::refused(Stage::Died, "")),
             }

@@ -177,15 +177,19 @@ fn accompany(
     born_in_cgroup: bool,
     pending: bool,
 ) -> Result<Option<OwnedFd>, StartError> {
-    if let Some(cgroup) = cgroup.filter(|_| !born_in_cgroup) {
-        cgroup.create(&prepared.resources)?;
-        cgroup.add(pid)?;
-    }
+    let doors = match cgroup.filter(|_| !born_in_cgroup) {
+        Some(cgroup) => {
+            cgroup.create(&prepared.resources)?;
+            cgroup.doors()?
+        }
+        None => Vec::new(),
+    };
     if let Some(adjustment) = prepared.launch.oom_score_adj {
         set_oom_score(pid, adjustment)?;
     }
     if pending {
-        channel.go()?;
+        let doors: Vec<_> = doors.iter().map(AsFd::as_fd).collect();
+        channel.go_with(&doors)?;
     }
     let mut terminal = None;
     loop {

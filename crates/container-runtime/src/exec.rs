@@ -61,7 +61,10 @@ pub fn exec(
         Some(cgroup) => cgroup.open_unified()?,
         None => None,
     };
-    let pending = container.cgroup.is_some() && born_in.is_none();
+    let doors = match &container.cgroup {
+        Some(cgroup) if born_in.is_none() => cgroup.doors()?,
+        _ => Vec::new(),
+    };
     let (ours, theirs) = channel::pair()?;
     let namespaces = container.namespaces.0;
     let pid_namespace = namespaces
@@ -72,7 +75,7 @@ pub fn exec(
             ThreadNameSpaceType::empty(),
             born_in.as_ref().map(AsFd::as_fd),
             || {
-                let Err(error) = joining_process(container, &launch, streams, &theirs, pending);
+                let Err(error) = joining_process(container, &launch, streams, &theirs, &doors);
                 theirs.send_error(&error);
                 1
             },
@@ -80,7 +83,7 @@ pub fn exec(
     });
     drop(theirs);
     let (pid, pidfd) = born.map_err(not_running)?;
-    match accompany(container, &launch, &ours, pid, pending) {
+    match accompany(&launch, &ours, pid) {
         Ok(terminal) => Ok(Executed {
             pid,
             pidfd,
@@ -95,19 +98,12 @@ pub fn exec(
 }
 
 fn accompany(
-    container: &Running,
     launch: &Launch,
     channel: &ParentEnd,
     pid: Pid,
-    pending: bool,
 ) -> Result<Option<OwnedFd>, StartError> {
-    if let Some(cgroup) = container.cgroup.as_ref().filter(|_| pending) {
-        cgroup.add(pid)?;
-    }
     if let Some(adjustment) = launch.oom_score_adj {
         set_oom_score(pid, adjustment)?;
-    }
-    if pending {
         channel.go()?;
     }
     let mut terminal = None;
@@ -125,16 +121,18 @@ fn joining_process(
     launch: &Launch,
     streams: Option<[OwnedFd; 3]>,
     channel: &ChildEnd,
-    pending: bool,
+    doors: &[OwnedFd],
 ) -> Result<Infallible, StartError> {
     let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
     // Before the container can see this process: it still has the host's descriptors open.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(clone_failed)?;
     rustix::process::setsid().map_err(clone_failed)?;
     wharf_sys::process::join_new_session_keyring().map_err(clone_failed)?;
-    if pending {
+    if launch.oom_score_adj.is_some() {
+        // Set by the parent, who has a `/proc` to trust.
         channel.wait()?;
     }
+    crate::cgroup::enter(doors)?;
     let mut namespaces = container.namespaces.0;
     namespaces.remove(ThreadNameSpaceType::PROCESS_ID);
     if !namespaces.is_empty() {

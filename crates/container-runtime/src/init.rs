@@ -44,7 +44,7 @@ pub(crate) struct Meeting<'a> {
     pub(crate) channel: &'a ChildEnd,
     /// Where the container's cgroups are, if it has any.
     pub(crate) cgroups: Option<&'a Layout>,
-    /// Whether the parent still has to put us into them.
+    /// Whether we enter them, once the parent has made them.
     pub(crate) cgroups_pending: bool,
     /// Whether the program waits for a word of its own.
     pub(crate) gate: bool,
@@ -128,7 +128,8 @@ impl Parent<'_> {
             return Ok(());
         }
         self.waited = true;
-        self.meeting.channel.wait()?;
+        let doors = self.meeting.channel.wait()?;
+        crate::cgroup::enter(&doors)?;
         if prepared.new_cgroup_namespace {
             // Only now: the namespace's root is the cgroup its maker is in.
             wharf_sys::namespace::unshare(UnshareFlags::NEWCGROUP)

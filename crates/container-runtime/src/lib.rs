@@ -7,8 +7,8 @@
 //! ```text
 //! parent (create.rs)                              container's first process (init.rs)
 //!   clone3(namespaces) ──────────────────────────▶ mounts its root, /proc, /dev, binds …
-//!   makes the cgroups, puts the child into them
-//!   "go" ────────────── socket pair ─────────────▶ cgroup mounts, pivot_root
+//!   makes the cgroups
+//!   "go" ────────────── socket pair ─────────────▶ enters them, cgroup mounts, pivot_root
 //!        ◀───────────── terminal's master ───────  opens the terminal
 //!        ◀───────────── "ready" ─────────────────  (only with `create`) waits for "start"
 //!        ◀───────────── stage + errno ───────────  whatever fails, then it exits

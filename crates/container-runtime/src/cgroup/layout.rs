@@ -104,32 +104,6 @@ impl Host {
     }
 }
 
-/// Prepares the kernel for a process that is about to be moved into new cgroups.
-///
-/// On split hierarchies a process is moved under a lock that, when nobody took it for a while,
-/// waits for an RCU grace period: ten milliseconds and more. Taking it for nothing (this process
-/// is moved to where it is) makes that wait begin now, beside other work. Blocks as long as it
-/// takes; does nothing on the unified hierarchy, where processes are born in their cgroup.
-pub fn expect_migration() -> io::Result<()> {
-    if matches!(Host::get()?, Host::Unified) {
-        return Ok(());
-    }
-    // Read anew each time: somebody may have moved us.
-    let list = std::fs::read_to_string("/proc/self/cgroup")?;
-    let own = list.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (name, path) = (fields.next()?, fields.next()?);
-        let directory = Path::new(MOUNT)
-            .join(name)
-            .join(path.trim_start_matches('/'));
-        (!name.is_empty() && directory.is_dir()).then_some(directory)
-    });
-    match own {
-        Some(directory) => std::fs::write(directory.join("cgroup.procs"), "0"),
-        None => Ok(()),
-    }
-}
-
 /// `path` without its leading slashes, if it stays below the root.
 fn relative(path: &str) -> io::Result<PathBuf> {
     use std::path::Component;

@@ -22,12 +22,11 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Pid;
 use wharf_oci::runtime::Resources;
 
 use crate::error::{Stage, StartError};
 
-pub use layout::{Hierarchy, Layout, expect_migration};
+pub use layout::{Hierarchy, Layout};
 pub use plan::Write;
 pub use stats::{BlockIoStat, CpuStats, MemoryStats, PidsStats, Pressure, Stats};
 
@@ -90,24 +89,24 @@ impl Cgroup {
         }
     }
 
-    /// Puts a process into it.
-    pub(crate) fn add(&self, pid: Pid) -> Result<(), StartError> {
-        let text = pid.as_raw_nonzero().to_string();
-        for directory in self.directories() {
-            let file = directory.join("cgroup.procs");
-            match write(&file, &text) {
-                // It has died: there is somebody else to say so.
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(errno) => {
-                    return Err(StartError::new(
-                        Stage::Cgroup,
-                        errno,
-                        file.display().to_string(),
-                    ));
-                }
-            }
-        }
-        Ok(())
+    /// What a process with one thread [enters](enter) it by, one per directory. Opened by somebody
+    /// with the right to do so, they can be used by somebody without.
+    ///
+    /// On the split hierarchies these are the `tasks` files: a thread that moves *itself* takes no
+    /// lock that others' forks and exits are kept from changing things with. Moving another
+    /// process, or a whole one, takes it, and that waits for an RCU grace period: ten milliseconds.
+    pub(crate) fn doors(&self) -> Result<Vec<OwnedFd>, StartError> {
+        let name = if self.is_unified() {
+            "cgroup.procs"
+        } else {
+            "tasks"
+        };
+        let open = |directory: &Path| {
+            let file = directory.join(name);
+            rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| StartError::new(Stage::Cgroup, errno, file.display().to_string()))
+        };
+        self.directories().into_iter().map(open).collect()
     }
 
     /// Its directory on the unified hierarchy, to be born into.
@@ -234,6 +233,15 @@ impl Cgroup {
             let _ = rustix::fs::rmdir(directory);
         }
     }
+}
+
+/// Moves the calling process, which must have one thread, through `doors` into a cgroup.
+pub(crate) fn enter(doors: &[OwnedFd]) -> Result<(), StartError> {
+    for door in doors {
+        rustix::io::write(door, b"0")
+            .map_err(|errno| StartError::new(Stage::Cgroup, errno, "joining it"))?;
+    }
+    Ok(())
 }
 
 /// Tries again when a parent was removed ([`Cgroup::remove_if_unused`]) under our feet.

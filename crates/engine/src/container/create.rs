@@ -38,8 +38,6 @@ impl Engine {
         name: &str,
         platform: Option<&Platform>,
     ) -> Result<ContainerCreated> {
-        // Most containers are started right after they are created.
-        super::start::expect_start();
         let id = ContainerId::random();
         let reserved = self.reserve(name, &id)?;
         let result = self

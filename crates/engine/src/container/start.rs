@@ -70,16 +70,6 @@ struct Plan {
     binds_to_make: Vec<PathBuf>,
 }
 
-/// Lets the kernel begin now with what a start would have to wait for.
-pub(super) fn expect_start() {
-    tokio::task::spawn_blocking(|| {
-        if let Err(error) = wharf_container_runtime::cgroup::expect_migration() {
-            // The start itself will say what is wrong with cgroups, if anything is.
-            tracing::debug!(%error, "cannot prepare for a start");
-        }
-    });
-}
-
 impl Engine {
     /// Starts a container.
     pub async fn container_start(&self, reference: &str) -> Result<()> {
@@ -95,7 +85,6 @@ impl Engine {
         cause: Cause,
     ) -> Result<()> {
         check_startable(container, cause)?;
-        expect_start();
         if cause == Cause::User {
             // Ends a pause between two restarts: this start takes its place.
             container.write().restart_cancel = None;
