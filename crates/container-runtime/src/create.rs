@@ -96,6 +96,7 @@ fn begin(
         }
         None => None,
     };
+    cgroup.as_ref().map_or(Ok(()), Cgroup::check_unused)?;
     let born_in = match &cgroup {
         Some(cgroup) if cgroup.is_unified() => {
             cgroup

@@ -82,12 +82,8 @@ impl Rule {
             .unwrap_or("rwm")
             .bytes()
         {
-            access |= match letter {
-                b'r' => READ,
-                b'w' => WRITE,
-                b'm' => MKNOD,
-                _ => return Err(refuse("access is not made of r, w and m")),
-            };
+            access |=
+                access_bit(letter).ok_or_else(|| refuse("access is not made of r, w and m"))?;
         }
         Ok(Self {
             allow: rule.allow,
@@ -107,21 +103,39 @@ impl Rule {
     }
 
     fn line(&self) -> String {
-        let kind = match self.kind {
-            Kind::All => 'a',
-            Kind::Character => 'c',
-            Kind::Block => 'b',
-        };
-        let number =
-            |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
-        let mut line = format!("{kind} {}:{} ", number(self.major), number(self.minor));
-        for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
-            if self.access & bit != 0 {
-                line.push(letter);
-            }
-        }
-        line
+        line(self.kind.letter(), self.major, self.minor, self.access)
     }
+}
+
+impl Kind {
+    fn letter(self) -> char {
+        match self {
+            Self::All => 'a',
+            Self::Character => 'c',
+            Self::Block => 'b',
+        }
+    }
+}
+
+fn access_bit(letter: u8) -> Option<u8> {
+    match letter {
+        b'r' => Some(READ),
+        b'w' => Some(WRITE),
+        b'm' => Some(MKNOD),
+        _ => None,
+    }
+}
+
+/// A rule as the v1 controller reads and lists it.
+fn line(kind: char, major: Option<u32>, minor: Option<u32>, access: u8) -> String {
+    let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
+    let mut line = format!("{kind} {}:{} ", number(major), number(minor));
+    for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
+        if access & bit != 0 {
+            line.push(letter);
+        }
+    }
+    line
 }
 
 /// The document's rules and those every container has, without what a total rule overrides.
@@ -202,6 +216,104 @@ pub(super) fn attach_filter(directory: &Path, rules: &[DeviceRule]) -> Result<()
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
     device_filter::attach(directory.as_fd(), &filter).map_err(failed)
+}
+
+/// Puts the filter for `rules` in the place of the one attached to a cgroup v2. For a moment both
+/// hold, so that nothing is allowed that one of them forbids.
+pub(super) fn replace_filter(directory: &Path, rules: &[DeviceRule]) -> Result<(), StartError> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let failed = |errno| StartError::new(Stage::Cgroup, errno, "device filter");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let cgroup = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
+    let old = device_filter::attached(&cgroup).map_err(failed)?;
+    attach_filter(directory, rules)?;
+    for filter in &old {
+        device_filter::detach(&cgroup, filter).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What a cgroup v1 that forbids devices allows, by kind and numbers.
+type Allowed = std::collections::BTreeMap<(char, Option<u32>, Option<u32>), u8>;
+
+/// Changes the rules of a cgroup v1 to `rules`. Devices both allow stay allowed all the time.
+pub(super) fn change_rules(directory: &Path, rules: &[DeviceRule]) -> Result<(), StartError> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let list = directory.join("devices.list");
+    let current = std::fs::read_to_string(&list)
+        .map_err(|error| crate::launch::io(Stage::Cgroup, &error, &list.display().to_string()))?;
+    let (Some(current), Some(wanted)) = (listed(&current), allowed_only(&understood(rules)?))
+    else {
+        // One of them allows everything but some: that has to be said anew.
+        return write_rules(directory, rules);
+    };
+    let change = |name: &str, from: &Allowed, to: &Allowed| {
+        let file = directory.join(name);
+        for (device, access) in to {
+            let surplus = access & !from.get(device).copied().unwrap_or(0);
+            if surplus != 0 {
+                let line = line(device.0, device.1, device.2, surplus);
+                super::write(&file, &line).map_err(|errno| {
+                    StartError::new(Stage::Cgroup, errno, format!("device rule {line:?}"))
+                })?;
+            }
+        }
+        Ok(())
+    };
+    change("devices.allow", &current, &wanted)?;
+    change("devices.deny", &wanted, &current)
+}
+
+/// The lines of `devices.list`; `None` if the cgroup allows what it does not list.
+fn listed(text: &str) -> Option<Allowed> {
+    let mut allowed = Allowed::new();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (kind, numbers, access) = (words.next()?, words.next()?, words.next()?);
+        let (major, minor) = numbers.split_once(':')?;
+        if kind == "a" {
+            return None;
+        }
+        let mut bits = 0;
+        for letter in access.bytes() {
+            bits |= access_bit(letter)?;
+        }
+        // Anything but a number is `*`.
+        let device = (kind.chars().next()?, major.parse().ok(), minor.parse().ok());
+        *allowed.entry(device).or_default() |= bits;
+    }
+    Some(allowed)
+}
+
+/// What is allowed by rules of which the first forbids everything; `None` for others.
+fn allowed_only(rules: &[Rule]) -> Option<Allowed> {
+    let (first, rest) = rules.split_first()?;
+    if !first.is_total() || first.allow {
+        return None;
+    }
+    let mut allowed = Allowed::new();
+    for rule in rest {
+        let kinds: &[Kind] = match rule.kind {
+            Kind::All => &[Kind::Character, Kind::Block],
+            Kind::Character => &[Kind::Character],
+            Kind::Block => &[Kind::Block],
+        };
+        for kind in kinds {
+            let device = (kind.letter(), rule.major, rule.minor);
+            let access = allowed.entry(device).or_default();
+            *access = if rule.allow {
+                *access | rule.access
+            } else {
+                *access & !rule.access
+            };
+        }
+    }
+    allowed.retain(|_, access| *access != 0);
+    Some(allowed)
 }
 
 /// eBPF operations used here.
@@ -436,5 +548,44 @@ mod tests {
             Err(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {}
             Err(errno) => panic!("{errno}"),
         }
+    }
+
+    #[test]
+    fn lists_and_rules_come_to_the_same() {
+        let rules = understood(&wharf_oci::defaults::device_rules()).unwrap();
+        let allowed = allowed_only(&rules).unwrap();
+        let text: String = allowed
+            .iter()
+            .map(|((kind, major, minor), access)| line(*kind, *major, *minor, *access) + "\n")
+            .collect();
+        assert_eq!(listed(&text), Some(allowed.clone()));
+        assert_eq!(allowed[&('c', Some(1), Some(3))], READ | WRITE | MKNOD);
+        assert_eq!(allowed.get(&('c', Some(10), Some(229))), None);
+        assert_eq!(listed("a *:* rwm\n"), None);
+        let everything = rule(Kind::All, None, None, READ | WRITE | MKNOD);
+        assert_eq!(allowed_only(&[everything]), None);
+    }
+
+    #[test]
+    fn a_filter_takes_the_place_of_the_one_before() {
+        let top = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+            .map(Path::new)
+            .into_iter()
+            .find(|top| top.join("cgroup.subtree_control").exists());
+        let Some(top) = top else { return };
+        let directory = top.join(format!("wharf-test-filter-{}", std::process::id()));
+        if std::fs::create_dir(&directory).is_err() {
+            // Not everybody who runs the tests may make cgroups.
+            return;
+        }
+        let rules = wharf_oci::defaults::device_rules();
+        let replaced = attach_filter(&directory, &rules).and_then(|()| {
+            replace_filter(&directory, &rules[..2])?;
+            Ok(())
+        });
+        let attached = std::fs::File::open(&directory).map(device_filter::attached);
+        std::fs::remove_dir(&directory).unwrap();
+        replaced.unwrap();
+        assert_eq!(attached.unwrap().unwrap().len(), 1);
     }
 }

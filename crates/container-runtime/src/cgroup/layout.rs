@@ -193,7 +193,7 @@ fn is_blank(file: &Path) -> io::Result<bool> {
 }
 
 /// Makes the directory on the unified hierarchy and hands `controllers` down to it.
-pub(super) fn create_unified(directory: &Path, controllers: &[&str]) -> io::Result<()> {
+pub(super) fn create_unified(directory: &Path, controllers: &[String]) -> io::Result<()> {
     let top = Path::new(MOUNT);
     let mut reached = top.to_path_buf();
     for name in directory.strip_prefix(top).unwrap_or(directory) {
@@ -208,7 +208,7 @@ pub(super) fn create_unified(directory: &Path, controllers: &[&str]) -> io::Resu
 }
 
 /// Hands those of `controllers` down that `directory` has and does not hand down yet.
-fn enable(directory: &Path, controllers: &[&str]) -> io::Result<()> {
+fn enable(directory: &Path, controllers: &[String]) -> io::Result<()> {
     let words = |file: &str| std::fs::read_to_string(directory.join(file));
     let (available, enabled) = (
         words("cgroup.controllers")?,

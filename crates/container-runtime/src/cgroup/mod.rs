@@ -3,16 +3,18 @@
 //!
 //! - [`layout`]: where the directories are
 //! - [`plan`]: resources → the files to write, pure
+//! - [`apply`]: writing them, at the beginning and as an update
 //! - [`devices`]: device rules for either version, pure
 //! - [`stats`]: usage figures
 //! - [`freeze`]: pausing, signalling everything
 //! - [`oom`]: memory exhaustion
 
+mod apply;
 mod devices;
 mod freeze;
 mod layout;
 mod oom;
-mod plan;
+pub mod plan;
 mod stats;
 
 use std::io;
@@ -27,7 +29,6 @@ use wharf_oci::runtime::Resources;
 use crate::error::{Stage, StartError};
 
 pub use layout::{Hierarchy, Layout};
-pub use plan::Write;
 pub use stats::{BlockIoStat, CpuStats, MemoryStats, PidsStats, Pressure, Stats};
 
 /// A container's cgroup.
@@ -70,7 +71,7 @@ impl Cgroup {
         match &self.layout {
             Layout::Unified { directory } => {
                 let failed = |error: io::Error| cgroup_error(directory, &error);
-                let controllers = plan::unified_controllers(resources);
+                let controllers = plan::controllers(resources);
                 persistently(|| layout::create_unified(directory, &controllers)).map_err(failed)?;
                 self.apply(resources)?;
                 devices::attach_filter(directory, &resources.devices)
@@ -86,6 +87,34 @@ impl Cgroup {
                     None => Ok(()),
                 }
             }
+        }
+    }
+
+    /// Refuses a cgroup that exists and that somebody else uses: it would be limited, paused and
+    /// ended as ours.
+    pub(crate) fn check_unused(&self) -> Result<(), StartError> {
+        let directory = match self
+            .hierarchy("pids")
+            .or(self.directories().first().copied())
+        {
+            Some(directory) if directory.exists() => directory,
+            _ => return Ok(()),
+        };
+        let used = |what: String| {
+            let path = directory.display();
+            Err(StartError::refused(
+                Stage::Cgroup,
+                format!("{path}: {what}"),
+            ))
+        };
+        match self.processes() {
+            Ok(processes) if !processes.is_empty() => used(format!(
+                "it is not empty: {} processes found",
+                processes.len()
+            )),
+            // Removed just now.
+            _ if !self.is_paused().unwrap_or(false) => Ok(()),
+            _ => used("it is frozen".to_owned()),
         }
     }
 
@@ -118,54 +147,6 @@ impl Cgroup {
         rustix::fs::open(directory, flags, Mode::empty())
             .map(Some)
             .map_err(|errno| StartError::new(Stage::Cgroup, errno, directory.display().to_string()))
-    }
-
-    /// Changes the limits of the existing cgroup (`docker update`). Device rules stay.
-    pub fn update(&self, resources: &Resources) -> Result<(), StartError> {
-        self.apply(resources)
-    }
-
-    fn apply(&self, resources: &Resources) -> Result<(), StartError> {
-        let refused = |what: String| StartError::refused(Stage::Config, what);
-        match &self.layout {
-            Layout::Unified { directory } => {
-                for write in plan::unified(resources).map_err(refused)? {
-                    self.carry_out(directory, &write)?;
-                }
-            }
-            Layout::Split(_) => {
-                let mut writes = plan::split(resources).map_err(refused)?;
-                plan::order_memory(&mut writes, || {
-                    let current = self.hierarchy("memory")?.join("memory.limit_in_bytes");
-                    std::fs::read_to_string(current).ok()?.trim().parse().ok()
-                });
-                for write in writes {
-                    let Some(directory) = self.hierarchy(write.controller) else {
-                        if write.optional {
-                            continue;
-                        }
-                        let message =
-                            format!("the kernel has no {} cgroup controller", write.controller);
-                        return Err(StartError::refused(Stage::Config, message));
-                    };
-                    self.carry_out(directory, &write)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn carry_out(&self, directory: &Path, planned: &Write) -> Result<(), StartError> {
-        let file = directory.join(&planned.file);
-        match write(&file, &planned.value) {
-            Ok(()) => Ok(()),
-            Err(Errno::NOENT | Errno::OPNOTSUPP) if planned.optional => Ok(()),
-            Err(errno) => Err(StartError::new(
-                Stage::Cgroup,
-                errno,
-                format!("{} = {:?}", file.display(), planned.value),
-            )),
-        }
     }
 
     /// The directory in the hierarchy that has `controller`.

@@ -15,6 +15,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("cpu_limits_are_written_and_throttle", cpu),
     ("figures_are_read", figures),
     ("limits_can_be_changed", update),
+    ("device_rules_can_be_changed", devices),
+    ("every_resource_reaches_its_file", files),
+    ("block_devices_are_throttled", throttle),
+    ("a_cgroup_in_use_is_refused", in_use),
     ("pause_stops_and_resume_goes_on", pause),
     ("signal_all_reaches_everybody", signal_all),
     ("impossible_limits_are_refused", impossible),
@@ -214,4 +218,220 @@ fn impossible(sandbox: &Sandbox) {
         });
     });
     assert!(container.error().to_string().contains("swappiness"));
+}
+
+fn files(sandbox: &Sandbox) {
+    let (running, _output) = sandbox.container(&["sleep", "1000"]).start();
+    let cgroup = running.cgroup.as_ref().unwrap();
+    let read = |controller: &str, file: &str| {
+        let mut path = std::path::PathBuf::from("/sys/fs/cgroup");
+        if !cgroup.is_unified() {
+            path.push(controller);
+        }
+        let path = path.join(cgroup.path().trim_start_matches('/')).join(file);
+        std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .trim()
+            .to_owned()
+    };
+    let cpu = |cpu: Cpu| Resources {
+        cpu: Some(cpu),
+        ..Resources::default()
+    };
+    // A period below the default quota, a burst above it: only the right order is taken.
+    cgroup
+        .update(&cpu(Cpu {
+            quota: Some(40_000),
+            period: Some(50_000),
+            burst: Some(30_000),
+            ..Cpu::default()
+        }))
+        .unwrap();
+    cgroup
+        .update(&cpu(Cpu {
+            quota: Some(5000),
+            burst: Some(4000),
+            ..Cpu::default()
+        }))
+        .unwrap();
+    let memory = |limit, swap| Resources {
+        memory: Some(Memory {
+            limit: Some(limit),
+            swap,
+            reservation: Some(16 << 20),
+            ..Memory::default()
+        }),
+        pids: Some(Pids { limit: 33 }),
+        ..Resources::default()
+    };
+    cgroup.update(&memory(64 << 20, Some(96 << 20))).unwrap();
+    if cgroup.is_unified() {
+        assert_eq!(read("", "cpu.max"), "5000 50000");
+        assert_eq!(read("", "cpu.max.burst"), "4000");
+        assert_eq!(read("", "memory.swap.max"), (32 << 20).to_string());
+        cgroup.update(&memory(80 << 20, None)).unwrap();
+        assert_eq!(read("", "memory.swap.max"), (16 << 20).to_string());
+        cgroup.update(&memory(-1, None)).unwrap();
+        assert_eq!(
+            (read("", "memory.max"), read("", "memory.swap.max")),
+            ("max".to_owned(), "max".to_owned())
+        );
+        assert_eq!(read("", "pids.max"), "33");
+        let high = Resources {
+            unified: [("memory.high".to_owned(), "8388608".to_owned())].into(),
+            ..Resources::default()
+        };
+        cgroup.update(&high).unwrap();
+        assert_eq!(read("", "memory.high"), "8388608");
+    } else {
+        assert_eq!(read("cpu", "cpu.cfs_quota_us"), "5000");
+        assert_eq!(read("cpu", "cpu.cfs_period_us"), "50000");
+        assert_eq!(read("cpu", "cpu.cfs_burst_us"), "4000");
+        assert_eq!(
+            read("memory", "memory.memsw.limit_in_bytes"),
+            (96 << 20).to_string()
+        );
+        assert_eq!(
+            read("memory", "memory.soft_limit_in_bytes"),
+            (16 << 20).to_string()
+        );
+        assert_eq!(read("pids", "pids.max"), "33");
+        let more = Resources {
+            memory: Some(Memory {
+                swappiness: Some(7),
+                kernel_tcp: Some(8 << 20),
+                disable_oom_killer: Some(true),
+                ..Memory::default()
+            }),
+            ..cpu(Cpu {
+                idle: Some(1),
+                cpus: Some("0".into()),
+                ..Cpu::default()
+            })
+        };
+        cgroup.update(&more).unwrap();
+        assert_eq!(read("memory", "memory.swappiness"), "7");
+        assert_eq!(
+            read("memory", "memory.kmem.tcp.limit_in_bytes"),
+            (8 << 20).to_string()
+        );
+        assert!(read("memory", "memory.oom_control").contains("oom_kill_disable 1"));
+        assert_eq!(read("cpu", "cpu.idle"), "1");
+        assert_eq!(read("cpuset", "cpuset.cpus"), "0");
+        cgroup.update(&memory(-1, None)).unwrap();
+        assert_eq!(cgroup.stats().unwrap().memory.limit, u64::MAX);
+        let error = cgroup.update(&memory(4096, Some(4096))).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("memory.limit_in_bytes = \"4096\""),
+            "{error}"
+        );
+    }
+    end(running);
+}
+
+fn devices(sandbox: &Sandbox) {
+    let script =
+        "while read word; do head -c1 /dev/zero >/dev/null 2>&1 && echo yes || echo no; done";
+    let (stdin, mut input) = rustix::pipe::pipe()
+        .map(|(r, w)| (r, std::fs::File::from(w)))
+        .unwrap();
+    let container = sandbox.container(&["sh", "-c", script]);
+    let (running, mut output) = container.start_with_input(stdin);
+    let cgroup = running.cgroup.as_ref().unwrap();
+    let mut ask = || {
+        std::io::Write::write_all(&mut input, b"x\n").unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with('\n') {
+            let mut byte = [0];
+            output[0].read_exact(&mut byte).unwrap();
+            answer.push(char::from(byte[0]));
+        }
+        answer
+    };
+    assert_eq!(ask(), "yes\n");
+    let rule = |allow, numbers: Option<(i64, i64)>| wharf_oci::runtime::DeviceRule {
+        allow,
+        kind: numbers.map(|_| "b".to_owned()),
+        major: numbers.map(|(major, _)| major),
+        minor: numbers.map(|(_, minor)| minor),
+        access: Some("rwm".to_owned()),
+    };
+    let devices = vec![rule(false, None), rule(true, Some((7, 200)))];
+    cgroup
+        .update(&Resources {
+            devices,
+            ..Resources::default()
+        })
+        .unwrap();
+    // The default devices are always allowed.
+    assert_eq!(ask(), "yes\n");
+    if !cgroup.is_unified() {
+        let list = format!("/sys/fs/cgroup/devices{}/devices.list", cgroup.path());
+        let list = std::fs::read_to_string(list).unwrap();
+        assert!(
+            list.contains("b 7:200 rwm") && !list.contains("a *:*"),
+            "{list}"
+        );
+        assert!(list.contains("c 1:5 rwm"), "{list}");
+    }
+    end(running);
+}
+
+fn throttle(sandbox: &Sandbox) {
+    let Some((major, minor)) = sandbox.block_device() else {
+        println!("skipped: the scratch directory is on no block device of its own");
+        return;
+    };
+    // Direct writes: what goes through the page cache is not the writer's on v1.
+    let script = "dd if=/dev/zero of=/file bs=128k count=2 oflag=direct 2>/dev/null; rm /file";
+    let container = limited(sandbox, script, |resources| {
+        resources.block_io = Some(wharf_oci::runtime::BlockIo {
+            throttle_write_bps_device: vec![wharf_oci::runtime::ThrottleDevice {
+                major,
+                minor,
+                rate: 512 << 10,
+            }],
+            ..Default::default()
+        });
+    });
+    let (running, [mut out, _err]) = container.start();
+    out.read_to_string(&mut String::new()).unwrap();
+    reap(running.pid);
+    let cgroup = running.cgroup.unwrap();
+    let written: u64 = cgroup
+        .stats()
+        .unwrap()
+        .block_io
+        .iter()
+        .filter(|stat| stat.operation == "write")
+        .map(|stat| stat.bytes)
+        .sum();
+    cgroup.remove().unwrap();
+    assert!(written >= 256 << 10, "{written} bytes were accounted");
+}
+
+fn in_use(sandbox: &Sandbox) {
+    let container = sandbox.container(&["sleep", "1000"]);
+    let again = sandbox.container(&["true"]);
+    let path = container
+        .config
+        .spec
+        .linux
+        .as_ref()
+        .unwrap()
+        .cgroups_path
+        .clone();
+    let (running, _output) = container.start();
+    let mut again = again;
+    again.linux().cgroups_path = path;
+    let error = again.try_run().unwrap_err().to_string();
+    assert!(error.contains("not empty"), "{error}");
+    // The one in use is left alone.
+    assert_eq!(
+        running.cgroup.as_ref().unwrap().processes().unwrap().len(),
+        1
+    );
+    end(running);
 }

@@ -83,6 +83,24 @@ impl Sandbox {
         self.top.path()
     }
 
+    /// The whole block device containers' layers are on.
+    pub(crate) fn block_device(&self) -> Option<(i64, i64)> {
+        let device = rustix::fs::stat(self.path()).ok()?.st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let path = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+        let whole = if path.join("partition").exists() {
+            path.parent()?.to_owned()
+        } else {
+            path
+        };
+        let (major, minor) = fs::read_to_string(whole.join("dev"))
+            .ok()?
+            .trim()
+            .split_once(':')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
+
     fn number(&self) -> u32 {
         self.next.set(self.next.get() + 1);
         self.next.get()
@@ -166,6 +184,19 @@ impl Prepared {
 
     pub(crate) fn start(&self) -> (Running, [std::io::PipeReader; 2]) {
         let (stdio, output) = pipes();
+        (
+            wharf_container_runtime::run(&self.config, Vec::new(), stdio).unwrap(),
+            output,
+        )
+    }
+
+    /// As [`start`](Self::start), with something to read.
+    pub(crate) fn start_with_input(&self, input: OwnedFd) -> (Running, [std::io::PipeReader; 2]) {
+        let (stdio, output) = pipes();
+        let stdio = match stdio {
+            Stdio::Streams([_, out, err]) => Stdio::Streams([input, out, err]),
+            Stdio::Terminal => Stdio::Terminal,
+        };
         (
             wharf_container_runtime::run(&self.config, Vec::new(), stdio).unwrap(),
             output,
