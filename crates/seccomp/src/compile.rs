@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use wharf_oci::runtime::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompOp, SyscallRule};
 
 use crate::profile::NATIVE;
-use crate::program::{Instruction, Program};
-use crate::tables::{self, X32_BIT};
+use crate::program::{Instruction, Listener, Program};
+use crate::tables::{self, X32_BIT, is_big_endian};
 
 /// Why a filter cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +29,15 @@ pub enum CompileError {
     #[error("flag {0:?} is not supported")]
     Flag(String),
     /// Asking a supervisor needs somebody to ask.
-    #[error("SCMP_ACT_NOTIFY is not supported yet")]
-    Notify,
+    #[error("SCMP_ACT_NOTIFY needs a listenerPath")]
+    NoListener,
+    /// Metadata without anybody who could get them.
+    #[error("listenerMetadata needs a listenerPath")]
+    Metadata,
+    /// The call by which the runtime hands over the listener would itself wait for it; with the
+    /// default action every call would.
+    #[error("SCMP_ACT_NOTIFY cannot be used {0}")]
+    Notify(&'static str),
     /// More instructions than the kernel takes.
     #[error("the filter needs {0} instructions, the kernel takes 4096")]
     TooLong(usize),
@@ -54,25 +61,43 @@ pub(crate) mod op {
 }
 
 /// Offsets in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const ARGUMENTS: u32 = 16;
+pub(crate) const NUMBER: u32 = 0;
+pub(crate) const ARCH: u32 = 4;
+pub(crate) const ARGUMENTS: u32 = 16;
 
 /// Filter results (`linux/seccomp.h`).
 const KILL_THREAD: u32 = 0;
 const ERRNO: u32 = 0x0005_0000;
+pub(crate) const NOTIFY: u32 = 0x7fc0_0000;
 const ENOSYS: u32 = 38;
 const EPERM: u32 = 1;
 
+/// `SECCOMP_FILTER_FLAG_*` bits (`linux/seccomp.h`).
+mod flag {
+    pub(super) const TSYNC: u32 = 1;
+    pub(super) const LOG: u32 = 2;
+    pub(super) const SPEC_ALLOW: u32 = 4;
+    pub(super) const NEW_LISTENER: u32 = 8;
+    pub(super) const TSYNC_ESRCH: u32 = 16;
+    pub(super) const WAIT_KILLABLE_RECV: u32 = 32;
+}
+
 /// Compiles `filter` for this machine.
 pub fn compile(filter: &Seccomp) -> Result<Program, CompileError> {
+    compile_for(filter, NATIVE)
+}
+
+/// Compiles `filter` for a machine of the architecture `native`. Architectures that such a machine
+/// does not execute get no section: the kernel never asks about them.
+pub fn compile_for(filter: &Seccomp, native: SeccompArch) -> Result<Program, CompileError> {
     let flags = flags(&filter.flags)?;
-    let default = result(filter.default_action, filter.default_errno_ret)?;
-    let sections = Sections::plan(filter, default)?;
+    check_notify(filter)?;
+    let default = result(filter.default_action, filter.default_errno_ret);
+    let sections = Sections::plan(filter, native, default)?;
     let mut program = vec![load(ARCH)];
     for (audit, treatments) in &sections.0 {
         let mut section = vec![load(NUMBER)];
-        section.extend(search(treatments));
+        section.extend(search(treatments, is_big_endian(native)));
         // The section is skipped by a jump of its own: it is longer than a comparison can jump.
         program.push(jump(op::JUMP_EQUAL, *audit, 1, 0));
         program.push(jump(op::JUMP, length(&section), 0, 0));
@@ -82,30 +107,81 @@ pub fn compile(filter: &Seccomp) -> Result<Program, CompileError> {
     if program.len() > Program::INSTRUCTIONS_MAX {
         return Err(CompileError::TooLong(program.len()));
     }
+    let asks = program
+        .iter()
+        .any(|step| step.code == op::RETURN && step.k == NOTIFY);
+    let listener = match &filter.listener_path {
+        Some(path) if asks => Some(Listener {
+            path: path.clone(),
+            metadata: filter.listener_metadata.clone().unwrap_or_default(),
+        }),
+        _ => None,
+    };
     Ok(Program {
-        flags,
+        flags: listener_flags(flags, listener.is_some()),
         instructions: program,
+        listener,
     })
 }
 
 fn flags(names: &[String]) -> Result<u32, CompileError> {
-    const SPEC_ALLOW: u32 = 4;
     if names.is_empty() {
         // What runc does when nothing is said: no slow-down of everything else in the process.
-        return Ok(SPEC_ALLOW);
+        return Ok(flag::SPEC_ALLOW);
     }
     names.iter().try_fold(0, |flags, name| match name.as_str() {
-        "SECCOMP_FILTER_FLAG_TSYNC" => Ok(flags | 1),
-        "SECCOMP_FILTER_FLAG_LOG" => Ok(flags | 2),
-        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => Ok(flags | SPEC_ALLOW),
+        "SECCOMP_FILTER_FLAG_TSYNC" => Ok(flags | flag::TSYNC),
+        "SECCOMP_FILTER_FLAG_LOG" => Ok(flags | flag::LOG),
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => Ok(flags | flag::SPEC_ALLOW),
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => Ok(flags | flag::WAIT_KILLABLE_RECV),
         other => Err(CompileError::Flag(other.to_owned())),
     })
 }
 
+/// The flags as the kernel takes them together.
+fn listener_flags(flags: u32, has_listener: bool) -> u32 {
+    if !has_listener {
+        // Says how a listener waits.
+        return flags & !flag::WAIT_KILLABLE_RECV;
+    }
+    let flags = flags | flag::NEW_LISTENER;
+    if flags & flag::TSYNC == 0 {
+        flags
+    } else {
+        // Both answers would be the result of the one call.
+        flags | flag::TSYNC_ESRCH
+    }
+}
+
+fn check_notify(filter: &Seccomp) -> Result<(), CompileError> {
+    let has_path = filter
+        .listener_path
+        .as_ref()
+        .is_some_and(|path| !path.is_empty());
+    if !has_path && filter.listener_metadata.is_some() {
+        return Err(CompileError::Metadata);
+    }
+    if filter.default_action == SeccompAction::Notify {
+        return Err(CompileError::Notify("as the default action"));
+    }
+    let mut asking = filter
+        .syscalls
+        .iter()
+        .filter(|rule| rule.action == SeccompAction::Notify)
+        .peekable();
+    if asking.peek().is_some() && !has_path {
+        return Err(CompileError::NoListener);
+    }
+    if asking.any(|rule| rule.names.iter().any(|name| name == "write")) {
+        return Err(CompileError::Notify("for the call write"));
+    }
+    Ok(())
+}
+
 /// What the filter returns for an action.
-fn result(action: SeccompAction, errno: Option<u32>) -> Result<u32, CompileError> {
+fn result(action: SeccompAction, errno: Option<u32>) -> u32 {
     let data = errno.unwrap_or(EPERM) & 0xffff;
-    Ok(match action {
+    match action {
         SeccompAction::Kill | SeccompAction::KillThread => KILL_THREAD,
         SeccompAction::KillProcess => 0x8000_0000,
         SeccompAction::Trap => 0x0003_0000,
@@ -113,8 +189,8 @@ fn result(action: SeccompAction, errno: Option<u32>) -> Result<u32, CompileError
         SeccompAction::Trace => 0x7ff0_0000 | data,
         SeccompAction::Log => 0x7ffc_0000,
         SeccompAction::Allow => 0x7fff_0000,
-        SeccompAction::Notify => return Err(CompileError::Notify),
-    })
+        SeccompAction::Notify => NOTIFY,
+    }
 }
 
 fn is_refusal(action: SeccompAction) -> bool {
@@ -139,14 +215,13 @@ struct Treatment {
 struct Sections(Vec<(u32, BTreeMap<u32, Treatment>)>);
 
 impl Sections {
-    fn plan(filter: &Seccomp, default: u32) -> Result<Self, CompileError> {
-        let mut arches = vec![NATIVE];
-        arches.extend(filter.architectures.iter().filter(|arch| **arch != NATIVE));
+    fn plan(filter: &Seccomp, native: SeccompArch, default: u32) -> Result<Self, CompileError> {
+        let mut arches = vec![native];
+        let others = filter.architectures.iter();
+        arches.extend(others.filter(|arch| **arch != native && tables::executes(native, **arch)));
         let mut sections: Vec<(u32, BTreeMap<u32, Treatment>)> = Vec::new();
         for arch in &arches {
-            let Some(audit) = tables::audit(*arch) else {
-                continue;
-            };
+            let audit = tables::audit(*arch);
             let calls = calls(filter, *arch, default)?;
             let first = if *arch == SeccompArch::X32 {
                 X32_BIT
@@ -190,7 +265,7 @@ fn calls(
     let mut calls: BTreeMap<u32, Treatment> = BTreeMap::new();
     let mut closed: Vec<u32> = Vec::new();
     for rule in &filter.syscalls {
-        let outcome = result(rule.action, rule.errno_ret)?;
+        let outcome = result(rule.action, rule.errno_ret);
         let alternatives = alternatives(rule)?;
         for number in rule
             .names
@@ -255,25 +330,33 @@ fn ranges(
         rules: Vec::new(),
         otherwise,
     };
-    let newest = calls.keys().next_back().copied();
-    let mut starts = BTreeMap::from([(first, plain(default))]);
-    let mut after = first;
-    for (number, treatment) in calls {
-        if number > after {
-            starts.insert(after, plain(default));
-        }
-        starts.insert(number, treatment);
-        after = number.saturating_add(1);
-    }
-    let beyond = match newest {
-        Some(_)
-            if is_refusal(filter.default_action) && filter.default_errno_ret != Some(ENOSYS) =>
+    // Arm's own calls lie far above all others and are old.
+    let is_common = |number: u32| number - first < 0xf_0000;
+    let newest = calls
+        .keys()
+        .rev()
+        .copied()
+        .find(|number| is_common(*number));
+    let unnamed = |number: u32| match newest {
+        Some(newest)
+            if number > newest
+                && is_refusal(filter.default_action)
+                && filter.default_errno_ret != Some(ENOSYS) =>
         {
             plain(ERRNO | ENOSYS)
         }
         _ => plain(default),
     };
-    starts.insert(after, beyond);
+    let mut starts = BTreeMap::from([(first, unnamed(first))]);
+    let mut after = first;
+    for (number, treatment) in calls {
+        if number > after {
+            starts.insert(after, unnamed(after));
+        }
+        starts.insert(number, treatment);
+        after = number.saturating_add(1);
+    }
+    starts.insert(after, unnamed(after));
     if let Some((limit, outcome)) = end {
         starts.split_off(&limit);
         starts.insert(limit, plain(outcome));
@@ -291,21 +374,24 @@ fn ranges(
 }
 
 /// A binary search for the treatment of the loaded number.
-fn search(treatments: &BTreeMap<u32, Treatment>) -> Vec<Instruction> {
+fn search(treatments: &BTreeMap<u32, Treatment>, big_endian: bool) -> Vec<Instruction> {
     let list: Vec<(u32, &Treatment)> = treatments
         .iter()
         .map(|(number, treatment)| (*number, treatment))
         .collect();
-    search_slice(&list)
+    search_slice(&list, big_endian)
 }
 
-fn search_slice(list: &[(u32, &Treatment)]) -> Vec<Instruction> {
+fn search_slice(list: &[(u32, &Treatment)], big_endian: bool) -> Vec<Instruction> {
     match list {
         [] => Vec::new(),
-        [(_, treatment)] => treat(treatment),
+        [(_, treatment)] => treat(treatment, big_endian),
         _ => {
             let (lower, upper) = list.split_at(list.len() / 2);
-            let (below, above) = (search_slice(lower), search_slice(upper));
+            let (below, above) = (
+                search_slice(lower, big_endian),
+                search_slice(upper, big_endian),
+            );
             let mut code = Vec::with_capacity(below.len() + above.len() + 2);
             match u8::try_from(below.len()) {
                 Ok(distance) => code.push(jump(op::JUMP_GREATER_OR_EQUAL, upper[0].0, distance, 0)),
@@ -321,10 +407,10 @@ fn search_slice(list: &[(u32, &Treatment)]) -> Vec<Instruction> {
     }
 }
 
-fn treat(treatment: &Treatment) -> Vec<Instruction> {
+fn treat(treatment: &Treatment, big_endian: bool) -> Vec<Instruction> {
     let mut code = Vec::new();
     for (conditions, outcome) in &treatment.rules {
-        code.extend(rule(conditions, *outcome));
+        code.extend(rule(conditions, *outcome, big_endian));
     }
     code.push(give(treatment.otherwise));
     code
@@ -352,8 +438,11 @@ enum Step {
 }
 
 /// Checks `conditions` and returns `outcome` if all hold; falls through otherwise.
-fn rule(conditions: &[SeccompArg], outcome: u32) -> Vec<Instruction> {
-    let checks: Vec<Vec<Step>> = conditions.iter().map(check).collect();
+fn rule(conditions: &[SeccompArg], outcome: u32, big_endian: bool) -> Vec<Instruction> {
+    let checks: Vec<Vec<Step>> = conditions
+        .iter()
+        .map(|condition| check(condition, big_endian))
+        .collect();
     let total: usize = checks.iter().map(Vec::len).sum::<usize>() + 1;
     let mut code = Vec::with_capacity(total);
     let mut end_of_check = 0;
@@ -384,9 +473,10 @@ fn rule(conditions: &[SeccompArg], outcome: u32) -> Vec<Instruction> {
 
 /// The check of one condition. Arguments have 64 bits, the accumulator has 32: the high half
 /// decides unless it is equal.
-fn check(condition: &SeccompArg) -> Vec<Step> {
+fn check(condition: &SeccompArg, big_endian: bool) -> Vec<Step> {
     let offset = ARGUMENTS + 8 * condition.index;
-    let (low, high) = (Step::Plain(load(offset)), Step::Plain(load(offset + 4)));
+    let half = |second: bool| Step::Plain(load(offset + if second { 4 } else { 0 }));
+    let (low, high) = (half(big_endian), half(!big_endian));
     let halves = |value: u64| ((value >> 32) as u32, value as u32);
     let (value_high, value_low) = halves(condition.value);
     let compare = |code, value, yes, no| Step::Compare {

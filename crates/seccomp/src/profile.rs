@@ -85,11 +85,35 @@ impl Machine {
 }
 
 /// The architecture this is compiled for.
-#[cfg(target_arch = "x86_64")]
-pub const NATIVE: SeccompArch = SeccompArch::X86_64;
-/// The architecture this is compiled for.
-#[cfg(target_arch = "aarch64")]
-pub const NATIVE: SeccompArch = SeccompArch::Aarch64;
+pub const NATIVE: SeccompArch = native();
+
+const fn native() -> SeccompArch {
+    if cfg!(target_arch = "x86_64") {
+        SeccompArch::X86_64
+    } else if cfg!(target_arch = "aarch64") {
+        SeccompArch::Aarch64
+    } else if cfg!(target_arch = "riscv64") {
+        SeccompArch::Riscv64
+    } else if cfg!(target_arch = "loongarch64") {
+        SeccompArch::Loongarch64
+    } else if cfg!(target_arch = "s390x") {
+        SeccompArch::S390x
+    } else if cfg!(all(target_arch = "powerpc64", target_endian = "little")) {
+        SeccompArch::Ppc64le
+    } else if cfg!(target_arch = "powerpc64") {
+        SeccompArch::Ppc64
+    } else if cfg!(all(target_arch = "mips64", target_endian = "little")) {
+        SeccompArch::Mipsel64
+    } else if cfg!(target_arch = "mips64") {
+        SeccompArch::Mips64
+    } else if cfg!(target_arch = "x86") {
+        SeccompArch::X86
+    } else if cfg!(target_arch = "arm") {
+        SeccompArch::Arm
+    } else {
+        panic!("no system call numbers for this architecture")
+    }
+}
 
 /// What is wrong with a profile.
 #[derive(Debug, thiserror::Error)]
@@ -223,22 +247,32 @@ impl Rule {
     }
 }
 
-/// What profiles call an architecture: Go's name for it.
+/// What profiles call an architecture: Go's name for it, or libseccomp's.
 fn go_names(arch: SeccompArch) -> &'static [&'static str] {
     match arch {
         SeccompArch::X86_64 => &["amd64"],
         SeccompArch::X86 => &["x86", "386"],
-        SeccompArch::X32 => &["x32"],
+        SeccompArch::X32 => &["x32", "amd64p32"],
         SeccompArch::Aarch64 => &["arm64"],
         SeccompArch::Arm => &["arm"],
+        SeccompArch::Ppc => &["ppc"],
+        SeccompArch::Ppc64 => &["ppc64"],
         SeccompArch::Ppc64le => &["ppc64le"],
         SeccompArch::S390x => &["s390x"],
         SeccompArch::S390 => &["s390"],
         SeccompArch::Riscv64 => &["riscv64"],
         SeccompArch::Loongarch64 => &["loong64"],
+        SeccompArch::Mips => &["mips"],
+        SeccompArch::Mipsel => &["mipsel", "mipsle"],
         SeccompArch::Mips64 => &["mips64"],
-        SeccompArch::Mipsel64 => &["mips64le"],
-        _ => &[],
+        SeccompArch::Mipsel64 => &["mipsel64", "mips64le"],
+        SeccompArch::Mips64n32 => &["mips64n32", "mips64p32"],
+        SeccompArch::Mipsel64n32 => &["mipsel64n32", "mips64p32le"],
+        SeccompArch::Sh => &["sh"],
+        SeccompArch::Sheb => &["sheb"],
+        SeccompArch::Parisc => &["parisc"],
+        SeccompArch::Parisc64 => &["parisc64"],
+        SeccompArch::M68k => &["m68k"],
     }
 }
 
