@@ -1,7 +1,7 @@
 //! What parent and child tell each other while a process starts: one packet per message over a
 //! socket pair that exec closes.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -12,6 +12,7 @@ use crate::error::{Stage, StartError};
 /// First bytes of the packets.
 const TERMINAL: u8 = b'T';
 const READY: u8 = b'R';
+const LISTENER: u8 = b'L';
 const FAILED: u8 = b'E';
 const GO: u8 = b'G';
 
@@ -43,6 +44,10 @@ pub(crate) fn pair() -> Result<(ParentEnd, ChildEnd), StartError> {
 pub(crate) enum Report {
     /// The master of its terminal.
     Terminal(OwnedFd),
+    /// The listener of its filter, which waits to be handed on.
+    Listener(OwnedFd),
+    /// The same by its number in the child.
+    ListenerNumber(RawFd),
     /// Everything is done and the user's program waits for the word.
     Ready,
     /// The user's program runs (or the child is dead).
@@ -79,6 +84,10 @@ impl ParentEnd {
         match packet.get(..count) {
             Some([]) => Ok(Report::Closed),
             Some([TERMINAL, ..]) => Ok(Report::Terminal(fds.pop().ok_or_else(died)?)),
+            Some([LISTENER, a, b, c, d]) => Ok(match fds.pop() {
+                Some(listener) => Report::Listener(listener),
+                None => Report::ListenerNumber(RawFd::from_le_bytes([*a, *b, *c, *d])),
+            }),
             Some([READY, ..]) => Ok(Report::Ready),
             Some([FAILED, error @ ..]) => Err(StartError::decode(error).unwrap_or_else(died)),
             _ => Err(died()),
@@ -112,6 +121,24 @@ impl ChildEnd {
         scm::send(&self.0, &[READY], &[])
             .map(drop)
             .map_err(|errno| StartError::new(Stage::Clone, errno, ""))
+    }
+
+    /// Hands over the listener of the filter that is now installed: by the one call no filter
+    /// leaves to its listener, or as a message where the filter lets that through.
+    pub(crate) fn send_listener(
+        &self,
+        listener: &OwnedFd,
+        as_message: bool,
+    ) -> Result<(), StartError> {
+        let mut packet = vec![LISTENER];
+        packet.extend(listener.as_raw_fd().to_le_bytes());
+        let sent = if as_message {
+            scm::send(&self.0, &packet, &[listener.as_fd()])
+        } else {
+            rustix::io::write(&self.0, &packet)
+        };
+        sent.map(drop)
+            .map_err(|errno| StartError::new(Stage::Seccomp, errno, "listener"))
     }
 
     /// Says what failed. Nothing can be done if that fails too.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use wharf_oci::runtime::{NamespaceKind, Process, Spec};
+use wharf_oci::runtime::{NamespaceKind, Process, Spec, State};
 use wharf_seccomp::Program;
 
 /// A container to be started.
@@ -22,6 +22,9 @@ pub struct ContainerConfig {
     pub seccomp: Option<Program>,
     /// Makes the container's PID 1 [`crate::init_reaper`], with the user's program as its child.
     pub init: bool,
+    /// What hooks and a filter's supervisor are told about the container; status and process ID
+    /// are filled in.
+    pub state: Option<State>,
 }
 
 /// What a container's root file system is made of.
@@ -78,4 +81,6 @@ pub struct ExecConfig {
     pub group_add: Vec<String>,
     /// The compiled system call filter.
     pub seccomp: Option<Program>,
+    /// What the filter's supervisor is told about the container.
+    pub state: Option<State>,
 }

@@ -22,6 +22,7 @@ use crate::config::{ContainerConfig, NamespaceFd, Stdio};
 use crate::error::{Stage, StartError};
 use crate::init::{self, Meeting};
 use crate::prepared::Prepared;
+use crate::supervisor::Supervisor;
 
 /// A running container.
 #[derive(Debug)]
@@ -150,11 +151,13 @@ fn begin(
         cgroup,
         namespaces,
     };
+    let supervisor = Supervisor::of(&prepared.launch, config.state.as_ref(), Some(pid));
     match accompany(
         &prepared,
+        &supervisor,
         &ours,
         container.cgroup.as_ref(),
-        pid,
+        (pid, &container.pidfd),
         born_in.is_some(),
         pending,
     ) {
@@ -172,9 +175,10 @@ fn begin(
 /// The parent's part after the child's birth: cgroups, the word to go on, the child's reports.
 fn accompany(
     prepared: &Prepared,
+    supervisor: &Supervisor<'_>,
     channel: &ParentEnd,
     cgroup: Option<&Cgroup>,
-    pid: Pid,
+    (pid, pidfd): (Pid, &OwnedFd),
     born_in_cgroup: bool,
     pending: bool,
 ) -> Result<Option<OwnedFd>, StartError> {
@@ -196,6 +200,10 @@ fn accompany(
     loop {
         match channel.report()? {
             Report::Terminal(master) => terminal = Some(master),
+            report @ (Report::Listener(_) | Report::ListenerNumber(_)) => {
+                supervisor.meet(report, pid, pidfd)?;
+                channel.go()?;
+            }
             Report::Ready | Report::Closed => return Ok(terminal),
         }
     }

@@ -18,6 +18,7 @@ use crate::create::{Running, in_pid_namespace, set_oom_score};
 use crate::error::{Stage, StartError};
 use crate::init;
 use crate::launch::{Extras, Launch};
+use crate::supervisor::Supervisor;
 
 /// A process started in a running container.
 #[derive(Debug)]
@@ -83,7 +84,8 @@ pub fn exec(
     });
     drop(theirs);
     let (pid, pidfd) = born.map_err(not_running)?;
-    match accompany(&launch, &ours, pid) {
+    let supervisor = Supervisor::of(&launch, config.state.as_ref(), None);
+    match accompany(&launch, &supervisor, &ours, (pid, &pidfd)) {
         Ok(terminal) => Ok(Executed {
             pid,
             pidfd,
@@ -99,8 +101,9 @@ pub fn exec(
 
 fn accompany(
     launch: &Launch,
+    supervisor: &Supervisor<'_>,
     channel: &ParentEnd,
-    pid: Pid,
+    (pid, pidfd): (Pid, &OwnedFd),
 ) -> Result<Option<OwnedFd>, StartError> {
     if let Some(adjustment) = launch.oom_score_adj {
         set_oom_score(pid, adjustment)?;
@@ -110,6 +113,10 @@ fn accompany(
     loop {
         match channel.report()? {
             Report::Terminal(master) => terminal = Some(master),
+            report @ (Report::Listener(_) | Report::ListenerNumber(_)) => {
+                supervisor.meet(report, pid, pidfd)?;
+                channel.go()?;
+            }
             Report::Ready | Report::Closed => return Ok(terminal),
         }
     }
@@ -146,7 +153,7 @@ fn joining_process(
         Some(streams) => streams,
         None => open_terminal(launch, channel)?,
     };
-    launch.program(streams, has_terminal, || Ok(()))
+    launch.program(streams, has_terminal, channel, || Ok(()))
 }
 
 fn open_terminal(launch: &Launch, channel: &ChildEnd) -> Result<[OwnedFd; 3], StartError> {

@@ -107,7 +107,8 @@ pub(crate) fn first_process(
         }
         (None, None) => return Err(StartError::refused(Stage::Terminal, "no streams")),
     };
-    prepared.launch.program(streams, has_terminal, || {
+    let channel = meeting.channel;
+    prepared.launch.program(streams, has_terminal, channel, || {
         if meeting.gate {
             meeting.channel.send_ready()?;
             meeting.channel.wait()?;

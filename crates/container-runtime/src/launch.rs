@@ -13,13 +13,14 @@ use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use wharf_oci::runtime::{Process, Seccomp};
-use wharf_seccomp::Program;
+use wharf_seccomp::{Listener, Program};
 use wharf_sys::capability::{self, Capabilities};
 use wharf_sys::process::Scheduling;
 use wharf_sys::rootfs::Rootfs;
 use wharf_sys::seccomp::Instruction;
 use wharf_sys::{exec, fd, signal};
 
+use crate::channel::ChildEnd;
 use crate::error::{Stage, StartError};
 use crate::label;
 use crate::reaper::INIT_ARGV0;
@@ -71,6 +72,10 @@ struct CapabilitySets {
 struct Filter {
     flags: u32,
     instructions: Vec<Instruction>,
+    /// Who decides about what the filter leaves open.
+    listener: Option<Listener>,
+    /// Whether a message can be sent under it.
+    lets_send: bool,
 }
 
 /// What the caller says about a process beyond the document.
@@ -168,6 +173,7 @@ impl Launch {
         &self,
         streams: [OwnedFd; 3],
         terminal: bool,
+        channel: &ChildEnd,
         before_exec: impl FnOnce() -> Result<(), StartError>,
     ) -> Result<Infallible, StartError> {
         let root = Rootfs::at(Path::new("/")).map_err(|error| io(Stage::Rootfs, &error, "/"))?;
@@ -210,7 +216,7 @@ impl Launch {
         if !self.no_new_privileges {
             // Installing a filter needs either CAP_SYS_ADMIN, which is about to go, or
             // no-new-privileges, which the container is not to have.
-            self.install_filter()?;
+            self.install_filter(channel)?;
         }
         self.become_user(&identity)?;
         if arrived.is_err() {
@@ -226,9 +232,13 @@ impl Launch {
         signal::reset_all().map_err(|errno| StartError::new(Stage::Clone, errno, "signal mask"))?;
         fd::close_on_exec_from(3)
             .map_err(|errno| StartError::new(Stage::Clone, errno, "descriptors"))?;
+        if self.no_new_privileges && self.listener().is_some() {
+            // While the parent is there to hand the listener on.
+            self.install_filter(channel)?;
+        }
         before_exec()?;
-        if self.no_new_privileges {
-            self.install_filter()?;
+        if self.no_new_privileges && self.listener().is_none() {
+            self.install_filter(channel)?;
         }
         let environment: Vec<CString> = environment
             .into_iter()
@@ -335,10 +345,21 @@ impl Launch {
         Ok(())
     }
 
-    fn install_filter(&self) -> Result<(), StartError> {
-        if let Some(filter) = &self.seccomp {
-            wharf_sys::seccomp::install(filter.flags, &filter.instructions)
-                .map_err(|errno| StartError::new(Stage::Seccomp, errno, ""))?;
+    /// The supervisor of the filter, if it has one.
+    pub(crate) fn listener(&self) -> Option<&Listener> {
+        self.seccomp.as_ref()?.listener.as_ref()
+    }
+
+    fn install_filter(&self, channel: &ChildEnd) -> Result<(), StartError> {
+        let Some(filter) = &self.seccomp else {
+            return Ok(());
+        };
+        let listener = wharf_sys::seccomp::install(filter.flags, &filter.instructions)
+            .map_err(|errno| StartError::new(Stage::Seccomp, errno, ""))?;
+        if let Some(listener) = listener {
+            channel.send_listener(&listener, filter.lets_send)?;
+            // From here on calls may wait for the supervisor: it has to be there first.
+            channel.wait()?;
         }
         Ok(())
     }
@@ -510,6 +531,8 @@ impl Filter {
         Ok(Some(Self {
             flags: program.flags,
             instructions,
+            listener: program.listener.clone(),
+            lets_send: program.listener.is_some() && !program.may_ask_about("sendmsg"),
         }))
     }
 }

@@ -41,6 +41,7 @@ mod propagation;
 mod protect;
 mod rlimit;
 mod scheduler;
+mod supervisor;
 mod sysctl;
 mod user;
 

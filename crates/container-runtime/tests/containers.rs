@@ -23,6 +23,8 @@ mod limits;
 mod mounts;
 #[path = "containers/sandbox.rs"]
 mod sandbox;
+#[path = "containers/seccomp.rs"]
+mod seccomp;
 #[path = "containers/unified.rs"]
 mod unified;
 #[path = "containers/users.rs"]
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         hostile::TESTS,
         limits::TESTS,
         mounts::TESTS,
+        seccomp::TESTS,
         users::TESTS,
     ];
     let in_both = [basic::TESTS, exec::TESTS, unified::TESTS];

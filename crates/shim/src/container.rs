@@ -162,7 +162,7 @@ impl Container {
             (Some(_), None) => return Err(missing_fd("exec")),
         };
         let attached = client.is_some();
-        let mut process = launch::exec(&self.running, exec)?;
+        let mut process = launch::exec(&self.running, exec, (&self.id, &self.run_dir))?;
         if let Some((socket, mode)) = client {
             process.attach(socket, mode);
         }

@@ -1,7 +1,9 @@
 //! A start or exec message to the runtime library: what it needs, and our ends of the streams.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +13,7 @@ use wharf_container_runtime::{
     ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Running, Stage, StartError, Stdio,
 };
 use wharf_fault::{Fault, Kind};
+use wharf_oci::runtime::{State, Status, VERSION};
 use wharf_seccomp::Program;
 use wharf_shim_protocol::{ExecStart, Failure, FailureKind, Rootfs, Start, Target};
 
@@ -26,12 +29,22 @@ pub(crate) fn container(
         .process
         .as_ref()
         .is_some_and(|process| process.terminal);
+    let seccomp = seccomp(start.seccomp_bpf.take())?;
     let config = ContainerConfig {
+        state: Some(State {
+            oci_version: start.spec.oci_version.clone(),
+            id: start.id.clone(),
+            status: Status::Creating,
+            pid: None,
+            bundle: start.run_dir.clone(),
+            annotations: start.spec.annotations.clone(),
+        })
+        .filter(|_| has_listener(seccomp.as_ref())),
         spec: std::mem::take(&mut *start.spec),
         rootfs: rootfs(start.rootfs.clone()),
         user: start.user.take(),
         group_add: std::mem::take(&mut start.group_add),
-        seccomp: seccomp(start.seccomp_bpf.take())?,
+        seccomp,
         init: start.init,
     };
     let (stdio, mut streams) =
@@ -49,14 +62,32 @@ pub(crate) fn container(
     Ok((running, process))
 }
 
-/// Starts another process in the container.
-pub(crate) fn exec(container: &Running, exec: ExecStart) -> Result<Process, Failure> {
+/// Whether somebody will ask what container this is.
+fn has_listener(filter: Option<&Program>) -> bool {
+    filter.is_some_and(|filter| filter.listener.is_some())
+}
+
+/// Starts another process in the container with the ID `id` and the run directory `run_dir`.
+pub(crate) fn exec(
+    container: &Running,
+    exec: ExecStart,
+    (id, run_dir): (&str, &Path),
+) -> Result<Process, Failure> {
     let terminal = exec.process.terminal;
+    let seccomp = seccomp(exec.seccomp_bpf)?;
     let config = ExecConfig {
+        state: has_listener(seccomp.as_ref()).then(|| State {
+            oci_version: VERSION.to_owned(),
+            id: id.to_owned(),
+            status: Status::Running,
+            pid: Some(container.pid.as_raw_nonzero().get()),
+            bundle: run_dir.to_owned(),
+            annotations: BTreeMap::new(),
+        }),
         process: exec.process,
         user: exec.user,
         group_add: exec.group_add,
-        seccomp: seccomp(exec.seccomp_bpf)?,
+        seccomp,
     };
     let (stdio, mut streams) =
         stdio(terminal, exec.open_stdin).map_err(|error| no_streams(&error))?;

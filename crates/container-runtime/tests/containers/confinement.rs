@@ -1,7 +1,7 @@
-//! Capabilities, system call filter, masked and read-only paths, no-new-privileges.
+//! Capabilities, masked and read-only paths, no-new-privileges.
 
 use wharf_container_runtime::Stage;
-use wharf_oci::runtime::{Rlimit, Seccomp, SeccompAction, SyscallRule};
+use wharf_oci::runtime::Rlimit;
 
 use crate::Test;
 use crate::sandbox::Sandbox;
@@ -9,8 +9,6 @@ use crate::sandbox::Sandbox;
 pub(crate) const TESTS: &[Test] = &[
     ("capabilities_are_dockers", capabilities),
     ("privileged_gets_what_there_is", privileged),
-    ("default_filter_blocks_unshare", filter),
-    ("document_filter_is_compiled", document_filter),
     ("paths_are_masked_and_read_only", protected_paths),
     ("no_new_privileges_is_set", no_new_privileges),
     ("read_only_root_is_read_only", read_only_root),
@@ -55,45 +53,6 @@ fn privileged(sandbox: &Sandbox) {
         .devices
         .push(all);
     assert_eq!(container.run().stdout, "fine\n");
-}
-
-fn filter(sandbox: &Sandbox) {
-    let outcome = sandbox.shell("grep ^Seccomp: /proc/self/status; unshare -U true; echo $?");
-    assert_eq!(outcome.stdout, "Seccomp:\t2\n1\n");
-    assert!(
-        outcome.stderr.contains("Operation not permitted"),
-        "{outcome:?}"
-    );
-}
-
-fn document_filter(sandbox: &Sandbox) {
-    let mut container = sandbox.container(&[
-        "sh",
-        "-c",
-        "echo x >/f; chmod 600 /f || chown 1 /f; echo $?",
-    ]);
-    container.config.seccomp = None;
-    let deny = SyscallRule {
-        names: vec!["chmod".into(), "fchmodat".into(), "fchmodat2".into()],
-        action: SeccompAction::Errno,
-        errno_ret: Some(28),
-        args: Vec::new(),
-    };
-    container.linux().seccomp = Some(Seccomp {
-        default_action: SeccompAction::Allow,
-        default_errno_ret: None,
-        architectures: Vec::new(),
-        flags: Vec::new(),
-        listener_path: None,
-        listener_metadata: None,
-        syscalls: vec![deny],
-    });
-    let outcome = container.run();
-    assert_eq!(outcome.stdout, "0\n");
-    assert!(
-        outcome.stderr.contains("No space left on device"),
-        "{outcome:?}"
-    );
 }
 
 fn protected_paths(sandbox: &Sandbox) {
