@@ -95,6 +95,12 @@ impl ParentEnd {
     }
 }
 
+impl AsFd for ChildEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl ChildEnd {
     /// Waits for the parent's word, and takes the descriptors that come with it. If the parent is
     /// gone, so is the reason to live.

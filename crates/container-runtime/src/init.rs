@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 use rustix::process::DumpableBehavior;
@@ -300,6 +300,19 @@ fn make_devices(
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let console = rustix::fs::openat(dev, c"console", flags, Mode::empty()).map_err(failed)?;
+    let status = rustix::fs::fstat(&console).map_err(failed)?;
+    // What is there may be of the image's making: nothing is put on a link, or by way of one
+    // (CVE-2025-52565, CVE-2026-88264).
+    if !matches!(
+        FileType::from_raw_mode(status.st_mode),
+        FileType::RegularFile | FileType::CharacterDevice
+    ) {
+        return Err(StartError::new(
+            Stage::Terminal,
+            Errno::LOOP,
+            "/dev/console",
+        ));
+    }
     let slave = clone_tree(&terminal.slave, c"", false).map_err(failed)?;
     attach(slave, console).map_err(failed)?;
     Ok(Some(terminal))

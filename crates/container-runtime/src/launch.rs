@@ -168,7 +168,8 @@ impl Launch {
 
     /// Becomes the program, in the container's namespaces and root. `streams` become descriptors
     /// 0 to 2; with `terminal` the first one becomes the controlling terminal. `before_exec` is
-    /// called when nothing can fail any more but the program itself.
+    /// called when nothing can fail any more but the program itself. All descriptors are closed
+    /// on the way but those that [`let_go_of_the_host`](Self::let_go_of_the_host) names.
     pub(crate) fn program(
         &self,
         streams: [OwnedFd; 3],
@@ -181,6 +182,7 @@ impl Launch {
         let environment = self.environment_for(&identity)?;
 
         place_streams(streams, &identity)?;
+        self.let_go_of_the_host(&root, channel)?;
         if terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
                 .map_err(|errno| StartError::new(Stage::Terminal, errno, "controlling terminal"))?;
@@ -245,6 +247,16 @@ impl Launch {
             .filter_map(|variable| CString::new(variable).ok())
             .collect();
         self.execute(&program, &environment)
+    }
+
+    /// Closes what the process has inherited. Marking it close-on-exec would not do: a working
+    /// directory or program given as `/proc/self/fd/7/../..` is looked up before that, and would
+    /// be found on the host if 7 is a directory there (CVE-2024-21626).
+    fn let_go_of_the_host(&self, root: &Rootfs, channel: &ChildEnd) -> Result<(), StartError> {
+        let mut kept = vec![root.as_fd(), channel.as_fd()];
+        kept.extend(self.reaper.as_ref().map(AsFd::as_fd));
+        fd::close_from_except(3, &kept)
+            .map_err(|errno| StartError::new(Stage::Clone, errno, "descriptors"))
     }
 
     fn identity(&self, root: &Rootfs) -> Result<Identity, StartError> {

@@ -63,9 +63,7 @@ pub(crate) fn make(
                 parameters,
             },
             _,
-        ) => {
-            make_new(root, mount, filesystem, parameters, made).map_err(|errno| mount.error(errno))
-        }
+        ) => make_new(root, mount, filesystem, parameters, made),
         (Kind::Bind { .. }, Some(tree)) => {
             if mount.destination == Path::new("/dev") {
                 made.dev_is_bound = true;
@@ -74,7 +72,7 @@ pub(crate) fn make(
         }
         (Kind::Bind { .. }, None) => Err(mount.error(Errno::NOENT)),
         (Kind::Cgroup, _) => match cgroups {
-            Some(layout) => make_cgroups(root, mount, layout).map_err(|errno| mount.error(errno)),
+            Some(layout) => make_cgroups(root, mount, layout),
             // A host without cgroups has nothing to show.
             None => Ok(()),
         },
@@ -87,17 +85,20 @@ fn make_new(
     filesystem: &str,
     parameters: &[(String, Option<String>)],
     made: &mut Made,
-) -> Result<(), Errno> {
+) -> Result<(), StartError> {
+    let failed = |errno| mount.error(errno);
     let destination = mount.destination.as_path();
     // Others go by what is mounted here; a link would lead them elsewhere (CVE-2019-19921).
     let target = if matches!(filesystem, "proc" | "sysfs") {
-        directory_without_links(root, destination)?
+        directory_without_links(root, destination)
     } else {
         match root.open(destination, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
-            Err(Errno::NOENT) => root.create_dir_all(destination, DIRECTORY)?,
-            other => other?,
+            Err(Errno::NOENT) => root.create_dir_all(destination, DIRECTORY),
+            other => other,
         }
     };
+    let target = target.map_err(failed)?;
+    check_proc(mount, &target, filesystem == "proc")?;
     let mut list: Vec<(&str, Option<&str>)> = parameters
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_deref()))
@@ -108,12 +109,13 @@ fn make_new(
         && !list.iter().any(|(key, _)| *key == "mode")
     {
         // A tmpfs without a mode takes that of the directory it covers.
-        mode = format!("{:o}", rustix::fs::fstat(&target)?.st_mode & 0o7777);
+        let status = rustix::fs::fstat(&target).map_err(failed)?;
+        mode = format!("{:o}", status.st_mode & 0o7777);
         list.push(("mode", Some(&mode)));
     }
     let attributes = mount.set.union(mount.set_recursively).for_new_mount();
-    let new = new_filesystem(filesystem, &list, attributes)?;
-    attach(&new, &target)?;
+    let new = new_filesystem(filesystem, &list, attributes).map_err(failed)?;
+    attach(&new, &target).map_err(failed)?;
     if let Some((propagation, _)) = mount
         .propagation
         .filter(|(propagation, _)| *propagation != Propagation::Private)
@@ -126,7 +128,8 @@ fn make_new(
                 propagation: Some(propagation),
                 ..Default::default()
             },
-        )?;
+        )
+        .map_err(failed)?;
     }
     let slot = match (filesystem, destination.to_str()) {
         ("proc", Some("/proc")) => &mut made.proc,
@@ -160,17 +163,7 @@ fn bind(root: &Rootfs, mount: &PlannedMount, tree: &OwnedFd) -> Result<(), Start
         root.create_file(destination, Mode::from_raw_mode(0o644))
     };
     let target = target.map_err(failed)?;
-    if rustix::fs::fstatfs(&target).map_err(failed)?.f_type == PROC_SUPER_MAGIC
-        && !may_cover_proc(mount, tree)
-    {
-        return Err(StartError::refused(
-            Stage::Config,
-            format!(
-                "{:?} cannot be mounted because it is inside /proc",
-                mount.destination
-            ),
-        ));
-    }
+    check_proc(mount, &target, is_procfs(tree).map_err(failed)?)?;
     attach(tree, target).map_err(failed)
 }
 
@@ -191,12 +184,32 @@ const REPLACEABLE: [&str; 12] = [
     "/proc/sys/fs/binfmt_misc",
 ];
 
-fn may_cover_proc(mount: &PlannedMount, tree: &OwnedFd) -> bool {
-    REPLACEABLE
+/// Refuses mounts that would replace what other protections rely on: whatever is not procfs at
+/// `/proc` (CVE-2019-16884), and most of what is in it, by whatever path it is reached
+/// (CVE-2025-52881).
+fn check_proc(mount: &PlannedMount, target: &OwnedFd, with_procfs: bool) -> Result<(), StartError> {
+    let refuse = |what: &str| {
+        let message = format!("{:?} cannot be mounted because {what}", mount.destination);
+        Err(StartError::refused(Stage::Config, message))
+    };
+    if mount.destination == Path::new("/proc") {
+        return if with_procfs {
+            Ok(())
+        } else {
+            refuse("it is not of type proc")
+        };
+    }
+    let is_replaceable = REPLACEABLE
         .iter()
-        .any(|path| mount.destination == Path::new(path))
-        || (mount.destination == Path::new("/proc")
-            && rustix::fs::fstatfs(tree).is_ok_and(|status| status.f_type == PROC_SUPER_MAGIC))
+        .any(|path| mount.destination == Path::new(path));
+    if !is_replaceable && is_procfs(target).map_err(|errno| mount.error(errno))? {
+        return refuse("it is inside /proc");
+    }
+    Ok(())
+}
+
+fn is_procfs(place: &OwnedFd) -> Result<bool, Errno> {
+    Ok(rustix::fs::fstatfs(place)?.f_type == PROC_SUPER_MAGIC)
 }
 
 /// Gives the copied tree the attributes and the propagation asked for.
@@ -247,8 +260,14 @@ fn access_time_cleared(set: Attributes, clear: Attributes) -> Attributes {
 
 /// Shows the container its cgroups: on v2 the hierarchy itself, on v1 a tmpfs with the
 /// container's own directory of each hierarchy.
-fn make_cgroups(root: &Rootfs, mount: &PlannedMount, layout: &Layout) -> Result<(), Errno> {
-    let target = directory_without_links(root, &mount.destination)?;
+fn make_cgroups(root: &Rootfs, mount: &PlannedMount, layout: &Layout) -> Result<(), StartError> {
+    let failed = |errno| mount.error(errno);
+    let target = directory_without_links(root, &mount.destination).map_err(failed)?;
+    check_proc(mount, &target, false)?;
+    show_cgroups(&target, mount, layout).map_err(failed)
+}
+
+fn show_cgroups(target: &OwnedFd, mount: &PlannedMount, layout: &Layout) -> Result<(), Errno> {
     let set = mount.set.union(mount.set_recursively);
     match layout {
         Layout::Unified { .. } => attach(

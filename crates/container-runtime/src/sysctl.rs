@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use wharf_oci::runtime::NamespaceKind;
 use wharf_sys::rootfs::Rootfs;
 
@@ -76,13 +76,13 @@ fn parts(name: &str) -> Vec<String> {
     }
 }
 
-/// Sets the parameters through `proc`, a procfs of ours that nobody else can have touched
-/// (CVE-2019-19921, CVE-2025-52881).
+/// Sets the parameters through `proc`, the top of a procfs of ours. Nothing mounted inside and no
+/// link can turn a write into one to another file (CVE-2019-19921, CVE-2025-52881).
 pub(crate) fn apply(proc: &Rootfs, parameters: &[PlannedSysctl]) -> Result<(), StartError> {
     for parameter in parameters {
         let failed = |errno| StartError::new(Stage::Sysctl, errno, parameter.name.as_str());
         let file = proc
-            .open(&parameter.path, OFlags::WRONLY, Mode::empty())
+            .open_in_mount(&parameter.path, OFlags::WRONLY)
             .map_err(failed)?;
         rustix::io::write(file, parameter.value.as_bytes()).map_err(failed)?;
     }

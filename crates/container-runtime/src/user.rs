@@ -85,13 +85,13 @@ impl Files {
             Some((user, group)) => (user, Some(group)),
             None => (wanted, None),
         };
-        let number = number(user);
-        let account = if user.is_empty() {
-            self.users().find(|account| account.uid == 0)
-        } else {
-            self.users()
-                .find(|account| account.name == user || Some(account.uid) == number)
-        };
+        let number = number(user)?;
+        // What looks like a number is one, or an image could name root `1000` (CVE-2026-46680).
+        let account = self.users().find(|account| match number {
+            Some(uid) => account.uid == uid,
+            None if user.is_empty() => account.uid == 0,
+            None => account.name == user,
+        });
         let mut identity = match (&account, number) {
             (Some(account), _) => Identity {
                 uid: account.uid,
@@ -100,7 +100,7 @@ impl Files {
                 home: Some(account.home.to_owned()).filter(|home| !home.is_empty()),
             },
             (None, Some(uid)) => Identity {
-                uid: in_range(uid)?,
+                uid,
                 gid: 0,
                 groups: Vec::new(),
                 home: None,
@@ -158,14 +158,15 @@ impl Files {
     }
 
     fn group_id(&self, wanted: &str) -> Result<u32, StartError> {
-        let number = number(wanted);
-        match self
-            .groups()
-            .find(|group| group.name == wanted || Some(group.gid) == number)
-        {
+        let number = number(wanted)?;
+        let found = self.groups().find(|group| match number {
+            Some(gid) => group.gid == gid,
+            None => group.name == wanted,
+        });
+        match found {
             Some(group) => Ok(group.gid),
             None => match number {
-                Some(gid) => in_range(gid),
+                Some(gid) => Ok(gid),
                 None => {
                     let sentence =
                         format!("unable to find group {wanted}: no matching entries in group file");
@@ -176,11 +177,13 @@ impl Files {
     }
 }
 
-fn number(text: &str) -> Option<u32> {
-    // Digits only: `+5` is a name to Docker.
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+/// The number `text` is, if it is one: digits only, `+5` is a name to Docker. One that is no ID is
+/// an error, not a name (CVE-2024-40635).
+fn number(text: &str) -> Result<Option<u32>, StartError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    in_range(text.parse().unwrap_or(u32::MAX)).map(Some)
 }
 
 fn in_range(id: u32) -> Result<u32, StartError> {
@@ -285,8 +288,8 @@ mod tests {
         );
         assert_eq!(resolve("").uid, 0);
         assert_eq!(resolve(":adm").gid, 4);
-        // A user whose name is a number is found by its name first.
-        assert_eq!(resolve("42").uid, 7);
+        // A number is never a name: an image must not turn it into another user.
+        assert_eq!((resolve("42").uid, resolve("42").gid), (42, 0));
     }
 
     #[test]
@@ -306,7 +309,15 @@ mod tests {
             error("web", &["x".into()]),
             "unable to find group x: no matching entries in group file"
         );
-        assert!(error("4294967295", &[]).contains("must be in range"));
+        for number in [
+            "2147483648",
+            "4294967295",
+            "4294967296",
+            "99999999999999999999",
+        ] {
+            assert!(error(number, &[]).contains("must be in range"), "{number}");
+            assert!(error(&format!("web:{number}"), &[]).contains("must be in range"));
+        }
     }
 
     #[test]

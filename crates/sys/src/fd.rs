@@ -1,6 +1,6 @@
 //! File descriptors as such: inheritance, ranges, sockets from a service manager.
 
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::io::{Errno, FdFlags};
 
@@ -18,6 +18,29 @@ pub fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
             libc::CLOSE_RANGE_CLOEXEC,
         )
     })?;
+    Ok(())
+}
+
+/// Closes every open descriptor from `first` on but `kept`. For use between clone and exec: what
+/// owned the others is not to be used, nor dropped, any more.
+pub fn close_from_except(first: RawFd, kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.sort_unstable();
+    let mut from = libc::c_uint::try_from(first).map_err(|_| Errno::BADF)?;
+    for number in kept {
+        let number = libc::c_uint::try_from(number).map_err(|_| Errno::BADF)?;
+        if number > from {
+            close_range(from, number - 1)?;
+        }
+        from = from.max(number + 1);
+    }
+    close_range(from, libc::c_uint::MAX)
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), Errno> {
+    // SAFETY: no memory is passed. Owners of the closed descriptors are given up by the contract
+    // of the only caller.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
 }
 

@@ -67,6 +67,17 @@ impl Rootfs {
         )
     }
 
+    /// Opens `path` if it leads there through no symbolic link and no further mount (`ELOOP` and
+    /// `EXDEV` otherwise).
+    pub fn open_in_mount(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.open_with(
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+        )
+    }
+
     fn open_with(
         &self,
         path: &Path,
