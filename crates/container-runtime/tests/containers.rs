@@ -13,10 +13,10 @@
 mod basic;
 #[path = "containers/confinement.rs"]
 mod confinement;
+#[path = "containers/escapes/mod.rs"]
+mod escapes;
 #[path = "containers/exec.rs"]
 mod exec;
-#[path = "containers/hostile.rs"]
-mod hostile;
 #[path = "containers/limits.rs"]
 mod limits;
 #[path = "containers/mounts.rs"]
@@ -80,18 +80,19 @@ fn main() -> ExitCode {
     }
     let sandbox = Sandbox::new();
     let mut failed = Vec::new();
-    let everything = [
+    let mut everything = vec![
         basic::TESTS,
         confinement::TESTS,
         exec::TESTS,
-        hostile::TESTS,
         limits::TESTS,
         mounts::TESTS,
         seccomp::TESTS,
         users::TESTS,
     ];
-    let in_both = [basic::TESTS, exec::TESTS, unified::TESTS];
-    let all = if unified { &in_both[..] } else { &everything };
+    everything.extend(escapes::TESTS);
+    let mut in_both = vec![basic::TESTS, exec::TESTS, unified::TESTS];
+    in_both.extend(escapes::TESTS);
+    let all = if unified { &in_both } else { &everything };
     for (name, test) in all.iter().copied().flatten() {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
             continue;
