@@ -69,12 +69,13 @@ fn configure(
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     // Before it goes up: with IPv6 off the kernel must not give it a link-local address.
     let no_ipv6 = if network.ipv6 { "0" } else { "1" };
-    match sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), no_ipv6) {
+    let settings = sysctl::Settings::open();
+    match settings.set(&format!("ipv6/conf/{name}/disable_ipv6"), no_ipv6) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         // A kernel without IPv6.
         _ => {}
     }
-    sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+    settings.set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
     let addresses = host.addresses()?;
     let wanted: Vec<_> = network
         .subnets

@@ -75,7 +75,7 @@ fn family(store: &Store, key: &str, paths: &[&str], needed: bool) -> Result<bool
     for path in paths.iter().filter(|_| needed) {
         let refused = |source| NetworkError::kernel(format!("switch net/{path} on"), source);
         if sysctl::read(path).map_err(refused)? == "0" {
-            sysctl::set(path, "1").map_err(refused)?;
+            sysctl::Settings::open().set(path, "1").map_err(refused)?;
             switched = true;
         }
     }

@@ -26,6 +26,7 @@ use crate::plan::{self, PREDEFINED, Surroundings};
 use crate::ports::PortTable;
 use crate::sandbox::{Attached, Bare, OnBridge};
 use crate::subnet::Subnet;
+use crate::sysctl::Ipv6Switch;
 use crate::{forwarding, reconcile, sandbox};
 
 const TABLE: &str = "networks";
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     /// Without and with the embedded DNS server's sockets; started when first needed.
     pub(crate) bare: [OnceLock<Pool<Bare>>; 2],
     ula: crate::config::AddressPool,
+    /// Whether the daemon's namespace has IPv6.
+    pub(crate) ipv6: Ipv6Switch,
 }
 
 /// What is there now.
@@ -203,8 +206,10 @@ impl Networks {
         let worker = Worker::start()
             .map_err(|source| NetworkError::kernel("start the network namespace thread", source))?;
         let dns = dns::Directory::new();
+        let ipv6 = Ipv6Switch::open();
         let inner = Inner {
-            ports: PortTable::new(runtime.clone(), config.userland_proxy),
+            ports: PortTable::new(runtime.clone(), config.userland_proxy, ipv6.clone()),
+            ipv6,
             config,
             instance,
             store,

@@ -12,12 +12,13 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use wharf_container_runtime::cgroup::Cgroup;
 use wharf_fault::Result;
@@ -40,26 +41,51 @@ const START_PATIENCE: Duration = Duration::from_secs(2);
 /// A run directory older than this belongs to no start that is still going on.
 const START_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// A shim that is alive.
+/// How many shims are asked at once.
+const AT_ONCE: usize = 32;
+
+/// A container that runs.
 struct Found {
     container: Arc<Container>,
+    shim: Shim,
+    kept: RunRecord,
+    run_dir: PathBuf,
+}
+
+/// A shim that answers.
+struct Shim {
     link: ShimLink,
     events: tokio::sync::mpsc::UnboundedReceiver<wharf_shim_protocol::Event>,
     state: ShimState,
-    kept: RunRecord,
-    run_dir: PathBuf,
+    /// The sockets of the container's name server that it has kept.
+    dns: Vec<OwnedFd>,
+}
+
+/// What a run directory turned out to be.
+enum Seen {
+    Live(Box<Found>),
+    Ended(Arc<Container>, Box<RunRecord>),
+    /// Nobody's; it is removed.
+    Nothing,
 }
 
 /// Brings records and reality together.
 pub async fn run(engine: &Engine) -> Result<()> {
     let mut live: Vec<Found> = Vec::new();
     let mut ended: Vec<(Arc<Container>, RunRecord)> = Vec::new();
-    for run_dir in subdirectories(&engine.containers.run_root) {
-        look_at(engine, run_dir, &mut live, &mut ended).await;
+    let mut looks = stream::iter(subdirectories(&engine.containers.run_root))
+        .map(|run_dir| look_at(engine, run_dir))
+        .buffer_unordered(AT_ONCE);
+    while let Some(seen) = looks.next().await {
+        match seen {
+            Seen::Live(found) => live.push(*found),
+            Seen::Ended(container, kept) => ended.push((container, *kept)),
+            Seen::Nothing => {}
+        }
     }
     take_over_networks(engine, &live);
     for found in live {
-        reattach(engine, found).await;
+        reattach(engine, found);
     }
     let just_ended = settle_records(engine, &ended);
     remove_orphans(engine);
@@ -81,16 +107,14 @@ pub async fn shutdown(engine: &Engine) {
     }
 }
 
-async fn look_at(
-    engine: &Engine,
-    run_dir: PathBuf,
-    live: &mut Vec<Found>,
-    ended: &mut Vec<(Arc<Container>, RunRecord)>,
-) {
+async fn look_at(engine: &Engine, run_dir: PathBuf) -> Seen {
     let kept = match RunRecord::read(&run_dir) {
         Ok(Some(kept)) => kept,
         // The daemon died before anything ran in it, or while it removed it.
-        Ok(None) => return remove_run_dir(&run_dir),
+        Ok(None) => {
+            remove_run_dir(&run_dir);
+            return Seen::Nothing;
+        }
         Err(error) => {
             tracing::warn!(%error, path = %run_dir.display(), "unreadable run directory");
             RunRecord::default()
@@ -107,24 +131,23 @@ async fn look_at(
     )
     .await;
     match (container, connected) {
-        (Some(container), Some((link, events, state)))
-            if state.pid.is_some() && state.exit.is_none() =>
-        {
-            live.push(Found {
+        (Some(container), Some(shim)) if shim.state.pid.is_some() && shim.state.exit.is_none() => {
+            Seen::Live(Box::new(Found {
                 container,
-                link,
-                events,
-                state,
+                shim,
                 kept,
                 run_dir,
-            });
+            }))
         }
         // Never started, or ended a moment ago: nothing was promised about it, or its end is on disk.
         (Some(container), _) => {
             clear(&kept, &run_dir).await;
-            ended.push((container, kept));
+            Seen::Ended(container, Box::new(kept))
         }
-        (None, _) => clear(&kept, &run_dir).await,
+        (None, _) => {
+            clear(&kept, &run_dir).await;
+            Seen::Nothing
+        }
     }
 }
 
@@ -143,14 +166,7 @@ fn exit_path(engine: &Engine, id: &ContainerId) -> PathBuf {
 
 /// Connects. A shim that is just being told to start its container listens only when that runs:
 /// a daemon killed and started again at that moment has to wait for it.
-async fn connect_or_wait(
-    run_dir: &Path,
-    exit_path: Option<PathBuf>,
-) -> Option<(
-    ShimLink,
-    tokio::sync::mpsc::UnboundedReceiver<wharf_shim_protocol::Event>,
-    ShimState,
-)> {
+async fn connect_or_wait(run_dir: &Path, exit_path: Option<PathBuf>) -> Option<Shim> {
     let may_be_starting = || {
         let made = std::fs::metadata(run_dir).and_then(|metadata| metadata.modified());
         made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < START_AGE_MAX))
@@ -165,13 +181,7 @@ async fn connect_or_wait(
     connect(run_dir).await
 }
 
-async fn connect(
-    run_dir: &Path,
-) -> Option<(
-    ShimLink,
-    tokio::sync::mpsc::UnboundedReceiver<wharf_shim_protocol::Event>,
-    ShimState,
-)> {
+async fn connect(run_dir: &Path) -> Option<Shim> {
     // By descriptor: the path may be longer than a socket address holds.
     let directory = File::open(run_dir).ok()?;
     let path = files::socket(&PathBuf::from(format!(
@@ -180,8 +190,19 @@ async fn connect(
     )));
     let socket = UnixStream::connect(path).ok()?;
     let (link, events) = ShimLink::new(socket).ok()?;
-    match tokio::time::timeout(PATIENCE, link.request(Request::State, &[])).await {
-        Ok(Ok((Reply::State(state), _))) => Some((link, events, *state)),
+    let asked = async {
+        tokio::join!(
+            link.request(Request::State, &[]),
+            link.request(Request::HeldFds, &[])
+        )
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok((Ok((Reply::State(state), _)), Ok((Reply::Held { .. }, dns)))) => Some(Shim {
+            link,
+            events,
+            state: *state,
+            dns,
+        }),
         Ok(other) => {
             tracing::warn!(?other, path = %run_dir.display(), "a shim gave a wrong answer");
             None
@@ -199,7 +220,7 @@ fn take_over_networks(engine: &Engine, live: &[Found]) {
         .filter_map(|found| {
             Some(LiveContainer {
                 request: found.kept.network.clone()?,
-                pid: u32::try_from(found.state.pid?).ok()?,
+                pid: u32::try_from(found.shim.state.pid?).ok()?,
                 sandbox_id: found.kept.sandbox_id.clone(),
                 endpoints: found.kept.endpoints.clone(),
                 ports: found.kept.ports.clone(),
@@ -211,17 +232,21 @@ fn take_over_networks(engine: &Engine, live: &[Found]) {
     }
 }
 
-async fn reattach(engine: &Engine, found: Found) {
+fn reattach(engine: &Engine, found: Found) {
     let Found {
         container,
-        link,
-        events,
-        state,
+        shim,
         kept,
         run_dir,
     } = found;
+    let Shim {
+        link,
+        events,
+        state,
+        dns,
+    } = shim;
     let started_at = Timestamp::from_nanosecond(i128::from(state.started_at_ns)).ok();
-    resume_dns(engine, &container, &link).await;
+    resume_dns(engine, &container, dns);
     {
         let mut cell = container.write();
         let record = &mut cell.record.state;
@@ -252,20 +277,12 @@ async fn reattach(engine: &Engine, found: Found) {
     tokio::spawn(supervise(engine.clone(), container, events, None));
 }
 
-async fn resume_dns(engine: &Engine, container: &Container, link: &ShimLink) {
-    let sockets = match link.request(Request::HeldFds, &[]).await {
-        Ok((Reply::Held { .. }, sockets)) if !sockets.is_empty() => sockets,
-        Ok(_) => return,
-        Err(error) => {
-            tracing::warn!(%error, container.id = %container.id, "a shim does not hand back its descriptors");
-            return;
-        }
-    };
-    if let Err(error) = engine
-        .networks
-        .driver()
-        .resume_dns(container.id.as_str(), sockets)
-    {
+fn resume_dns(engine: &Engine, container: &Container, sockets: Vec<OwnedFd>) {
+    if sockets.is_empty() {
+        return;
+    }
+    let driver = engine.networks.driver();
+    if let Err(error) = driver.resume_dns(container.id.as_str(), sockets) {
         tracing::warn!(error = %wharf_fault::chain(&error), container.id = %container.id, "cannot go on with a container's name server");
     }
 }

@@ -14,7 +14,7 @@ use crate::attach::{PortBinding, PortMapping, Protocol};
 use crate::error::{NetworkError, PortBindCause, Result};
 use crate::networks::lock;
 use crate::nft::Element;
-use crate::sysctl;
+use crate::sysctl::Ipv6Switch;
 
 /// A container with more ports than this holds no socket for each; the kernel's translation is
 /// all they have.
@@ -29,6 +29,7 @@ pub(crate) struct PortTable {
     relay: bool,
     /// Started with the first port.
     relays: OnceLock<Relay>,
+    ipv6: Ipv6Switch,
 }
 
 /// Ports to publish for one container.
@@ -84,8 +85,9 @@ pub(crate) struct Published {
 
 impl PortTable {
     /// No ports yet; relays run on `runtime` if `relay` is on.
-    pub(crate) fn new(runtime: Handle, relay: bool) -> Arc<Self> {
+    pub(crate) fn new(runtime: Handle, relay: bool, ipv6: Ipv6Switch) -> Arc<Self> {
         Arc::new(Self {
+            ipv6,
             ledger: Mutex::default(),
             runtime,
             relay,
@@ -112,7 +114,7 @@ impl PortTable {
             return Ok(published);
         }
         let ephemeral = ephemeral_range();
-        let ipv6 = sysctl::has_ipv6();
+        let ipv6 = self.ipv6.is_on();
         let sockets = request.mappings.len() <= SOCKETS_MAX;
         let mut mappings: Vec<&PortMapping> = request.mappings.iter().collect();
         // Exact ports first, so that a search does not take what another mapping must have.

@@ -212,14 +212,15 @@ fn set_interface(
 ) -> io::Result<()> {
     let disable_ipv6 = format!("ipv6/conf/{ifname}/disable_ipv6");
     worker.inside(netns.as_fd(), move || {
-        match sysctl::set(&disable_ipv6, if ipv6 { "0" } else { "1" }) {
+        let settings = sysctl::Settings::open();
+        match settings.set(&disable_ipv6, if ipv6 { "0" } else { "1" }) {
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !ipv6 => {}
             other => other?,
         }
         sysctls
             .iter()
-            .try_for_each(|(path, value)| sysctl::set(path, value))
+            .try_for_each(|(path, value)| settings.set(path, value))
     })
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn files_of(
                 .filter_map(|e| e.ipv6.map(|(ip, _)| IpAddr::from(ip))),
         );
         render_hosts(&HostsInput {
-            ipv6: crate::sysctl::has_ipv6(),
+            ipv6: inner.ipv6.is_on(),
             extra,
             own,
             hostname: &request.hostname,
