@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(&arguments[1..]),
         Some("demo") => demo::run(),
         Some("bench") => bench::run(&arguments[1..]),
-        _ => Err("usage: cargo xtask test [quick] | demo | bench [--runs N]".to_owned()),
+        _ => Err("usage: cargo xtask test [quick] | demo | bench [--runs N] [--only SECTION,…] [--containers N]".to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -29,7 +29,8 @@ impl Engine {
         ])
     }
 
-    fn wharf(folder: &Path, cgroup_parent: &str) -> Result<Self, String> {
+    /// Wharf alone; also after an earlier one on the same folder has ended.
+    pub(crate) fn wharf(folder: &Path, cgroup_parent: &str) -> Result<Self, String> {
         let program = wharf_tests::wharf_binary();
         let socket = format!("unix://{}", folder.join("wharf.sock").display());
         let child = Command::new(&program)
@@ -219,6 +220,19 @@ impl Engine {
         }
     }
 
+    /// `kill -9` of the engine's first process, collected.
+    pub(crate) fn kill(mut self) {
+        for child in &mut self.children {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.children.first().map(Child::id)
+    }
+
     /// How many bytes a client command prints.
     pub(crate) fn output_bytes(&self, arguments: &[&str]) -> u64 {
         let Ok(mut child) = self
@@ -302,7 +316,7 @@ impl Drop for Engine {
     }
 }
 
-fn pss_kb(process: &Path) -> u64 {
+pub(crate) fn pss_kb(process: &Path) -> u64 {
     let text = std::fs::read_to_string(process.join("smaps_rollup")).unwrap_or_default();
     text.lines()
         .find_map(|line| line.strip_prefix("Pss:"))

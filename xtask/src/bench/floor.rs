@@ -29,12 +29,12 @@ use wharf_sys::mount::{attach_at, new_filesystem};
 use wharf_sys::overlay::Overlay;
 
 use super::measure::Samples;
-use super::report::Report;
+use super::report::Table;
 
 const BRIDGE: &str = "floor0";
 
 /// Measures the three rows.
-pub(crate) fn measure(folder: &Path, runs: usize, report: &mut Report) -> Result<(), String> {
+pub(crate) fn measure(folder: &Path, runs: usize, table: &mut Table) -> Result<(), String> {
     let root = folder.join("floor-root");
     std::fs::create_dir_all(root.join("bin")).map_err(|error| error.to_string())?;
     for directory in ["proc", "dev", "sys"] {
@@ -56,7 +56,7 @@ pub(crate) fn measure(folder: &Path, runs: usize, report: &mut Report) -> Result
             samples.add(0, begin.elapsed().as_secs_f64() * 1000.0);
             drop(std::fs::remove_dir_all(&scratch));
         }
-        report.floor(name, samples.quantile(0, 0.5), samples.quantile(0, 0.95));
+        table.floor(name, samples.quantile(0, 0.5), samples.quantile(0, 0.95));
     }
     netlink.delete_bridge()
 }

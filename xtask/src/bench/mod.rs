@@ -6,13 +6,16 @@
 mod engine;
 mod floor;
 mod measure;
+mod raw;
 mod report;
+mod scale;
+mod steps;
 
 use std::process::Command;
 
 use engine::Engine;
 use measure::Samples;
-use report::Report;
+use report::Table;
 use wharf_tests::{Host, fixtures};
 
 /// Rounds per operation unless `--runs` says otherwise.
@@ -30,6 +33,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         "docker.io",
         "podman",
         "crun",
+        "runc",
         "conmon",
         "netavark",
         "aardvark-dns",
@@ -70,16 +74,26 @@ fn inside(arguments: &[String]) -> Result<(), String> {
     let [folder, cgroup_parent, busybox, files, options @ ..] = arguments else {
         return Err("`bench inside` is for the benchmark itself".to_owned());
     };
-    let runs = match options {
-        [flag, number, ..] if flag == "--runs" => number
-            .parse()
-            .map_err(|_| "--runs wants a number".to_owned())?,
-        _ => RUNS_DEFAULT,
-    };
+    let options = Options::parse(options)?;
+    let runs = options.runs;
     let folder = std::path::Path::new(folder);
+    let mut raw = Table::new("OCI runtimes, without an engine", raw::columns());
+    if options.wants("raw") {
+        raw::measure(folder, cgroup_parent, runs, &mut raw)?;
+    }
+    let mut many = Table::new("Many containers", vec!["Wharf".to_owned()]);
+    if options.wants("scale") {
+        scale::measure(
+            folder,
+            cgroup_parent,
+            busybox,
+            options.containers,
+            &mut many,
+        )?;
+    }
     let engines = Engine::start_all(folder, cgroup_parent)?;
-    let mut report = Report::new(&engines, runs);
-
+    let mut table = Table::of_engines(&engines);
+    let mut steps = Table::new("One start, step by step", vec!["Wharf".to_owned()]);
     for engine in &engines {
         engine.succeed(&["load", "-q", "-i", busybox])?;
         // Warm: the first container of an engine pays for caches that no user waits for twice.
@@ -87,16 +101,89 @@ fn inside(arguments: &[String]) -> Result<(), String> {
             engine.succeed(&["run", "--rm", "busybox", "true"])?;
         }
     }
-    latencies(&engines, runs, &mut report)?;
-    floor::measure(folder, runs * 5, &mut report)?;
-    memory(&engines, &mut report)?;
-    throughput(&engines, &mut report)?;
-    images(&engines, folder, files, &mut report)?;
-    logs(&engines, &mut report)?;
-    report.write(&crate::workspace().join("docs").join("benchmark.md"))
+    if options.wants("latency") {
+        latencies(&engines, runs, &mut table)?;
+        floor::measure(folder, runs * 5, &mut table)?;
+        steps::measure(&engines[0], folder, runs, &mut steps)?;
+    }
+    if options.wants("memory") {
+        memory(&engines, &mut table)?;
+    }
+    if options.wants("throughput") {
+        throughput(&engines, &mut table)?;
+    }
+    if options.wants("images") {
+        images(&engines, folder, files, &mut table)?;
+    }
+    if options.wants("logs") {
+        logs(&engines, &mut table)?;
+    }
+    let path = if options.only.is_empty() {
+        crate::workspace().join("docs").join("benchmark.md")
+    } else {
+        // A part is no replacement for the whole.
+        crate::workspace().join("target").join("benchmark.md")
+    };
+    report::write(&path, runs, &[table, steps, raw, many])
 }
 
-fn latencies(engines: &[Engine], runs: usize, report: &mut Report) -> Result<(), String> {
+/// `[--runs N] [--only SECTION,…] [--containers N]`.
+struct Options {
+    runs: usize,
+    /// Sections to measure; all if empty.
+    only: Vec<String>,
+    /// How many containers run at once in the scale section.
+    containers: usize,
+}
+
+/// What `--only` knows.
+const SECTIONS: [&str; 7] = [
+    "raw",
+    "scale",
+    "latency",
+    "memory",
+    "throughput",
+    "images",
+    "logs",
+];
+
+impl Options {
+    fn parse(words: &[String]) -> Result<Self, String> {
+        let mut options = Self {
+            runs: RUNS_DEFAULT,
+            only: Vec::new(),
+            containers: scale::CONTAINERS,
+        };
+        let mut words = words.iter();
+        while let Some(flag) = words.next() {
+            let value = words.next().ok_or(format!("{flag} wants a value"))?;
+            let number = || value.parse().map_err(|_| format!("{flag} wants a number"));
+            match flag.as_str() {
+                "--runs" => options.runs = number()?,
+                "--containers" => options.containers = number()?,
+                "--only" => options.only = value.split(',').map(str::to_owned).collect(),
+                other => return Err(format!("unknown flag {other}")),
+            }
+        }
+        let unknown = options
+            .only
+            .iter()
+            .find(|name| !SECTIONS.contains(&name.as_str()));
+        match unknown {
+            Some(name) => Err(format!(
+                "no section {name}; there are {}",
+                SECTIONS.join(", ")
+            )),
+            None => Ok(options),
+        }
+    }
+
+    fn wants(&self, section: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == section)
+    }
+}
+
+fn latencies(engines: &[Engine], runs: usize, table: &mut Table) -> Result<(), String> {
     let rows: [(&str, &[&str]); 3] = [
         ("run --rm true, bridge", &["run", "--rm", "busybox", "true"]),
         (
@@ -115,7 +202,7 @@ fn latencies(engines: &[Engine], runs: usize, report: &mut Report) -> Result<(),
                 samples.add(n, engine.time(command)?);
             }
         }
-        report.latency(name, samples);
+        table.latency(name, samples);
     }
     let names = [
         "run -d sleep, bridge",
@@ -147,13 +234,13 @@ fn latencies(engines: &[Engine], runs: usize, report: &mut Report) -> Result<(),
         }
     }
     for (name, sample) in names.iter().zip(samples) {
-        report.latency(name, sample);
+        table.latency(name, sample);
     }
     Ok(())
 }
 
 /// Idle memory, and what each of 50 containers adds, as proportional set size.
-fn memory(engines: &[Engine], report: &mut Report) -> Result<(), String> {
+fn memory(engines: &[Engine], table: &mut Table) -> Result<(), String> {
     const CONTAINERS: usize = 50;
     for (n, engine) in engines.iter().enumerate() {
         // What an engine holds when nobody has asked it anything for a while.
@@ -173,8 +260,8 @@ fn memory(engines: &[Engine], report: &mut Report) -> Result<(), String> {
             ])?;
         }
         let many = engine.memory_kb();
-        report.value("idle engine, MB (PSS)", n, idle as f64 / 1000.0);
-        report.value(
+        table.value("idle engine, MB (PSS)", n, idle as f64 / 1000.0);
+        table.value(
             "memory per running container, MB (PSS)",
             n,
             (many.saturating_sub(one)) as f64 / 1000.0 / CONTAINERS as f64,
@@ -187,7 +274,7 @@ fn memory(engines: &[Engine], report: &mut Report) -> Result<(), String> {
 }
 
 /// 100 containers started by 8 clients at a time.
-fn throughput(engines: &[Engine], report: &mut Report) -> Result<(), String> {
+fn throughput(engines: &[Engine], table: &mut Table) -> Result<(), String> {
     const CONTAINERS: usize = 100;
     const CLIENTS: usize = 8;
     for (n, engine) in engines.iter().enumerate() {
@@ -222,13 +309,13 @@ fn throughput(engines: &[Engine], report: &mut Report) -> Result<(), String> {
         if let Some(error) = failed.into_inner().expect("no thread panics holding it") {
             return Err(error);
         }
-        report.value("100 run -d with 8 clients, s", n, elapsed);
+        table.value("100 run -d with 8 clients, s", n, elapsed);
         let removal = measure::seconds(|| {
             for k in 0..CONTAINERS {
                 drop(engine.succeed(engine.force_remove(&format!("many-{k}"))));
             }
         });
-        report.value("rm -f of those, one command each, s", n, removal);
+        table.value("rm -f of those, one command each, s", n, removal);
     }
     Ok(())
 }
@@ -238,7 +325,7 @@ fn images(
     engines: &[Engine],
     folder: &std::path::Path,
     files: &str,
-    report: &mut Report,
+    table: &mut Table,
 ) -> Result<(), String> {
     const ROUNDS: usize = 2;
     let registry = engine::Registry::start(folder, files)?;
@@ -253,13 +340,13 @@ fn images(
             measure::settle();
         }
     }
-    report.latency(&format!("load, {FILES} files"), load);
-    report.latency(&format!("pull, {FILES} files"), pull);
+    table.latency(&format!("load, {FILES} files"), load);
+    table.latency(&format!("pull, {FILES} files"), pull);
     Ok(())
 }
 
 /// A million lines of 100 bytes through the engine's default log, then read back.
-fn logs(engines: &[Engine], report: &mut Report) -> Result<(), String> {
+fn logs(engines: &[Engine], table: &mut Table) -> Result<(), String> {
     let script = format!("yes {} | head -n {LOG_LINES}", "x".repeat(99));
     for (n, engine) in engines.iter().enumerate() {
         engine.succeed(&["create", "--name", "chatty", "busybox", "sh", "-c", &script])?;
@@ -267,7 +354,7 @@ fn logs(engines: &[Engine], report: &mut Report) -> Result<(), String> {
             drop(engine.succeed(&["start", "chatty"]));
             drop(engine.succeed(&["wait", "chatty"]));
         });
-        report.value("1,000,000 log lines written, s", n, written);
+        table.value("1,000,000 log lines written, s", n, written);
         let mut bytes = 0;
         let read = measure::seconds(|| bytes = engine.output_bytes(&["logs", "chatty"]));
         if bytes != LOG_LINES as u64 * 100 {
@@ -277,7 +364,7 @@ fn logs(engines: &[Engine], report: &mut Report) -> Result<(), String> {
                 LOG_LINES * 100
             ));
         }
-        report.value("1,000,000 log lines read, s", n, read);
+        table.value("1,000,000 log lines read, s", n, read);
         engine.succeed(engine.force_remove("chatty"))?;
     }
     Ok(())

@@ -12,25 +12,32 @@ enum Row {
     Floor { name: String, p50: f64, p95: f64 },
 }
 
-pub(crate) struct Report {
-    engines: Vec<String>,
-    runs: usize,
+/// One table: what is compared stands in its columns, the first being ours.
+pub(crate) struct Table {
+    heading: String,
+    columns: Vec<String>,
     rows: Vec<Row>,
 }
 
-impl Report {
-    pub(crate) fn new(engines: &[Engine], runs: usize) -> Self {
+impl Table {
+    pub(crate) fn new(heading: &str, columns: Vec<String>) -> Self {
         Self {
-            engines: engines.iter().map(|engine| engine.title.clone()).collect(),
-            runs,
+            heading: heading.to_owned(),
+            columns,
             rows: Vec::new(),
         }
+    }
+
+    /// The engines side by side.
+    pub(crate) fn of_engines(engines: &[Engine]) -> Self {
+        let titles = engines.iter().map(|engine| engine.title.clone());
+        Self::new("Engines", titles.collect())
     }
 
     pub(crate) fn latency(&mut self, name: &str, samples: Samples) {
         eprintln!(
             "{name}: {}",
-            (0..self.engines.len())
+            (0..self.columns.len())
                 .map(|n| format!("{:.1}", samples.quantile(n, 0.5)))
                 .collect::<Vec<_>>()
                 .join(" | ")
@@ -41,8 +48,8 @@ impl Report {
         });
     }
 
-    pub(crate) fn value(&mut self, name: &str, engine: usize, value: f64) {
-        eprintln!("{name}: {} {value:.2}", self.engines[engine]);
+    pub(crate) fn value(&mut self, name: &str, column: usize, value: f64) {
+        eprintln!("{name}: {} {value:.2}", self.columns[column]);
         let known = self.rows.iter_mut().find_map(|row| match row {
             Row::Value {
                 name: known,
@@ -51,10 +58,10 @@ impl Report {
             _ => None,
         });
         match known {
-            Some(values) => values[engine] = value,
+            Some(values) => values[column] = value,
             None => {
-                let mut values = vec![f64::NAN; self.engines.len()];
-                values[engine] = value;
+                let mut values = vec![f64::NAN; self.columns.len()];
+                values[column] = value;
                 self.rows.push(Row::Value {
                     name: name.to_owned(),
                     values,
@@ -72,18 +79,15 @@ impl Report {
         });
     }
 
-    pub(crate) fn write(&self, path: &Path) -> Result<(), String> {
-        let mut text = String::from(
-            "# Benchmark\n\nMade by `cargo xtask bench`; engines alternate within one run. Absolute figures drift from machine\nto machine and hour to hour, ratios within a run hold. Latencies are milliseconds, p50 / p95",
-        );
-        let _ = write!(text, ", {} rounds.\n\n{}\n\n", self.runs, machine());
-        let _ = writeln!(text, "| operation | {} |", self.engines.join(" | "));
-        let _ = writeln!(text, "|---|{}", "---|".repeat(self.engines.len()));
+    fn render(&self, text: &mut String) {
+        let _ = writeln!(text, "\n## {}\n", self.heading);
+        let _ = writeln!(text, "| operation | {} |", self.columns.join(" | "));
+        let _ = writeln!(text, "|---|{}", "---|".repeat(self.columns.len()));
         for row in &self.rows {
             let _ = match row {
                 Row::Latency { name, samples } => {
                     let first = samples.quantile(0, 0.5);
-                    let cells = (0..self.engines.len()).map(|n| {
+                    let cells = (0..self.columns.len()).map(|n| {
                         let (p50, p95) = (samples.quantile(n, 0.5), samples.quantile(n, 0.95));
                         cell(&format!("{p50:.1} / {p95:.1}"), n, p50 / first)
                     });
@@ -108,14 +112,25 @@ impl Report {
                     writeln!(
                         text,
                         "| {name} | {p50:.2} / {p95:.2} |{}",
-                        " |".repeat(self.engines.len() - 1)
+                        " |".repeat(self.columns.len() - 1)
                     )
                 }
             };
         }
-        println!("{text}");
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
+}
+
+/// Writes the tables that have rows.
+pub(crate) fn write(path: &Path, runs: usize, tables: &[Table]) -> Result<(), String> {
+    let mut text = String::from(
+        "# Benchmark\n\nMade by `cargo xtask bench`; engines alternate within one run. Absolute figures drift from machine\nto machine and hour to hour, ratios within a run hold. Latencies are milliseconds, p50 / p95",
+    );
+    let _ = write!(text, ", {runs} rounds.\n\n{}\n", machine());
+    for table in tables.iter().filter(|table| !table.rows.is_empty()) {
+        table.render(&mut text);
+    }
+    println!("{text}");
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A peer's figure carries its ratio to Wharf's.
