@@ -30,6 +30,12 @@ static COMMAND: Command = Command {
     aliases: &[],
     args: Args::None,
     flags: &[
+        Flag::many(
+            "add-runtime",
+            "runtime",
+            "Register an additional OCI compatible runtime",
+        )
+        .default("[]"),
         Flag::bool(
             "allow-insecure-tcp",
             "Listen on TCP without TLS also on addresses that are not loopback",
@@ -213,12 +219,14 @@ pub fn daemon_flags(words: Vec<String>, program: &str) -> Result<DaemonFlags, u8
             "registry-mirror" => "registry-mirrors",
             "log-opt" => "log-opts",
             "feature" => "features",
+            "add-runtime" => "runtimes",
             "default-ulimit" => "default-ulimits",
             "default-address-pool" => "default-address-pools",
             other => other,
         };
         let value = match (flag.name, flag.kind) {
             ("feature", _) => switches(&parsed.list(flag.name)),
+            ("add-runtime", _) => runtimes(&parsed.list(flag.name)),
             ("default-ulimit", _) => ulimits(&parsed.list(flag.name)),
             ("default-address-pool", _) => parsed
                 .list(flag.name)
@@ -260,6 +268,28 @@ fn switches(values: &[&str]) -> Result<Value, String> {
     for value in values {
         let (key, on) = value.split_once('=').unwrap_or((value, "true"));
         object.insert(key.to_owned(), Value::Bool(matches::parse_bool(on)?));
+    }
+    Ok(Value::Object(object))
+}
+
+/// `crun=/usr/bin/crun`, in the form of the file.
+fn runtimes(values: &[&str]) -> Result<Value, String> {
+    let mut object = Map::new();
+    for value in values {
+        let (name, path) = value
+            .split_once('=')
+            .ok_or_else(|| format!("invalid runtime argument: {value}"))?;
+        let (name, path) = (name.trim().to_lowercase(), path.trim());
+        if path.is_empty() {
+            return Err(format!("runtime path cannot be empty: {value}"));
+        }
+        if name.is_empty() {
+            return Err(format!("runtime name cannot be empty: {value}"));
+        }
+        if object.contains_key(&name) {
+            return Err(format!("runtime '{name}' was already defined"));
+        }
+        object.insert(name, json!({"path": path}));
     }
     Ok(Value::Object(object))
 }

@@ -52,3 +52,4 @@ pub use error::{Stage, StartError};
 pub use exec::{Executed, exec};
 pub use kill::kill;
 pub use reaper::{INIT_ARGV0, init_reaper};
+pub use user::resolve_user;

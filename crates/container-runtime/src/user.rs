@@ -19,6 +19,36 @@ pub(crate) struct Identity {
     pub(crate) home: Option<String>,
 }
 
+/// Docker's `user[:group]` and further groups, looked up in the account files of the root file
+/// system at `root`: for runtimes that are told numbers. `None` takes `current` as it is.
+pub fn resolve_user(
+    root: &Rootfs,
+    current: &wharf_oci::runtime::User,
+    user: Option<&str>,
+    group_add: &[String],
+) -> Result<wharf_oci::runtime::User, StartError> {
+    let files = Files::read(root, user.is_some() || !group_add.is_empty())?;
+    let identity = match user {
+        Some(user) => files.resolve(user, group_add)?,
+        None => {
+            let mut identity = Identity {
+                uid: current.uid,
+                gid: current.gid,
+                groups: current.additional_gids.clone(),
+                home: None,
+            };
+            files.add_groups(&mut identity, group_add)?;
+            identity
+        }
+    };
+    Ok(wharf_oci::runtime::User {
+        uid: identity.uid,
+        gid: identity.gid,
+        additional_gids: identity.groups,
+        ..current.clone()
+    })
+}
+
 /// The container's account files; empty where missing.
 #[derive(Debug, Default)]
 pub(crate) struct Files {

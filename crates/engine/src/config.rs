@@ -10,6 +10,7 @@
 //! version of Wharf does not honour: nothing is accepted and ignored.
 
 mod resolve;
+mod runtimes;
 mod size;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wharf_fault::{Error, Result};
 
+pub use runtimes::{BUILT_IN_RUNTIMES, Runtime, RuntimeSetting};
 pub use size::parse_bytes;
 
 /// Settings as a file or the flags give them; `None` is "not given".
@@ -115,6 +117,8 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_mirrors: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtimes: Option<BTreeMap<String, RuntimeSetting>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp_profile: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shutdown_timeout: Option<i64>,
@@ -172,7 +176,6 @@ const NOT_HONOURED: &[&str] = &[
     "proxies",
     "raw-logs",
     "rootless",
-    "runtimes",
     "selinux-enabled",
     "storage-opts",
     "swarm-default-advertise-addr",
@@ -288,6 +291,8 @@ pub struct DaemonConfig {
     pub pidfile: PathBuf,
     /// Mirrors of Docker Hub.
     pub registry_mirrors: Vec<String>,
+    /// OCI runtimes beside the built-in one, by name.
+    pub runtimes: BTreeMap<String, Runtime>,
     /// File of the default seccomp profile; empty for the built-in one, `unconfined` for none.
     pub seccomp_profile: String,
     /// Seconds that containers get to stop; negative for no limit.
@@ -352,6 +357,7 @@ impl Default for DaemonConfig {
             no_new_privileges: false,
             pidfile: PathBuf::new(),
             registry_mirrors: Vec::new(),
+            runtimes: BTreeMap::new(),
             seccomp_profile: String::new(),
             shutdown_timeout: 15,
             storage_driver: String::new(),
@@ -434,7 +440,14 @@ impl Settings {
     /// Joins the settings of the flags and of the file. What both give is refused, as Docker does:
     /// nobody could say which one counts.
     pub fn merge(flags: Self, file: Self) -> Result<Self> {
-        let (flags, file) = (flags.to_object(), file.to_object());
+        let (mut flags, mut file) = (flags.to_object(), file.to_object());
+        // Docker: runtimes of both are taken.
+        if let Some(Value::Object(more)) = flags.remove("runtimes") {
+            match file.get_mut("runtimes") {
+                Some(Value::Object(runtimes)) => runtimes.extend(more),
+                _ => drop(file.insert("runtimes".to_owned(), Value::Object(more))),
+            }
+        }
         let conflicts: Vec<String> = flags
             .iter()
             .filter_map(|(key, flag)| {

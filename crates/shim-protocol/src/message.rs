@@ -60,6 +60,13 @@ pub enum Request {
         /// Whose.
         target: Target,
     },
+    /// Freeze every process of a container that another runtime's program runs. For the built-in
+    /// runtime the daemon does it through the cgroup.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Which processes such a container has; answered by [`Reply::Processes`].
+    Processes,
     /// Ask how things are; answered by [`Reply::State`].
     State,
     /// Hand back duplicates of the held descriptors; answered by [`Reply::Held`].
@@ -182,6 +189,11 @@ pub enum Reply {
     ExecStarted {
         /// Its process id on the host.
         pid: i32,
+    },
+    /// The container's processes.
+    Processes {
+        /// Their ids on the host.
+        pids: Vec<i32>,
     },
     /// How things are.
     State(Box<ShimState>),

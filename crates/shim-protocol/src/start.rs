@@ -47,9 +47,28 @@ pub struct Start {
     /// The shim's own directory, `<exec-root>/containers/<id>`: socket and shim record lie here.
     /// The daemon has created it with mode 0700.
     pub run_dir: PathBuf,
+    /// The program of another OCI runtime that runs the container; `None` for the built-in one.
+    /// The system call filter is then in the document, and `seccomp_bpf` is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeProgram>,
     /// What the descriptors sent along are, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fds: Vec<StartFd>,
+}
+
+/// The program of an OCI runtime, with the command line of `runc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeProgram {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Arguments before ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+    /// Its environment, `NAME=value`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<String>,
+    /// Where it keeps its state: `--root`.
+    pub root: PathBuf,
 }
 
 /// What one descriptor of a [`Start`] message is for.

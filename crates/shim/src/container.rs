@@ -8,15 +8,15 @@
 //! that of its execs.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
-use rustix::process::Signal;
-use wharf_container_runtime::{NamespaceFd, Running};
+use rustix::process::{Pid, Signal, WaitStatus};
+use wharf_container_runtime::{Cgroup, NamespaceFd, Running};
 use wharf_logs::timestamp::now_ns;
 use wharf_logs::{LogTarget, LogWriter};
 use wharf_oci::runtime::NamespaceKind;
@@ -26,6 +26,7 @@ use wharf_shim_protocol::{
     Target, VERSION, files,
 };
 
+use crate::external::External;
 use crate::launch;
 use crate::process::{Left, Process};
 
@@ -34,6 +35,24 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Ended execs a daemon can still ask about.
 const ENDED_EXECS_KEPT: usize = 64;
+
+/// What runs the container's processes.
+#[derive(Debug)]
+enum Carrier {
+    /// The runtime library, in this process.
+    Library(Running),
+    /// The program of another OCI runtime.
+    Program(Box<External>),
+}
+
+impl Carrier {
+    fn cgroup(&self) -> Option<&Cgroup> {
+        match self {
+            Self::Library(running) => running.cgroup.as_ref(),
+            Self::Program(external) => external.cgroup.as_ref(),
+        }
+    }
+}
 
 /// The container, once it is started.
 #[derive(Debug)]
@@ -46,7 +65,7 @@ pub(crate) struct Container {
     shares_pids: bool,
     pub(crate) started_at_ns: i64,
     pub(crate) listener: Option<UnixListener>,
-    running: Running,
+    carrier: Carrier,
     pub(crate) log: LogWriter,
     pub(crate) main: Process,
     pub(crate) execs: Vec<(u32, Process)>,
@@ -76,8 +95,14 @@ impl Container {
             .set_nonblocking(true)
             .map_err(|error| system("cannot listen for the daemon", &error))?;
         let shares_pids = !has_own_pids(&start, &namespaces);
-        let started = launch::container(&mut start, namespaces);
-        let (running, mut main) = match started {
+        let started = if start.runtime.is_some() {
+            External::start(&mut start, &namespaces)
+                .map(|(external, main)| (Carrier::Program(Box::new(external)), main))
+        } else {
+            launch::container(&mut start, namespaces)
+                .map(|(running, main)| (Carrier::Library(running), main))
+        };
+        let (carrier, mut main) = match started {
             Ok(started) => started,
             Err(failure) => {
                 let _ = std::fs::remove_file(files::socket(&start.run_dir));
@@ -97,7 +122,7 @@ impl Container {
             listener: Some(listener),
             oom: None,
             oom_kills: 0,
-            running,
+            carrier,
             log,
             main,
             execs: Vec::new(),
@@ -112,9 +137,8 @@ impl Container {
     pub(crate) fn settle(&mut self) {
         self.settled = true;
         self.oom = self
-            .running
-            .cgroup
-            .as_ref()
+            .carrier
+            .cgroup()
             .and_then(|cgroup| cgroup.oom_notifier().ok());
         let record = ShimRecord {
             version: VERSION,
@@ -162,7 +186,10 @@ impl Container {
             (Some(_), None) => return Err(missing_fd("exec")),
         };
         let attached = client.is_some();
-        let mut process = launch::exec(&self.running, exec, (&self.id, &self.run_dir))?;
+        let mut process = match &self.carrier {
+            Carrier::Library(running) => launch::exec(running, exec, (&self.id, &self.run_dir))?,
+            Carrier::Program(external) => external.exec(exec)?,
+        };
         if let Some((socket, mode)) = client {
             process.attach(socket, mode);
         }
@@ -197,7 +224,13 @@ impl Container {
                 format!("cannot signal process: {error}"),
             ),
         };
-        if all && let Some(cgroup) = &self.running.cgroup {
+        if let Carrier::Program(external) = &self.carrier
+            && *target == Target::Main
+            && self.main.pidfd.is_some()
+        {
+            return external.signal(number, all);
+        }
+        if all && let Some(cgroup) = self.carrier.cgroup() {
             return cgroup.signal_all(signal).map_err(failed);
         }
         let process = self.process(target)?;
@@ -221,6 +254,42 @@ impl Container {
         let more = kills > self.oom_kills;
         self.oom_kills = kills;
         more
+    }
+
+    /// The program that runs it, for what only such containers need.
+    pub(crate) fn external(&self) -> Result<&External, Failure> {
+        match &self.carrier {
+            Carrier::Program(external) => Ok(external),
+            Carrier::Library(_) => Err(Failure::new(
+                FailureKind::InvalidParameter,
+                "the container is run by the built-in runtime",
+            )),
+        }
+    }
+
+    /// Readable when a child has ended that nobody has a descriptor of.
+    pub(crate) fn children(&self) -> Option<BorrowedFd<'_>> {
+        match &self.carrier {
+            Carrier::Program(external) => Some(external.children()),
+            Carrier::Library(_) => None,
+        }
+    }
+
+    /// Collects children that have ended: our processes, and what others left to us.
+    pub(crate) fn reap(&mut self) {
+        let Carrier::Program(external) = &self.carrier else {
+            return;
+        };
+        let ended = external.reap();
+        self.book(ended);
+    }
+
+    fn book(&mut self, ended: Vec<(Pid, WaitStatus)>) {
+        for (pid, status) in ended {
+            let execs = self.execs.iter_mut().map(|(_, exec)| exec);
+            let mut known = [&mut self.main].into_iter().chain(execs);
+            known.any(|process| process.was_reaped(pid, status));
+        }
     }
 
     /// What to tell of clients that left while their process runs.
@@ -274,7 +343,7 @@ impl Container {
         };
         if self.shares_pids
             && self.main.drain_until().is_none()
-            && let Some(cgroup) = &self.running.cgroup
+            && let Some(cgroup) = self.carrier.cgroup()
         {
             // What the first process left behind would go on without a container.
             let _ = cgroup.signal_all(Signal::KILL);
@@ -303,6 +372,10 @@ impl Container {
         // If it can not be written the daemon, if there is one, is told all the same.
         let _ = files::write_atomically(&self.exit_path, &record, self.durable_exit);
         self.main.close_outputs();
+        if let Carrier::Program(external) = &mut self.carrier {
+            let ended = external.end();
+            self.book(ended);
+        }
         events.push(Event::Exited(record.clone()));
         self.exit = Some(record);
         true
@@ -328,9 +401,8 @@ impl Container {
     }
 
     fn count_oom_kills(&self) -> u64 {
-        self.running
-            .cgroup
-            .as_ref()
+        self.carrier
+            .cgroup()
             .and_then(|cgroup| cgroup.oom_kills().ok())
             .unwrap_or(0)
     }
@@ -341,7 +413,9 @@ impl Container {
         self.oom = None;
         let _ = std::fs::remove_file(files::socket(&self.run_dir));
         let _ = std::fs::remove_file(files::record(&self.run_dir));
-        if let Some(cgroup) = self.running.cgroup.take() {
+        if let Carrier::Library(running) = &mut self.carrier
+            && let Some(cgroup) = running.cgroup.take()
+        {
             let _ = cgroup.remove();
         }
     }

@@ -139,7 +139,7 @@ fn seccomp(encoded: Option<String>) -> Result<Option<Program>, Failure> {
 }
 
 /// The process's ends and ours. With a terminal ours come later.
-fn stdio(terminal: bool, open_stdin: bool) -> io::Result<(Stdio, Streams)> {
+pub(crate) fn stdio(terminal: bool, open_stdin: bool) -> io::Result<(Stdio, Streams)> {
     if terminal {
         return Ok((Stdio::Terminal, Streams::default()));
     }
@@ -166,7 +166,7 @@ fn stdio(terminal: bool, open_stdin: bool) -> io::Result<(Stdio, Streams)> {
     Ok((Stdio::Streams([stdin, stdout, stderr]), streams))
 }
 
-fn terminal_streams(master: OwnedFd, open_stdin: bool) -> io::Result<Streams> {
+pub(crate) fn terminal_streams(master: OwnedFd, open_stdin: bool) -> io::Result<Streams> {
     set_nonblocking(&master)?;
     let stdin = if open_stdin {
         Some(master.try_clone()?)
@@ -181,7 +181,7 @@ fn terminal_streams(master: OwnedFd, open_stdin: bool) -> io::Result<Streams> {
     })
 }
 
-fn no_streams(error: &io::Error) -> Failure {
+pub(crate) fn no_streams(error: &io::Error) -> Failure {
     Failure::new(
         FailureKind::System,
         format!("cannot make standard streams: {error}"),

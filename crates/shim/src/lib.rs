@@ -11,6 +11,7 @@
 //! - [`shim`]: the loop and the daemon's requests.
 //! - [`container`]: the container's life from its start to its exit record.
 //! - [`launch`]: a start or exec message to the runtime library.
+//! - [`external`]: the same by the program of another OCI runtime.
 //! - [`process`]: a process's standard streams, and who is connected to them.
 //! - [`client`]: one connected client.
 //! - [`control`]: one connection of the daemon.
@@ -19,6 +20,7 @@ mod client;
 mod container;
 mod control;
 mod detach;
+mod external;
 mod launch;
 mod process;
 mod shim;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitStatus, waitid};
 use wharf_logs::{LogWriter, Stream};
 use wharf_shim_protocol::{AttachMode, Target};
 
@@ -189,6 +189,19 @@ impl Process {
             .exit_status()
             .unwrap_or_else(|| 128 + signal.unwrap_or(0));
         self.ended(Status { code, signal });
+    }
+
+    /// It was this child, and somebody has collected it.
+    pub(crate) fn was_reaped(&mut self, pid: Pid, status: WaitStatus) -> bool {
+        if self.pidfd.is_none() || pid != self.pid {
+            return false;
+        }
+        let signal = status.terminating_signal();
+        let code = status
+            .exit_status()
+            .unwrap_or_else(|| 128 + signal.unwrap_or(0));
+        self.ended(Status { code, signal });
+        true
     }
 
     fn ended(&mut self, status: Status) {

@@ -48,6 +48,7 @@ enum Source {
     Listener,
     Control(u64),
     OutOfMemory,
+    Children,
     Main(Part),
     Exec(u32, Part),
 }
@@ -128,6 +129,9 @@ impl Shim {
                     PollFlags::IN | PollFlags::PRI,
                 );
             }
+            if let Some(children) = container.children() {
+                add(Source::Children, children, PollFlags::IN);
+            }
             container
                 .main
                 .poll(|part, fd, flags| add(Source::Main(part), fd, flags));
@@ -179,6 +183,11 @@ impl Shim {
                     .is_some_and(Container::was_oom_killed)
                 {
                     self.tell(&Event::OomKilled);
+                }
+            }
+            Source::Children => {
+                if let Some(container) = &mut self.container {
+                    container.reap();
                 }
             }
             Source::Main(part) => {
@@ -333,6 +342,12 @@ impl Shim {
             Request::CloseStdin { target } => {
                 self.container()?.process(&target)?.close_stdin();
                 Ok(done(()))
+            }
+            Request::Pause => self.container()?.external()?.pause().map(done),
+            Request::Resume => self.container()?.external()?.resume().map(done),
+            Request::Processes => {
+                let pids = self.container()?.external()?.processes()?;
+                Ok((Reply::Processes { pids }, Vec::new()))
             }
             Request::State => Ok((Reply::State(Box::new(self.state())), Vec::new())),
             Request::HeldFds => {

@@ -71,6 +71,17 @@ pub fn detach(target: &CStr) -> Result<(), Errno> {
     unmount(target, UnmountFlags::DETACH)
 }
 
+/// Makes the private mount `copy` a member of the peer group of `original`, a mount of the same
+/// file system that may be in another namespace. (Linux 5.15)
+pub fn join_peer_group(original: impl AsFd, copy: impl AsFd) -> Result<(), Errno> {
+    /// `MOVE_MOUNT_SET_GROUP`.
+    const SET_GROUP: u32 = 0x100;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
+        | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH
+        | MoveMountFlags::from_bits_retain(SET_GROUP);
+    move_mount(original, c"", copy, c"", flags)
+}
+
 /// How mounts and unmounts below a mount travel to its copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use wharf_fault::{Error, Result};
 
-use super::{DaemonConfig, Pool, Reload, Settings, parse_bytes};
+use super::{DaemonConfig, Pool, Reload, Settings, parse_bytes, runtimes};
 
 impl DaemonConfig {
     /// Fills in defaults and checks every value.
@@ -79,6 +79,7 @@ impl DaemonConfig {
             no_new_privileges: settings.no_new_privileges.unwrap_or(false),
             pidfile: settings.pidfile.unwrap_or_default(),
             registry_mirrors: settings.registry_mirrors.unwrap_or_default(),
+            runtimes: runtimes::resolve(settings.runtimes.unwrap_or_default())?,
             seccomp_profile: settings.seccomp_profile.unwrap_or_default(),
             shutdown_timeout: settings
                 .shutdown_timeout
@@ -118,11 +119,12 @@ impl DaemonConfig {
             &["", "private", "host"],
             "default cgroup namespace mode is invalid",
         )?;
-        one_of(
-            &self.default_runtime,
-            &["runc", "io.containerd.runc.v2"],
-            "specified default runtime does not exist",
-        )?;
+        if !self.knows_runtime(&self.default_runtime) {
+            return Err(Error::invalid(format!(
+                "specified default runtime '{}' does not exist",
+                self.default_runtime
+            )));
+        }
         one_of(
             &self.storage_driver,
             &["", "overlay2", "overlay", "overlayfs"],
@@ -198,6 +200,7 @@ impl DaemonConfig {
         }
         take! {
             "debug" debug;
+            "default-runtime" default_runtime;
             "features" features;
             "insecure-registries" insecure_registries;
             "labels" labels;
@@ -206,6 +209,7 @@ impl DaemonConfig {
             "max-concurrent-uploads" max_concurrent_uploads;
             "max-download-attempts" max_download_attempts;
             "registry-mirrors" registry_mirrors;
+            "runtimes" runtimes;
             "shutdown-timeout" shutdown_timeout;
         }
         let mut ignored = Vec::new();
@@ -225,7 +229,6 @@ impl DaemonConfig {
             "default-address-pools" default_address_pools;
             "default-cgroupns-mode" default_cgroupns_mode;
             "default-ipc-mode" default_ipc_mode;
-            "default-runtime" default_runtime;
             "default-shm-size" default_shm_size;
             "default-ulimits" default_ulimits;
             "dns" dns;

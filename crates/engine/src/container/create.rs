@@ -156,7 +156,8 @@ impl Engine {
             ..
         } = request;
         security::normalize_capabilities(host)?;
-        validate::host_config(host, &self.containers.runtimes())?;
+        let settings = self.settings();
+        validate::host_config(host, &settings)?;
         let options = security::parse(host)?;
         SeccompCache::check(&options.seccomp)?;
         if !facts.apparmor {
@@ -202,7 +203,7 @@ impl Engine {
             .to_owned();
         }
         if host.runtime.is_empty() {
-            host.runtime.clone_from(&daemon.default_runtime);
+            host.runtime.clone_from(&settings.default_runtime);
         }
         if host.log_config.r#type.is_empty() {
             host.log_config.r#type.clone_from(&daemon.log_driver);

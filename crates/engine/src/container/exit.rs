@@ -13,6 +13,7 @@ use wharf_shim_protocol::{Event, ExitRecord, Target, files};
 use super::live::{Container, Run};
 use super::record::Phase;
 use super::restart_policy::{self, Ending};
+use super::runtimes::delete_remains;
 use super::shim_spawn::ShimProcess;
 use super::start::{Cause, unmount_shm};
 use crate::Engine;
@@ -79,18 +80,14 @@ impl Engine {
         if let Ok(Some(record)) = files::read::<ExitRecord>(&exit_path) {
             return record;
         }
-        let (pid, cgroup) = {
+        let (pid, kept) = {
             let cell = container.read();
-            (
-                cell.record.state.pid,
-                cell.run
-                    .as_ref()
-                    .map(|run| run.kept.cgroup_path.clone())
-                    .unwrap_or_default(),
-            )
+            let kept = cell.run.as_ref().map(|run| run.kept.clone());
+            (cell.record.state.pid, kept.unwrap_or_default())
         };
         tracing::error!(container.id = %container.id, "a container's shim ended without saying how the container did");
-        kill_cgroup(&cgroup).await;
+        kill_cgroup(&kept.cgroup_path).await;
+        delete_remains(&kept).await;
         ExitRecord {
             exit_code: 137,
             signal: Some(9),

@@ -76,7 +76,7 @@ impl Engine {
             .publish("container", "kill", container.id.as_str(), attributes);
         self.send_signal(&link, signal).await?;
         if thaw && container.read().record.state.paused {
-            return self.resume(container);
+            return self.resume(container).await;
         }
         Ok(())
     }
@@ -95,7 +95,11 @@ impl Engine {
     }
 
     /// Thaws a container.
-    pub(super) fn resume(&self, container: &Container) -> Result<()> {
+    pub(super) async fn resume(&self, container: &Container) -> Result<()> {
+        if self.freeze_by_program(container, false).await? {
+            self.note_paused(container, false);
+            return Ok(());
+        }
         let path = container
             .read()
             .run

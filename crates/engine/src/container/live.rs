@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, oneshot, watch};
 use wharf_fault::{Error, Result};
 use wharf_ids::ContainerId;
 use wharf_network::{AttachRequest, Endpoint, PortBinding};
-use wharf_shim_protocol::AttachMode;
+use wharf_shim_protocol::{AttachMode, RuntimeProgram};
 
 use super::health::HealthState;
 use super::record::{ContainerRecord, Phase};
@@ -87,6 +87,9 @@ pub struct RunRecord {
     pub container_id: String,
     /// Cgroup, from the hierarchy's root.
     pub cgroup_path: String,
+    /// The program of another OCI runtime that runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeProgram>,
     /// Host tmpfs mounted for a shareable `/dev/shm`.
     #[serde(default)]
     pub shm: Option<PathBuf>,

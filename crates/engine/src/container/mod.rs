@@ -41,6 +41,7 @@ mod registry;
 mod remove;
 mod rename;
 mod restart_policy;
+mod runtimes;
 mod seccomp;
 mod security;
 mod shim_link;
@@ -214,11 +215,6 @@ impl Containers {
             .filter(uses)
             .map(|container| container.id.clone())
             .collect()
-    }
-
-    /// Names of the runtimes containers may ask for.
-    fn runtimes(&self) -> Vec<&'static str> {
-        vec!["runc", "wharf", "io.containerd.runc.v2"]
     }
 
     /// A number for a client that is handed to a shim.

@@ -31,9 +31,11 @@ impl Engine {
                 None => return Err(container.not_running()),
             }
         };
-        freeze(&cgroup_path, true).await.map_err(|source| {
-            Error::system(format!("cannot pause container {}", container.id)).caused_by(source)
-        })?;
+        if !self.freeze_by_program(&container, true).await? {
+            freeze(&cgroup_path, true).await.map_err(|source| {
+                Error::system(format!("cannot pause container {}", container.id)).caused_by(source)
+            })?;
+        }
         self.note_paused(&container, true);
         self.events.publish(
             "container",
@@ -60,9 +62,12 @@ impl Engine {
                 }
             }
         };
-        freeze(&cgroup_path, false).await.map_err(|source| {
-            Error::system(format!("cannot unpause container {}", container.id)).caused_by(source)
-        })?;
+        if !self.freeze_by_program(&container, false).await? {
+            freeze(&cgroup_path, false).await.map_err(|source| {
+                Error::system(format!("cannot unpause container {}", container.id))
+                    .caused_by(source)
+            })?;
+        }
         self.note_paused(&container, false);
         self.events.publish(
             "container",

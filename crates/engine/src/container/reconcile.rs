@@ -30,6 +30,7 @@ use super::exit::{kill_cgroup, remove_run_dir, supervise, unknown_end};
 use super::live::{Container, Run, RunRecord};
 use super::record::Phase;
 use super::restart_policy::{self, Ending};
+use super::runtimes::delete_remains;
 use super::shim_link::ShimLink;
 use super::start::unmount_shm;
 use crate::Engine;
@@ -154,6 +155,7 @@ async fn look_at(engine: &Engine, run_dir: PathBuf) -> Seen {
 /// Ends what is left of a run and removes its traces.
 async fn clear(kept: &RunRecord, run_dir: &Path) {
     kill_cgroup(&kept.cgroup_path).await;
+    delete_remains(kept).await;
     if let Some(shm) = &kept.shm {
         unmount_shm(shm);
     }

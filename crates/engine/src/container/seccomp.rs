@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use wharf_api_types::container::HostConfig;
 use wharf_fault::{Error, Result, chain};
+use wharf_oci::runtime::Seccomp;
 use wharf_seccomp::{Machine, NATIVE, Profile, compile};
 
 use super::security::SeccompChoice;
@@ -82,6 +83,32 @@ impl SeccompCache {
         }
         filters.insert(key, Arc::from(filter.as_str()));
         Ok(Some(filter))
+    }
+
+    /// The filter of a container as a document, for runtimes that compile it themselves.
+    pub(super) fn document(
+        &self,
+        host: &HostConfig,
+        choice: &SeccompChoice,
+        capabilities: &[String],
+    ) -> Result<Option<Seccomp>> {
+        let given;
+        let profile = match choice {
+            _ if host.privileged => return Ok(None),
+            SeccompChoice::Unconfined => return Ok(None),
+            SeccompChoice::Default => match &self.default {
+                Some(profile) => profile,
+                None => return Ok(None),
+            },
+            SeccompChoice::Profile(json) => {
+                given = parse(json.as_bytes())?;
+                &given
+            }
+        };
+        profile
+            .resolve(capabilities, self.machine)
+            .map(Some)
+            .map_err(|error| Error::invalid(chain(&error)))
     }
 
     /// Checks a profile a user gave.

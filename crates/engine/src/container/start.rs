@@ -337,9 +337,27 @@ impl Engine {
             .store()
             .container_layer(&record.id)
             .map_err(Error::from_fault)?;
+        let runtime = self.runtime_program(&host.runtime, run_dir)?;
+        let mut document = spec::build(record, &facts);
+        let choice = &facts.security.seccomp;
+        let mut seccomp_bpf = None;
+        match (&runtime, &mut document.linux) {
+            (Some(_), Some(linux)) => {
+                linux.seccomp =
+                    self.containers
+                        .seccomp
+                        .document(host, choice, &facts.capabilities)?;
+            }
+            _ => {
+                seccomp_bpf = self
+                    .containers
+                    .seccomp
+                    .filter(host, choice, &facts.capabilities)?;
+            }
+        }
         let start = Start {
             id: record.id.to_string(),
-            spec: Box::new(spec::build(record, &facts)),
+            spec: Box::new(document),
             rootfs: Rootfs::Overlay {
                 lower: layer.lower,
                 upper: layer.upper,
@@ -348,11 +366,8 @@ impl Engine {
             },
             user: (!record.config.user.is_empty()).then(|| record.config.user.clone()),
             group_add: host.group_add.clone().unwrap_or_default(),
-            seccomp_bpf: self.containers.seccomp.filter(
-                host,
-                &facts.security.seccomp,
-                &facts.capabilities,
-            )?,
+            seccomp_bpf,
+            runtime: runtime.clone(),
             init: host.init.unwrap_or(self.config.daemon.init),
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
@@ -365,6 +380,7 @@ impl Engine {
         let kept = RunRecord {
             container_id: record.id.to_string(),
             cgroup_path: facts.cgroup_path,
+            runtime,
             shm: made_shm.as_ref().map(|(path, _)| path.clone()),
             network: network.clone(),
             restart_count: if cause == Cause::Policy {

@@ -17,7 +17,10 @@ impl Engine {
     /// Lists a container's processes; `arguments` are `ps`'s.
     pub async fn container_top(&self, reference: &str, arguments: &str) -> Result<TopResponse> {
         let container = self.containers.find(reference)?;
-        let pids = pids_of(&container)?;
+        let pids = match self.processes_by_program(&container).await? {
+            Some(pids) => pids.into_iter().collect(),
+            None => pids_of(&container)?,
+        };
         let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
         let is_default = words.is_empty() || words == ["-ef"];
         let work = move || {

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use wharf_api_types::container::{ContainerConfig, CreateContainer, HostConfig};
 use wharf_fault::{Error, Result};
 
-use super::{restart_policy, signal};
+use super::{restart_policy, runtimes, signal};
+use crate::config::DaemonConfig;
 
 /// Smallest memory limit, bytes.
 const MEMORY_MIN: i64 = 6 * 1024 * 1024;
@@ -363,7 +364,7 @@ pub(super) fn config(config: &ContainerConfig) -> Result<()> {
 }
 
 /// Checks `HostConfig` apart from limits and mounts.
-pub(super) fn host_config(c: &HostConfig, runtimes: &[&str]) -> Result<()> {
+pub(super) fn host_config(c: &HostConfig, daemon: &DaemonConfig) -> Result<()> {
     let invalid = |text: String| Err(Error::invalid(text));
     let missing = |what: &str| {
         Err(Error::not_implemented(format!(
@@ -386,8 +387,8 @@ pub(super) fn host_config(c: &HostConfig, runtimes: &[&str]) -> Result<()> {
     if !matches!(c.isolation.as_str(), "" | "default") {
         return invalid(format!("invalid isolation '{}' on linux", c.isolation));
     }
-    if !c.runtime.is_empty() && !runtimes.contains(&c.runtime.as_str()) {
-        return invalid(format!("unknown or invalid runtime name: {}", c.runtime));
+    if !c.runtime.is_empty() && !daemon.knows_runtime(&c.runtime) {
+        return Err(runtimes::unknown(&c.runtime));
     }
     match c.log_config.r#type.as_str() {
         "" | "json-file" | "local" | "none" => {}
@@ -726,7 +727,7 @@ mod tests {
     #[test]
     fn combinations_are_refused() {
         let with = |host_config: HostConfig| {
-            self::host_config(&host_config, &["runc"])
+            self::host_config(&host_config, &DaemonConfig::default())
                 .unwrap_err()
                 .to_string()
         };

@@ -10,7 +10,7 @@ use wharf_fault::Result;
 
 use super::{COMPATIBLE_VERSION, WHARF_VERSION, engine_id, host};
 use crate::Engine;
-use crate::config::DaemonConfig;
+use crate::config::{BUILT_IN_RUNTIMES, DaemonConfig};
 
 impl Engine {
     /// The engine, its host and its settings.
@@ -90,22 +90,7 @@ impl Engine {
             labels: daemon.labels.clone(),
             experimental_build: daemon.experimental,
             server_version: COMPATIBLE_VERSION.to_owned(),
-            runtimes: BTreeMap::from([
-                (
-                    "io.containerd.runc.v2".to_owned(),
-                    Runtime {
-                        path: "wharf".to_owned(),
-                        runtime_args: Vec::new(),
-                    },
-                ),
-                (
-                    "runc".to_owned(),
-                    Runtime {
-                        path: "wharf".to_owned(),
-                        runtime_args: Vec::new(),
-                    },
-                ),
-            ]),
+            runtimes: runtimes(&daemon),
             default_runtime: daemon.default_runtime.clone(),
             swarm: Swarm {
                 local_node_state: "inactive".to_owned(),
@@ -151,6 +136,25 @@ fn security_options(daemon: &DaemonConfig, cgroup_version: &str) -> Vec<String> 
         options.push("name=no-new-privileges".to_owned());
     }
     options
+}
+
+/// The configured runtimes, and the built-in one under the names nobody took.
+fn runtimes(daemon: &DaemonConfig) -> BTreeMap<String, Runtime> {
+    let built_in = BUILT_IN_RUNTIMES.iter().map(|name| {
+        let runtime = Runtime {
+            path: "wharf".to_owned(),
+            runtime_args: Vec::new(),
+        };
+        ((*name).to_owned(), runtime)
+    });
+    let configured = daemon.runtimes.iter().map(|(name, runtime)| {
+        let runtime = Runtime {
+            path: runtime.path.display().to_string(),
+            runtime_args: runtime.arguments.clone(),
+        };
+        (name.clone(), runtime)
+    });
+    built_in.chain(configured).collect()
 }
 
 fn registries(daemon: &DaemonConfig) -> RegistryConfig {

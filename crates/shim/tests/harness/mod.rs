@@ -129,6 +129,7 @@ impl Daemon {
             exit_path: self.exit_path(),
             durable_exit: false,
             run_dir: self.run_dir(),
+            runtime: None,
             fds: Vec::new(),
         }
     }

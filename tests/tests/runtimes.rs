@@ -1,0 +1,722 @@
+//! Containers run by other OCI runtimes: Debian's `runc` and `crun`, through the same interface.
+//!
+//! What the built-in runtime does is looked at elsewhere; here is what an engine must do around a
+//! foreign program: streams, terminals, exit codes, limits, pauses, restarts of both sides, and
+//! that nothing is left behind.
+
+use std::collections::BTreeSet;
+
+use wharf_tests::host::cgroup_hierarchies;
+use wharf_tests::{Daemon, Host, fixtures};
+
+const RUNTIMES: [&str; 2] = ["runc", "crun"];
+
+/// A host on which `runtime` works, and the flag that makes a daemon offer it as `other`.
+fn host_for(test: &str, runtime: &str) -> Option<(Host, String)> {
+    let host = Host::new();
+    let path = host.sh(&format!("command -v {runtime}"));
+    if path.code != 0 {
+        wharf_tests::skip(test, &format!("{runtime} is not installed"));
+        return None;
+    }
+    // crun refuses hybrid hosts whose v2 mount has a controller.
+    host.sh("umount /sys/fs/cgroup/unified 2>/dev/null; true")
+        .ok();
+    Some((host, format!("--add-runtime=other={}", path.text())))
+}
+
+/// Runs `body` with a daemon per runtime.
+fn with_each(test: &str, body: impl Fn(&Daemon<'_>, &dyn Fn(&[&str]) -> wharf_tests::Output)) {
+    for runtime in RUNTIMES {
+        let Some((host, flag)) = host_for(test, runtime) else {
+            continue;
+        };
+        let daemon = Daemon::start_with(&host, &[&flag]);
+        daemon.load(&fixtures::busybox());
+        let run = |arguments: &[&str]| {
+            let mut all = vec!["run", "--runtime", "other"];
+            all.extend(arguments);
+            daemon.docker(&all)
+        };
+        body(&daemon, &run);
+    }
+}
+
+/// What must be the same before and after.
+fn traces(daemon: &Daemon<'_>) -> BTreeSet<String> {
+    let host = daemon.host;
+    let files = format!(
+        "cd {} && find data/containers exec -mindepth 1 | sed 's/^/file /'",
+        host.join("engine").display()
+    );
+    let mut found: BTreeSet<String> = [
+        "awk '{print \"mount \" $5}' /proc/1/mountinfo",
+        "ip -o link | awk -F': ' '{print \"link \" $2}' | sed 's/veth.*/veth/'",
+        &files,
+    ]
+    .iter()
+    .flat_map(|line| {
+        let text = host.sh(line).ok().stdout;
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    })
+    .collect();
+    for hierarchy in cgroup_hierarchies() {
+        collect(
+            &hierarchy.join(host.cgroup_parent().trim_start_matches('/')),
+            &mut found,
+        );
+    }
+    found
+}
+
+fn collect(folder: &std::path::Path, into: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            into.insert(entry.path().display().to_string());
+            collect(&entry.path(), into);
+        }
+    }
+}
+
+#[test]
+fn streams_exit_codes_and_users() {
+    with_each("runtimes::streams", |daemon, run| {
+        run(&["--rm", "busybox", "echo", "hello"]).ok().is("hello");
+        run(&["--rm", "busybox", "sh", "-c", "echo err >&2; exit 7"])
+            .code(7)
+            .complains("err");
+        run(&["--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).code(137);
+        daemon
+            .docker_with_input(
+                &["run", "-i", "--rm", "--runtime", "other", "busybox", "cat"],
+                b"from outside\n",
+            )
+            .ok()
+            .is("from outside");
+        run(&["-t", "--rm", "busybox", "sh", "-c", "tty; test -t 2"])
+            .ok()
+            .says("/dev/");
+        run(&[
+            "--rm",
+            "-u",
+            "nobody:4",
+            "--group-add",
+            "6",
+            "busybox",
+            "id",
+        ])
+        .ok()
+        .says("uid=65534");
+        run(&["--rm", "-u", "nosuch", "busybox", "id"])
+            .code(125)
+            .complains("unable to find user nosuch: no matching entries in passwd file");
+        run(&[
+            "--rm",
+            "-w",
+            "/not/there",
+            "-e",
+            "A=b",
+            "busybox",
+            "sh",
+            "-c",
+            "echo $PWD $A",
+        ])
+        .ok()
+        .is("/not/there b");
+        run(&[
+            "--name",
+            "logged",
+            "busybox",
+            "sh",
+            "-c",
+            "echo out; echo err >&2",
+        ])
+        .ok();
+        daemon
+            .docker(&["logs", "logged"])
+            .ok()
+            .is("out")
+            .complains("err");
+        daemon.docker(&["start", "-a", "logged"]).ok().is("out");
+        daemon.docker(&["rm", "logged"]).ok();
+    });
+}
+
+#[test]
+fn programs_that_cannot_be_run_are_told_apart() {
+    with_each("runtimes::missing", |daemon, run| {
+        let before = traces(daemon);
+        run(&["--rm", "busybox", "nosuch"])
+            .code(127)
+            .complains("OCI runtime create failed: ")
+            .complains("nosuch");
+        run(&["--rm", "busybox", "/etc/passwd"])
+            .code(126)
+            .complains("ermission denied");
+        run(&["-d", "--name", "sleeper", "busybox", "sleep", "1000"]).ok();
+        daemon
+            .docker(&["exec", "sleeper", "nosuch"])
+            .code(127)
+            .says("OCI runtime exec failed: ");
+        daemon.docker(&["exec", "sleeper", "/etc/passwd"]).code(126);
+        daemon.docker(&["rm", "-f", "sleeper"]).ok();
+        assert_eq!(traces(daemon), before);
+    });
+}
+
+#[test]
+fn execs_have_streams_terminals_and_users() {
+    with_each("runtimes::execs", |daemon, run| {
+        run(&["-d", "--name", "sleeper", "busybox", "sleep", "1000"]).ok();
+        daemon
+            .docker(&[
+                "exec",
+                "sleeper",
+                "sh",
+                "-c",
+                "echo one; echo two >&2; exit 5",
+            ])
+            .code(5)
+            .is("one")
+            .complains("two");
+        daemon
+            .docker_with_input(&["exec", "-i", "sleeper", "cat"], b"typed")
+            .ok()
+            .is("typed");
+        daemon
+            .docker(&[
+                "exec",
+                "-t",
+                "sleeper",
+                "sh",
+                "-c",
+                "test -t 1 && echo terminal",
+            ])
+            .ok()
+            .says("terminal");
+        daemon
+            .docker(&[
+                "exec",
+                "-u",
+                "nobody",
+                "-w",
+                "/tmp",
+                "-e",
+                "A=b",
+                "sleeper",
+                "sh",
+                "-c",
+                "id -u; pwd; echo $A",
+            ])
+            .ok()
+            .is("65534\n/tmp\nb");
+        daemon
+            .docker(&["exec", "-d", "sleeper", "touch", "/made"])
+            .ok();
+        daemon
+            .docker(&[
+                "exec",
+                "sleeper",
+                "sh",
+                "-c",
+                "until test -e /made; do :; done",
+            ])
+            .ok();
+        daemon.docker(&["top", "sleeper"]).ok().says("sleep 1000");
+        daemon.docker(&["cp", "sleeper:/made", "-"]).ok();
+        daemon.docker(&["rm", "-f", "sleeper"]).ok();
+    });
+}
+
+#[test]
+fn signals_pauses_and_limits() {
+    with_each("runtimes::limits", |daemon, run| {
+        let before = traces(daemon);
+        let trap = "trap 'echo told; exit 3' USR1; echo ready; while :; do sleep 0.1; done";
+        run(&["-d", "--name", "trapper", "busybox", "sh", "-c", trap]).ok();
+        daemon
+            .host
+            .sh(&format!(
+                "export DOCKER_HOST={}; until {} logs trapper | grep -q ready; do sleep 0.05; done",
+                daemon.url(),
+                wharf_tests::wharf_binary().display()
+            ))
+            .ok();
+        daemon.docker(&["kill", "-s", "USR1", "trapper"]).ok();
+        daemon.docker(&["wait", "trapper"]).ok().is("3");
+        daemon.docker(&["logs", "trapper"]).ok().says("told");
+        daemon.docker(&["rm", "trapper"]).ok();
+
+        run(&["-d", "--name", "paused", "busybox", "sleep", "1000"]).ok();
+        daemon.docker(&["pause", "paused"]).ok();
+        daemon
+            .docker(&["inspect", "-f", "{{.State.Status}}", "paused"])
+            .ok()
+            .is("paused");
+        daemon.docker(&["exec", "paused", "true"]).code(1);
+        daemon.docker(&["unpause", "paused"]).ok();
+        daemon.docker(&["exec", "paused", "true"]).ok();
+        daemon.docker(&["pause", "paused"]).ok();
+        daemon.docker(&["stop", "-t", "0", "paused"]).ok();
+        daemon
+            .docker(&["inspect", "-f", "{{.State.ExitCode}}", "paused"])
+            .ok()
+            .is("137");
+        daemon.docker(&["rm", "paused"]).ok();
+
+        // Memory for good: the kernel kills it, and that is said.
+        run(&[
+            "--name",
+            "hungry",
+            "-m",
+            "16m",
+            "--memory-swap",
+            "16m",
+            "--pids-limit",
+            "50",
+            "--cpus",
+            "0.5",
+            "busybox",
+            "sh",
+            "-c",
+            "x=a; while :; do x=$x$x; done",
+        ])
+        .code(137);
+        daemon
+            .docker(&["inspect", "-f", "{{.State.OOMKilled}}", "hungry"])
+            .ok()
+            .is("true");
+        daemon.docker(&["rm", "hungry"]).ok();
+        run(&[
+            "-d", "--name", "measured", "-m", "32m", "busybox", "sleep", "1000",
+        ])
+        .ok();
+        daemon
+            .docker(&[
+                "stats",
+                "--no-stream",
+                "--format",
+                "{{.MemUsage}}",
+                "measured",
+            ])
+            .ok()
+            .says("/ 32MiB");
+        daemon.docker(&["rm", "-f", "measured"]).ok();
+        assert_eq!(traces(daemon), before);
+    });
+}
+
+#[test]
+fn confinement_reaches_the_runtime() {
+    with_each("runtimes::confinement", |daemon, run| {
+        let status = run(&[
+            "--rm",
+            "busybox",
+            "grep",
+            "-E",
+            "Seccomp:|CapEff|NoNewPrivs",
+            "/proc/self/status",
+        ])
+        .ok()
+        .says("Seccomp:\t2")
+        .stdout;
+        let own = daemon
+            .docker(&[
+                "run",
+                "--rm",
+                "busybox",
+                "grep",
+                "-E",
+                "Seccomp:|CapEff|NoNewPrivs",
+                "/proc/self/status",
+            ])
+            .ok()
+            .stdout;
+        assert_eq!(status, own);
+        run(&[
+            "--rm",
+            "--security-opt",
+            "seccomp=unconfined",
+            "--cap-drop",
+            "ALL",
+            "busybox",
+            "cat",
+            "/proc/self/status",
+        ])
+        .ok()
+        .says("Seccomp:\t0")
+        .says("CapEff:\t0000000000000000");
+        run(&[
+            "--rm",
+            "-u",
+            "nobody",
+            "busybox",
+            "grep",
+            "CapEff",
+            "/proc/self/status",
+        ])
+        .ok()
+        .says("0000000000000000");
+        run(&[
+            "--rm",
+            "--read-only",
+            "--tmpfs",
+            "/t",
+            "busybox",
+            "sh",
+            "-c",
+            "touch /t/x && ! touch /x",
+        ])
+        .ok();
+        run(&[
+            "--rm",
+            "--privileged",
+            "busybox",
+            "sh",
+            "-c",
+            "mount -t tmpfs x /tmp && echo mounted",
+        ])
+        .ok()
+        .is("mounted");
+        run(&[
+            "--rm",
+            "--init",
+            "busybox",
+            "sh",
+            "-c",
+            "tr '\\0' ' ' < /proc/1/cmdline",
+        ])
+        .ok()
+        .says("docker-init -- sh");
+        run(&[
+            "--rm",
+            "--hostname",
+            "h",
+            "--ulimit",
+            "nofile=123",
+            "--sysctl",
+            "net.ipv4.ip_forward=0",
+            "busybox",
+            "sh",
+            "-c",
+            "hostname; ulimit -n; cat /proc/sys/net/ipv4/ip_forward",
+        ])
+        .ok()
+        .is("h\n123\n0");
+    });
+}
+
+#[test]
+fn networks_ports_and_volumes() {
+    with_each("runtimes::networks", |daemon, run| {
+        daemon.docker(&["network", "create", "net"]).ok();
+        let volume = daemon.host.join("shared");
+        std::fs::create_dir_all(volume.join("below")).expect("scratch is writable");
+        daemon
+            .host
+            .sh(&format!(
+                "mount --bind {0} {0} && mount --make-shared {0}",
+                volume.display()
+            ))
+            .ok();
+        run(&[
+            "-d",
+            "--name",
+            "web",
+            "--network",
+            "net",
+            "-p",
+            "127.0.0.1:8080:80",
+            "-v",
+            "data:/www",
+            "busybox",
+            "sh",
+            "-c",
+            "echo page > /www/index.html; exec httpd -f -p 80 -h /www",
+        ])
+        .ok();
+        daemon.host.fetch("http://127.0.0.1:8080/").ok().is("page");
+        run(&[
+            "--rm",
+            "--network",
+            "net",
+            "busybox",
+            "wget",
+            "-q",
+            "-O-",
+            "http://web/",
+        ])
+        .ok()
+        .is("page");
+        run(&[
+            "--rm",
+            "--network",
+            "container:web",
+            "busybox",
+            "wget",
+            "-q",
+            "-O-",
+            "http://127.0.0.1/",
+        ])
+        .ok()
+        .is("page");
+        run(&["--rm", "--pid", "container:web", "busybox", "ps"])
+            .ok()
+            .says("httpd");
+        run(&[
+            "--rm",
+            "-v",
+            "data:/d:ro",
+            "busybox",
+            "cat",
+            "/d/index.html",
+        ])
+        .ok()
+        .is("page");
+        run(&[
+            "--rm",
+            "--network",
+            "host",
+            "busybox",
+            "wget",
+            "-q",
+            "-O-",
+            "http://127.0.0.1:8080/",
+        ])
+        .ok()
+        .is("page");
+        // What is mounted in a shared bind reaches the host, though the root file system does not show there.
+        let bind = format!("{}:/s:rshared", volume.display());
+        run(&[
+            "--rm",
+            "--privileged",
+            "-v",
+            &bind,
+            "busybox",
+            "mount",
+            "-t",
+            "tmpfs",
+            "x",
+            "/s/below",
+        ])
+        .ok();
+        daemon
+            .host
+            .sh(&format!(
+                "grep -c {} /proc/self/mountinfo; umount {0}",
+                volume.join("below").display()
+            ))
+            .ok()
+            .is("1");
+        daemon.host.sh("! grep -q rootfs /proc/1/mountinfo").ok();
+        daemon.docker(&["rm", "-f", "web"]).ok();
+        daemon.host.sh(&format!("umount {}", volume.display())).ok();
+    });
+}
+
+#[test]
+fn restart_policies_and_health_checks() {
+    with_each("runtimes::restarts", |daemon, run| {
+        run(&[
+            "-d",
+            "--name",
+            "failing",
+            "--restart",
+            "on-failure:2",
+            "busybox",
+            "sh",
+            "-c",
+            "echo run; exit 1",
+        ])
+        .ok();
+        daemon.host.sh(&format!(
+            "export DOCKER_HOST={}; until {} inspect -f '{{{{.RestartCount}}}} {{{{.State.Status}}}}' failing | grep -q '2 exited'; do sleep 0.05; done",
+            daemon.url(),
+            wharf_tests::wharf_binary().display()
+        )).ok();
+        daemon.docker(&["logs", "failing"]).ok().is("run\nrun\nrun");
+        daemon.docker(&["rm", "failing"]).ok();
+        run(&[
+            "-d",
+            "--name",
+            "probed",
+            "--health-cmd",
+            "test -e /well",
+            "--health-interval",
+            "100ms",
+            "--health-retries",
+            "1",
+            "busybox",
+            "sh",
+            "-c",
+            "touch /well; sleep 1000",
+        ])
+        .ok();
+        for (change, status) in [("true", "healthy"), ("rm /well", "unhealthy")] {
+            daemon.docker(&["exec", "probed", "sh", "-c", change]).ok();
+            daemon.host.sh(&format!(
+                "export DOCKER_HOST={}; until {} inspect -f '{{{{.State.Health.Status}}}}' probed | grep -qx {status}; do sleep 0.05; done",
+                daemon.url(),
+                wharf_tests::wharf_binary().display()
+            )).ok();
+        }
+        daemon.docker(&["restart", "-t", "0", "probed"]).ok();
+        daemon.docker(&["exec", "probed", "true"]).ok();
+        daemon.docker(&["rm", "-f", "probed"]).ok();
+    });
+}
+
+#[test]
+fn containers_outlive_the_daemon_and_nothing_outlives_a_shim() {
+    for runtime in RUNTIMES {
+        let Some((host, flag)) = host_for("runtimes::survival", runtime) else {
+            continue;
+        };
+        let mut daemon = Daemon::start_with(&host, &[&flag]);
+        daemon.load(&fixtures::busybox());
+        let before = traces(&daemon);
+        let run = ["run", "-d", "--runtime", "other", "--name"];
+        let start = |daemon: &Daemon<'_>, name: &str, script: &str| {
+            let mut all = run.to_vec();
+            all.extend([name, "busybox", "sh", "-c", script]);
+            daemon.docker(&all).ok();
+        };
+        start(&daemon, "lives", "sleep 1000");
+        start(
+            &daemon,
+            "ends",
+            "until test -e /go; do sleep 0.05; done; exit 4",
+        );
+        start(&daemon, "lost", "sleep 1000");
+        daemon.docker(&["pause", "lost"]).ok();
+        daemon
+            .docker(&["exec", "-d", "ends", "sh", "-c", "sleep 0.3; touch /go"])
+            .ok();
+        daemon.kill();
+        // One shim dies while no daemon looks.
+        let shim = "grep -l lost_id /nothing 2>/dev/null; true";
+        daemon.host.sh(shim).ok();
+        let id = std::fs::read_dir(daemon.exec_root().join("containers"))
+            .expect("the exec root is there");
+        let lost: Vec<_> = id
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| {
+                std::fs::read_to_string(path.join("run.json"))
+                    .is_ok_and(|text| text.contains("\"paused\":true"))
+            })
+            .collect();
+        assert_eq!(lost.len(), 1);
+        let record = std::fs::read_to_string(lost[0].join("shim.json"))
+            .expect("a running shim has a record");
+        let pid = record
+            .split("\"shim_pid\":")
+            .nth(1)
+            .and_then(|rest| rest.split(',').next())
+            .expect("the record names the shim");
+        daemon.host.sh(&format!("kill -9 {pid}")).ok();
+        daemon.restart();
+        daemon
+            .docker(&["exec", "lives", "echo", "here"])
+            .ok()
+            .is("here");
+        daemon.docker(&["wait", "ends"]).ok().is("4");
+        daemon
+            .docker(&["inspect", "-f", "{{.State.Status}}", "lost"])
+            .ok()
+            .is("exited");
+        daemon.docker(&["stop", "-t", "0", "lives"]).ok();
+        daemon.docker(&["start", "lost"]).ok();
+        daemon.docker(&["exec", "lost", "true"]).ok();
+        daemon.docker(&["rm", "-f", "lives", "ends", "lost"]).ok();
+        assert_eq!(traces(&daemon), before);
+        daemon.host.sh("! pgrep -x sleep | grep -v '^[1-9]$'").ok();
+    }
+}
+
+#[test]
+fn runtimes_are_configured_as_in_docker() {
+    let Some((host, _)) = host_for("runtimes::configuration", "runc") else {
+        return;
+    };
+    let file = host.join("daemon.json");
+    let write = |text: &str| std::fs::write(&file, text).expect("scratch is writable");
+    write(r#"{"runtimes":{"slow":{"path":"runc"},"gone":{"path":"/no/such/runc"}}}"#);
+    let daemon = Daemon::start_with(&host, &["--config-file", &file.display().to_string()]);
+    daemon.load(&fixtures::busybox());
+    daemon
+        .docker(&["run", "--rm", "--runtime", "nosuch", "busybox", "true"])
+        .code(125)
+        .complains("unknown or invalid runtime name: nosuch");
+    daemon
+        .docker(&["run", "--rm", "--runtime", "gone", "busybox", "true"])
+        .code(127)
+        .complains("fork/exec /no/such/runc: no such file or directory");
+    for built_in in ["runc", "io.containerd.runc.v2", "wharf"] {
+        daemon
+            .docker(&["run", "--rm", "--runtime", built_in, "busybox", "echo", "x"])
+            .ok()
+            .is("x");
+    }
+    daemon
+        .docker(&[
+            "info",
+            "--format",
+            "{{.DefaultRuntime}} {{range $k, $v := .Runtimes}}{{$k}}={{$v.Path}} {{end}}",
+        ])
+        .ok()
+        .is("runc gone=/no/such/runc io.containerd.runc.v2=wharf runc=wharf slow=runc wharf=wharf");
+    daemon
+        .docker(&[
+            "create",
+            "--name",
+            "sleeper",
+            "--runtime",
+            "slow",
+            "busybox",
+            "true",
+        ])
+        .ok();
+    // A script is a runtime, too.
+    let script = host.join("wrapped");
+    std::fs::write(
+        &script,
+        "#!/bin/sh\necho \"$@\" >> $(dirname $0)/called\nexec runc \"$@\"\n",
+    )
+    .expect("scratch is writable");
+    host.sh(&format!("chmod 755 {}", script.display())).ok();
+    write(&format!(
+        r#"{{"default-runtime":"mine","runtimes":{{"mine":{{"path":"{}","runtimeArgs":["--debug"]}}}}}}"#,
+        script.display()
+    ));
+    host.sh(&format!(
+        "kill -HUP $(cat {})",
+        host.join("engine/wharf.pid").display()
+    ))
+    .ok();
+    host.sh(&format!(
+        "export DOCKER_HOST={}; until {} info -f '{{{{.DefaultRuntime}}}}' | grep -qx mine; do sleep 0.05; done",
+        daemon.url(),
+        wharf_tests::wharf_binary().display()
+    ))
+    .ok();
+    daemon
+        .docker(&["run", "--name", "wrapped-one", "busybox", "echo", "y"])
+        .ok()
+        .is("y");
+    daemon
+        .docker(&["inspect", "-f", "{{.HostConfig.Runtime}}", "wrapped-one"])
+        .ok()
+        .is("mine");
+    host.sh(&format!(
+        "cut -d' ' -f1,2 {} | sort -u",
+        host.join("called").display()
+    ))
+    .ok()
+    .is("--debug --root");
+    daemon
+        .docker(&["start", "sleeper"])
+        .code(1)
+        .complains("unknown or invalid runtime name: slow");
+    daemon.docker(&["rm", "sleeper", "wrapped-one"]).ok();
+}
