@@ -15,6 +15,8 @@ const READY: u8 = b'R';
 const LISTENER: u8 = b'L';
 const FAILED: u8 = b'E';
 const GO: u8 = b'G';
+const BORN: u8 = b'B';
+const SUPPLY: u8 = b'S';
 
 /// Room for the longest packet: an error with its subject.
 const PACKET_MAX: usize = 8192;
@@ -26,6 +28,9 @@ pub(crate) struct ParentEnd(OwnedFd);
 /// The child's end.
 #[derive(Debug)]
 pub(crate) struct ChildEnd(OwnedFd);
+
+/// User and group, and descriptors in their places.
+pub(crate) type Supplied = ((u32, u32), Vec<Option<OwnedFd>>);
 
 /// Both ends of a new channel.
 pub(crate) fn pair() -> Result<(ParentEnd, ChildEnd), StartError> {
@@ -50,6 +55,8 @@ pub(crate) enum Report {
     ListenerNumber(RawFd),
     /// Everything is done and the user's program waits for the word.
     Ready,
+    /// A process that was made in the child's place.
+    Born(OwnedFd),
     /// The user's program runs (or the child is dead).
     Closed,
 }
@@ -67,6 +74,28 @@ impl ParentEnd {
             Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             Err(errno) => Err(StartError::new(Stage::Clone, errno, "")),
         }
+    }
+
+    /// Hands over descriptors, some of which may be missing, and the IDs `as_whom` the child is to
+    /// use them.
+    pub(crate) fn supply(
+        &self,
+        as_whom: (u32, u32),
+        places: &[Option<BorrowedFd<'_>>],
+    ) -> Result<(), StartError> {
+        for places in places.chunks(scm::FDS_MAX) {
+            let mut packet = vec![SUPPLY];
+            packet.extend(as_whom.0.to_le_bytes());
+            packet.extend(as_whom.1.to_le_bytes());
+            packet.extend(places.iter().map(|place| u8::from(place.is_some())));
+            let fds: Vec<BorrowedFd<'_>> = places.iter().copied().flatten().collect();
+            match scm::send(&self.0, &packet, &fds) {
+                // The child is dead or has failed: its report says so.
+                Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => {}
+                Err(errno) => return Err(StartError::new(Stage::Clone, errno, "descriptors")),
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the child's next word; its failure is ours.
@@ -89,6 +118,7 @@ impl ParentEnd {
                 None => Report::ListenerNumber(RawFd::from_le_bytes([*a, *b, *c, *d])),
             }),
             Some([READY, ..]) => Ok(Report::Ready),
+            Some([BORN, ..]) => Ok(Report::Born(fds.pop().ok_or_else(died)?)),
             Some([FAILED, error @ ..]) => Err(StartError::decode(error).unwrap_or_else(died)),
             _ => Err(died()),
         }
@@ -113,6 +143,46 @@ impl ChildEnd {
                 _ => return Err(StartError::refused(Stage::Died, "")),
             }
         }
+    }
+
+    /// Waits for `count` places the parent [supplies](ParentEnd::supply).
+    pub(crate) fn supplies(&self, count: usize) -> Result<Supplied, StartError> {
+        let died = || StartError::refused(Stage::Died, "");
+        let mut as_whom = (0, 0);
+        let mut places = Vec::with_capacity(count);
+        while places.len() < count {
+            let mut packet = [0; 9 + scm::FDS_MAX];
+            let (length, fds) = match scm::receive(&self.0, &mut packet) {
+                Err(Errno::INTR) => continue,
+                other => other.map_err(|_| died())?,
+            };
+            let mut fds = fds.into_iter();
+            let Some([SUPPLY, u0, u1, u2, u3, g0, g1, g2, g3, present @ ..]) = packet.get(..length)
+            else {
+                return Err(died());
+            };
+            as_whom = (
+                u32::from_le_bytes([*u0, *u1, *u2, *u3]),
+                u32::from_le_bytes([*g0, *g1, *g2, *g3]),
+            );
+            for present in present {
+                places.push(match present {
+                    0 => None,
+                    // A descriptor may have been lost to a limit.
+                    _ => Some(fds.next().ok_or_else(|| {
+                        StartError::new(Stage::Clone, Errno::MFILE, "descriptors")
+                    })?),
+                });
+            }
+        }
+        Ok((as_whom, places))
+    }
+
+    /// Hands over the process made in our place.
+    pub(crate) fn send_born(&self, pidfd: impl AsFd) -> Result<(), StartError> {
+        scm::send(&self.0, &[BORN], &[pidfd.as_fd()])
+            .map(drop)
+            .map_err(|errno| StartError::new(Stage::Clone, errno, ""))
     }
 
     /// Hands over the terminal's master.
@@ -158,6 +228,21 @@ impl ChildEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn supplies_arrive_in_their_places() {
+        let (parent, child) = pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let places: Vec<_> = (0..50)
+            .map(|index| (index % 3 != 0).then(|| null.as_fd()))
+            .collect();
+        parent.supply((7, 8), &places).unwrap();
+        let (as_whom, supplied) = child.supplies(50).unwrap();
+        assert_eq!(as_whom, (7, 8));
+        for (index, place) in supplied.iter().enumerate() {
+            assert_eq!(place.is_some(), index % 3 != 0);
+        }
+    }
 
     #[test]
     fn a_failure_is_heard_even_if_our_word_was_not() {

@@ -30,8 +30,12 @@ pub struct ContainerConfig {
 /// What a container's root file system is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootFilesystem {
-    /// A directory on the host, absolute.
+    /// A directory on the host, absolute. Its files belong to whom they belong to: for a container
+    /// with a user namespace, whoever made it has chosen owners from its mapping.
     Path(PathBuf),
+    /// A directory on the host whose files belong to the IDs the container is to see, as those of
+    /// an image's layers do: with a user namespace it is mounted through the mapping.
+    Layer(PathBuf),
     /// An overlay, mounted in the container's mount namespace only.
     Overlay {
         /// Read-only layers, topmost first; at least one.

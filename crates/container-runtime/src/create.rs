@@ -4,18 +4,14 @@
 //! the user's program. While the child mounts, the parent makes the cgroups; on the unified
 //! hierarchy the child is born in its cgroup instead.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::cell::Cell;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, pidfd_send_signal, set_dumpable_behavior, waitpid,
-};
-use rustix::thread::{
-    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
-};
-use wharf_oci::runtime::NamespaceKind;
-use wharf_sys::clone::clone_process;
+use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+use rustix::thread::ThreadNameSpaceType;
 
+use crate::birth::{self, Birth};
 use crate::cgroup::Cgroup;
 use crate::channel::{self, ParentEnd, Report};
 use crate::config::{ContainerConfig, NamespaceFd, Stdio};
@@ -23,6 +19,8 @@ use crate::error::{Stage, StartError};
 use crate::init::{self, Meeting};
 use crate::prepared::Prepared;
 use crate::supervisor::Supervisor;
+use crate::supplies::{Foreign, Supplies};
+use crate::user_namespace::{self, Mapped};
 
 /// A running container.
 #[derive(Debug)]
@@ -124,24 +122,22 @@ fn begin(
         cgroups_pending: pending,
         gate,
     };
-    let born = in_pid_namespace(joined_pid_namespace(&prepared.joined), || {
-        clone_process(
-            prepared.new_namespaces,
-            born_in.as_ref().map(AsFd::as_fd),
-            || {
-                let Err(error) = init::first_process(&prepared, streams, &meeting);
-                theirs.send_error(&error);
-                1
-            },
-        )
+    // The child takes them out of its own copy of this; ours are closed with it.
+    let streams = Cell::new(streams);
+    let cgroup_fd = born_in.as_ref().map(AsFd::as_fd);
+    let born = birth::first_process(&prepared, cgroup_fd, (&ours, &theirs), || {
+        let Err(error) = init::first_process(&prepared, streams.take(), &meeting);
+        theirs.send_error(&error);
+        1
     });
-    let (pid, pidfd) = match born {
+    let Birth { pid, pidfd, mapped } = match born {
         Ok(born) => born,
         Err(error) => {
             cgroup.as_ref().inspect(|cgroup| discard(cgroup));
             return Err(error);
         }
     };
+    let streams = streams.take();
     drop(theirs);
     let namespaces = Namespaces(to_join(&prepared));
     let container = Running {
@@ -152,6 +148,12 @@ fn begin(
         namespaces,
     };
     let supervisor = Supervisor::of(&prepared.launch, config.state.as_ref(), Some(pid));
+    if let Some((mapped, foreign)) = mapped
+        && let Err(error) = supply(&prepared, &ours, pid, streams.as_ref(), (mapped, foreign))
+    {
+        return Err(bury(container, error));
+    }
+    drop(streams);
     match accompany(
         &prepared,
         &supervisor,
@@ -170,6 +172,21 @@ fn begin(
         }),
         Err(error) => Err(bury(container, error)),
     }
+}
+
+/// What the first process needs of its parent if it has a user namespace of its own.
+fn supply(
+    prepared: &Prepared,
+    channel: &ParentEnd,
+    pid: Pid,
+    streams: Option<&[OwnedFd; 3]>,
+    (mapped, foreign): (Mapped, Foreign),
+) -> Result<(), StartError> {
+    if let Some(streams) = streams {
+        user_namespace::give_streams(streams, &mapped.maps)?;
+    }
+    user_namespace::raise_limits(pid, &prepared.launch.rlimits);
+    Supplies::make(prepared, &mapped, foreign)?.hand_over(channel, &mapped)
 }
 
 /// The parent's part after the child's birth: cgroups, the word to go on, the child's reports.
@@ -204,7 +221,7 @@ fn accompany(
                 supervisor.meet(report, pid, pidfd)?;
                 channel.go()?;
             }
-            Report::Ready | Report::Closed => return Ok(terminal),
+            Report::Ready | Report::Closed | Report::Born(_) => return Ok(terminal),
         }
     }
 }
@@ -226,41 +243,6 @@ pub(crate) fn set_oom_score(pid: Pid, adjustment: i32) -> Result<(), StartError>
     }
 }
 
-fn joined_pid_namespace(joined: &[NamespaceFd]) -> Option<BorrowedFd<'_>> {
-    joined
-        .iter()
-        .find(|namespace| namespace.kind == NamespaceKind::Pid)
-        .map(|namespace| namespace.fd.as_fd())
-}
-
-/// Runs `work`, whose child processes are born in `namespace` (a namespace file or a pidfd).
-pub(crate) fn in_pid_namespace<T>(
-    namespace: Option<BorrowedFd<'_>>,
-    work: impl FnOnce() -> Result<T, Errno>,
-) -> Result<T, StartError> {
-    let failed = |errno| StartError::new(Stage::Namespace, errno, "pid");
-    let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
-    let Some(namespace) = namespace else {
-        return work().map_err(clone_failed);
-    };
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    let own =
-        rustix::fs::open(c"/proc/self/ns/pid", flags, rustix::fs::Mode::empty()).map_err(failed)?;
-    // The child is visible in there from its first moment, with the host's descriptors open and
-    // our program in view; it inherits this (CVE-2016-9962).
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
-    match move_into_link_name_space(namespace, Some(LinkNameSpaceType::ProcessID)) {
-        Err(Errno::INVAL) => {
-            move_into_thread_name_spaces(namespace, ThreadNameSpaceType::PROCESS_ID)
-                .map_err(failed)?;
-        }
-        other => other.map_err(failed)?,
-    }
-    let result = work().map_err(clone_failed);
-    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID)).map_err(failed)?;
-    result
-}
-
 fn to_join(prepared: &Prepared) -> ThreadNameSpaceType {
     let mut namespaces = prepared.new_namespaces;
     for namespace in &prepared.joined {
@@ -268,6 +250,12 @@ fn to_join(prepared: &Prepared) -> ThreadNameSpaceType {
     }
     if prepared.new_cgroup_namespace {
         namespaces |= ThreadNameSpaceType::CONTROL_GROUP;
+    }
+    if prepared.user_namespace.is_some() {
+        namespaces |= ThreadNameSpaceType::USER;
+    }
+    if prepared.time_offsets.is_some() {
+        namespaces |= ThreadNameSpaceType::TIME;
     }
     namespaces
 }

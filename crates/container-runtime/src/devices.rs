@@ -1,15 +1,21 @@
 //! Device nodes of a container.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, symlinkat,
+};
 use rustix::io::Errno;
 use wharf_oci::runtime::Device;
+use wharf_sys::mount::{attach, clone_tree, new_filesystem};
 use wharf_sys::rootfs::Rootfs;
 
 use crate::error::{Stage, StartError};
+use crate::id_map::IdMaps;
 use crate::mount_plan::normalise;
+use crate::supplies::NODE_CARRIER;
 
 /// The character devices every container has (runtime-spec, "Default Devices").
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -75,17 +81,14 @@ fn plan_one(device: &Device) -> Result<PlannedDevice, StartError> {
 }
 
 /// Makes the default devices and links in the container's `/dev`. The process's umask must be 0.
-pub(crate) fn create_defaults(dev: &OwnedFd) -> Result<(), StartError> {
-    for (name, major, minor) in DEFAULT {
-        let failed = |errno| StartError::new(Stage::Device, errno, format!("/dev/{name}"));
-        create(
-            dev,
-            Path::new(name),
-            FileType::CharacterDevice,
-            makedev(major, minor),
-            Mode::from_raw_mode(0o666),
-        )
-        .map_err(failed)?;
+/// `supplied` are nodes made for us, if any were.
+pub(crate) fn create_defaults(
+    dev: &OwnedFd,
+    supplied: &mut impl Iterator<Item = Option<OwnedFd>>,
+) -> Result<(), StartError> {
+    for node in default_nodes() {
+        let name = node.path.strip_prefix("/dev").unwrap_or(&node.path);
+        create(dev, name, &node, supplied.next().flatten()).map_err(|errno| node.error(errno))?;
     }
     for (name, target) in LINKS {
         match symlinkat(target, dev, name) {
@@ -115,16 +118,21 @@ pub(crate) fn link_core(dev: &OwnedFd, proc: &OwnedFd) -> Result<(), StartError>
     }
 }
 
-/// Makes the document's devices. The process's umask must be 0.
-pub(crate) fn create_planned(root: &Rootfs, devices: &[PlannedDevice]) -> Result<(), StartError> {
+/// Makes the document's devices. The process's umask must be 0. `supplied` as for the defaults.
+pub(crate) fn create_planned(
+    root: &Rootfs,
+    devices: &[PlannedDevice],
+    supplied: &mut impl Iterator<Item = Option<OwnedFd>>,
+) -> Result<(), StartError> {
     for device in devices {
-        let failed =
-            |errno| StartError::new(Stage::Device, errno, device.path.display().to_string());
+        let supplied = supplied.next().flatten();
+        let failed = |errno| device.error(errno);
         let (parent, name) = root
             .parent_of(&device.path, Mode::from_raw_mode(0o755))
             .map_err(failed)?;
-        create(&parent, name, device.kind, device.device, device.mode).map_err(failed)?;
-        if (device.uid, device.gid) != (0, 0) {
+        let made_elsewhere = supplied.is_some();
+        create(&parent, name, device, supplied).map_err(failed)?;
+        if (device.uid, device.gid) != (0, 0) && !made_elsewhere {
             let owner = Some(Uid::from_raw(device.uid));
             chownat(
                 &parent,
@@ -139,32 +147,143 @@ pub(crate) fn create_planned(root: &Rootfs, devices: &[PlannedDevice]) -> Result
     Ok(())
 }
 
-/// Makes a node, or finds that there is one like it (a mount may have brought it).
+fn default_nodes() -> impl Iterator<Item = PlannedDevice> {
+    DEFAULT
+        .into_iter()
+        .map(|(name, major, minor)| PlannedDevice {
+            path: Path::new("/dev").join(name),
+            kind: FileType::CharacterDevice,
+            device: makedev(major, minor),
+            mode: Mode::from_raw_mode(0o666),
+            uid: 0,
+            gid: 0,
+        })
+}
+
+/// How many nodes [`supply`] makes, or leaves out.
+pub(crate) fn places(devices: &[PlannedDevice]) -> usize {
+    DEFAULT.len() + devices.len()
+}
+
+/// Makes the nodes of a container whose root may not make any, first the default ones: mounts
+/// of single files, owned as the container's mapping says. FIFOs it can make itself.
+pub(crate) fn supply(
+    devices: &[PlannedDevice],
+    maps: &IdMaps,
+) -> Result<Vec<Option<OwnedFd>>, StartError> {
+    let failed = |errno| StartError::new(Stage::Device, errno, "nodes");
+    let parameters = [("source", Some("devices")), ("mode", Some("755"))];
+    let shelf = new_filesystem("tmpfs", &parameters, NODE_CARRIER).map_err(failed)?;
+    let mask = rustix::process::umask(Mode::empty());
+    let made = default_nodes()
+        .chain(devices.iter().cloned())
+        .enumerate()
+        .map(|(number, device)| {
+            if device.kind == FileType::Fifo {
+                return Ok(None);
+            }
+            supply_one(&shelf, &number.to_string(), &device, maps).map(Some)
+        })
+        .collect();
+    rustix::process::umask(mask);
+    made
+}
+
+fn supply_one(
+    shelf: &OwnedFd,
+    name: &str,
+    device: &PlannedDevice,
+    maps: &IdMaps,
+) -> Result<OwnedFd, StartError> {
+    let failed = |errno| device.error(errno);
+    let (first_uid, first_gid) = (maps.uid.first(), maps.gid.first());
+    // Root is whoever the container is set up as.
+    let owner = |id: u32, first: u32| if id == 0 { first } else { id };
+    let (Some(uid), Some(gid)) = (
+        maps.uid.outside(owner(device.uid, first_uid)),
+        maps.gid.outside(owner(device.gid, first_gid)),
+    ) else {
+        return Err(StartError::refused(
+            Stage::Config,
+            format!(
+                "device {}: its owner {}:{} is not in the user namespace's mapping",
+                device.path.display(),
+                device.uid,
+                device.gid
+            ),
+        ));
+    };
+    match mknodat(shelf, name, device.kind, device.mode, device.device) {
+        Ok(()) => {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            chownat(shelf, name, Some(uid), Some(gid), flags).map_err(failed)?;
+            let name = CString::new(name).unwrap_or_default();
+            clone_tree(shelf, &name, false).map_err(failed)
+        }
+        Err(Errno::PERM) => host_node(device).map_err(failed),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// The host's node of the same name, if it is the same device: for those who may not make nodes.
+fn host_node(device: &PlannedDevice) -> Result<OwnedFd, Errno> {
+    let tree = clone_tree(CWD, &crate::prepared::c_path(&device.path)?, false)?;
+    let status = rustix::fs::fstat(&tree)?;
+    if FileType::from_raw_mode(status.st_mode) != device.kind || status.st_rdev != device.device {
+        return Err(Errno::PERM);
+    }
+    Ok(tree)
+}
+
+/// Makes a node, or finds that there is one like it (a mount may have brought it). One that was
+/// `supplied`, or that only the host's can be used for, is mounted on an empty file.
 fn create(
     parent: impl AsFd,
     name: &Path,
-    kind: FileType,
-    device: u64,
-    mode: Mode,
+    device: &PlannedDevice,
+    supplied: Option<OwnedFd>,
 ) -> Result<(), Errno> {
-    match mknodat(&parent, name, kind, mode, device) {
+    let node = match supplied {
+        Some(node) => node,
+        None => match mknodat(&parent, name, device.kind, device.mode, device.device) {
+            Err(Errno::EXIST) => return check(&parent, name, device),
+            // The host's tree is still what absolute paths lead into.
+            Err(Errno::PERM) if device.kind != FileType::Fifo => host_node(device)?,
+            other => return other,
+        },
+    };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600)) {
+        Ok(_) => {}
         Err(Errno::EXIST) => {
-            let node = rustix::fs::openat(
-                &parent,
-                name,
-                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
-            let status = rustix::fs::fstat(node)?;
-            if FileType::from_raw_mode(status.st_mode) == kind
-                && (kind == FileType::Fifo || status.st_rdev == device)
-            {
-                Ok(())
-            } else {
-                Err(Errno::EXIST)
+            if check(&parent, name, device).is_ok() {
+                return Ok(());
             }
         }
-        other => other,
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+    attach(node, target)
+}
+
+/// Whether what is there is `device`.
+fn check(parent: impl AsFd, name: &Path, device: &PlannedDevice) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let status = rustix::fs::fstat(rustix::fs::openat(parent, name, flags, Mode::empty())?)?;
+    if FileType::from_raw_mode(status.st_mode) == device.kind
+        && (device.kind == FileType::Fifo || status.st_rdev == device.device)
+    {
+        Ok(())
+    } else {
+        Err(Errno::EXIST)
+    }
+}
+
+impl PlannedDevice {
+    fn error(&self, errno: Errno) -> StartError {
+        StartError::new(Stage::Device, errno, self.path.display().to_string())
     }
 }
 

@@ -12,13 +12,15 @@ use wharf_sys::clone::clone_process;
 use wharf_sys::rootfs::Rootfs;
 use wharf_sys::terminal;
 
+use crate::birth::in_pid_namespace;
 use crate::channel::{self, ChildEnd, ParentEnd, Report};
 use crate::config::{ExecConfig, Stdio};
-use crate::create::{Running, in_pid_namespace, set_oom_score};
+use crate::create::{Running, set_oom_score};
 use crate::error::{Stage, StartError};
 use crate::init;
 use crate::launch::{Extras, Launch};
 use crate::supervisor::Supervisor;
+use crate::user_namespace;
 
 /// A process started in a running container.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub fn exec(
             "`process.terminal` and the standard streams disagree",
         ));
     }
+    let user_namespace = container.namespaces.0.contains(ThreadNameSpaceType::USER);
     let launch = Launch::prepare(
         &config.process,
         &Extras {
@@ -56,8 +59,17 @@ pub fn exec(
             seccomp: config.seccomp.as_ref(),
             document_seccomp: None,
             reaper: false,
+            user_namespace,
         },
     )?;
+    let maps = if user_namespace {
+        Some(user_namespace::maps_of(container.pid).map_err(not_running)?)
+    } else {
+        None
+    };
+    if let (Some(maps), Some(streams)) = (&maps, &streams) {
+        user_namespace::give_streams(streams, maps)?;
+    }
     let born_in = match &container.cgroup {
         Some(cgroup) => cgroup.open_unified()?,
         None => None,
@@ -76,6 +88,10 @@ pub fn exec(
             ThreadNameSpaceType::empty(),
             born_in.as_ref().map(AsFd::as_fd),
             || {
+                let root = maps
+                    .as_ref()
+                    .map(|maps| (maps.uid.first(), maps.gid.first()));
+                let container = (container, root);
                 let Err(error) = joining_process(container, &launch, streams, &theirs, &doors);
                 theirs.send_error(&error);
                 1
@@ -117,14 +133,14 @@ fn accompany(
                 supervisor.meet(report, pid, pidfd)?;
                 channel.go()?;
             }
-            Report::Ready | Report::Closed => return Ok(terminal),
+            Report::Ready | Report::Closed | Report::Born(_) => return Ok(terminal),
         }
     }
 }
 
 /// The child: joins the container and becomes the program.
 fn joining_process(
-    container: &Running,
+    (container, root): (&Running, Option<(u32, u32)>),
     launch: &Launch,
     streams: Option<[OwnedFd; 3]>,
     channel: &ChildEnd,
@@ -146,6 +162,9 @@ fn joining_process(
         // With the mount namespace come its root and working directory.
         move_into_thread_name_spaces(container.pidfd.as_fd(), namespaces)
             .map_err(|errno| StartError::new(Stage::Namespace, errno, ""))?;
+    }
+    if let Some((uid, gid)) = root {
+        user_namespace::become_root(uid, gid)?;
     }
     rustix::process::umask(Mode::empty());
     let has_terminal = streams.is_none();

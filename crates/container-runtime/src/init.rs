@@ -20,9 +20,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 use rustix::process::DumpableBehavior;
-use rustix::thread::{
-    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
-};
+use rustix::thread::UnshareFlags;
+use wharf_oci::runtime::NamespaceKind;
 use wharf_sys::mount::{
     AttributeChange, Attributes, Propagation, attach, attach_at, change_attributes, clone_tree,
     new_filesystem,
@@ -31,12 +30,14 @@ use wharf_sys::overlay::Overlay;
 use wharf_sys::rootfs::Rootfs;
 use wharf_sys::terminal;
 
+use crate::birth;
 use crate::cgroup::Layout;
 use crate::channel::ChildEnd;
 use crate::config::{NamespaceFd, RootFilesystem};
 use crate::error::{Stage, StartError};
 use crate::mounts::{self, Made};
-use crate::prepared::{Prepared, c_path, flag};
+use crate::prepared::Prepared;
+use crate::supplies::Supplies;
 use crate::{devices, protect, sysctl};
 
 /// How the first process meets its parent.
@@ -56,6 +57,10 @@ pub(crate) fn first_process(
     streams: Option<[OwnedFd; 3]>,
     meeting: &Meeting<'_>,
 ) -> Result<Infallible, StartError> {
+    let supplies = match &prepared.user_namespace {
+        Some(_) => Some(Supplies::take_over(prepared, meeting.channel)?),
+        None => None,
+    };
     rustix::process::umask(Mode::empty());
     let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
     rustix::process::setsid().map_err(clone_failed)?;
@@ -63,7 +68,7 @@ pub(crate) fn first_process(
     // Processes already in a joined PID namespace could otherwise look into this one, which has
     // the host's descriptors open (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(clone_failed)?;
-    for namespace in &prepared.joined {
+    for namespace in prepared.joined.iter().filter(|_| !prepared.parent_joins) {
         join(namespace)?;
     }
     let mut parent = Parent {
@@ -71,12 +76,19 @@ pub(crate) fn first_process(
         waited: !meeting.cgroups_pending,
     };
 
-    let sources = mounts::open_sources(&prepared.mounts)?;
+    let supplies = match supplies {
+        Some(supplies) => supplies,
+        None => Supplies {
+            mounts: mounts::open_sources(&prepared.mounts, &prepared.id_mappings, None)?,
+            ..Supplies::default()
+        },
+    };
     let null = protect::host_null_device()?;
-    let root = enter_root(prepared)?;
+    let root = enter_root(prepared, supplies.root)?;
     let mut made = Made::default();
-    make_mounts(prepared, &root, sources, &mut parent, &mut made)?;
-    let terminal = make_devices(prepared, &root, &made, streams.is_none())?;
+    make_mounts(prepared, &root, supplies.mounts, &mut parent, &mut made)?;
+    let mut nodes = supplies.devices.into_iter();
+    let terminal = make_devices(prepared, &root, &made, &mut nodes, streams.is_none())?;
     set_sysctls(prepared, &made)?;
     protect::make_readonly(&root, &prepared.readonly_paths)?;
     protect::mask(&root, &prepared.masked_paths, &null)?;
@@ -142,45 +154,23 @@ impl Parent<'_> {
 
 /// Joins a namespace given as a namespace file or as a pidfd.
 pub(crate) fn join(namespace: &NamespaceFd) -> Result<(), StartError> {
-    use wharf_oci::runtime::NamespaceKind;
-    let kind = namespace.kind;
-    if kind == NamespaceKind::Pid {
+    if namespace.kind == NamespaceKind::Pid {
         // The parent was in it when it made this process.
         return Ok(());
     }
-    let failed =
-        |errno| StartError::new(Stage::Namespace, errno, format!("{kind:?}").to_lowercase());
-    let link = match kind {
-        NamespaceKind::Mount => LinkNameSpaceType::Mount,
-        NamespaceKind::Pid => LinkNameSpaceType::ProcessID,
-        NamespaceKind::Network => LinkNameSpaceType::Network,
-        NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
-        NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
-        NamespaceKind::User => LinkNameSpaceType::User,
-        NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
-        NamespaceKind::Time => LinkNameSpaceType::Time,
-    };
-    match move_into_link_name_space(namespace.fd.as_fd(), Some(link)) {
-        Err(Errno::INVAL) => {
-            move_into_thread_name_spaces(namespace.fd.as_fd(), flag(kind)).map_err(failed)
-        }
-        other => other.map_err(failed),
-    }
+    birth::enter(namespace.fd.as_fd(), namespace.kind)
 }
 
 /// Mounts the container's root, cuts the host's tree off from propagation, and puts the root over
 /// it. The process's working directory is the root afterwards.
-fn enter_root(prepared: &Prepared) -> Result<Rootfs, StartError> {
+fn enter_root(prepared: &Prepared, supplied: Option<OwnedFd>) -> Result<Rootfs, StartError> {
     let failed = |errno| StartError::new(Stage::Rootfs, errno, "");
-    let bound = match &prepared.rootfs {
-        RootFilesystem::Path(path) => Some(
-            c_path(path)
-                .and_then(|path| clone_tree(CWD, &path, true))
-                .map_err(|errno| {
-                    StartError::new(Stage::Rootfs, errno, path.display().to_string())
-                })?,
-        ),
-        RootFilesystem::Overlay { .. } => None,
+    let made = match (&prepared.rootfs, supplied) {
+        (_, Some(tree)) => Some(tree),
+        (RootFilesystem::Path(path) | RootFilesystem::Layer(path), None) => {
+            Some(mounts::private_copy(path)?)
+        }
+        (RootFilesystem::Overlay { .. }, None) => None,
     };
     // Copies that stay shared with the host have been taken; from here on nothing may travel.
     let private = AttributeChange {
@@ -188,11 +178,8 @@ fn enter_root(prepared: &Prepared) -> Result<Rootfs, StartError> {
         ..AttributeChange::default()
     };
     change_attributes(CWD, c"/", true, private).map_err(failed)?;
-    let tree = match (&prepared.rootfs, bound) {
-        (_, Some(tree)) => {
-            change_attributes(&tree, c"", true, private).map_err(failed)?;
-            tree
-        }
+    let tree = match (&prepared.rootfs, made) {
+        (_, Some(tree)) => tree,
         (
             RootFilesystem::Overlay {
                 lower,
@@ -211,7 +198,9 @@ fn enter_root(prepared: &Prepared) -> Result<Rootfs, StartError> {
                 .mount(MountAttrFlags::empty())
                 .map_err(|errno| StartError::new(Stage::Rootfs, errno, "overlay"))?
         }
-        (RootFilesystem::Path(_), None) => return Err(failed(Errno::NOENT)),
+        (RootFilesystem::Path(_) | RootFilesystem::Layer(_), None) => {
+            return Err(failed(Errno::NOENT));
+        }
     };
     attach_at(&tree, c"/").map_err(failed)?;
     rustix::process::fchdir(&tree).map_err(failed)?;
@@ -256,6 +245,7 @@ fn make_devices(
     prepared: &Prepared,
     root: &Rootfs,
     made: &Made,
+    nodes: &mut impl Iterator<Item = Option<OwnedFd>>,
     wants_terminal: bool,
 ) -> Result<Option<terminal::Terminal>, StartError> {
     let found;
@@ -269,11 +259,11 @@ fn make_devices(
         }
     };
     if !made.dev_is_bound {
-        devices::create_defaults(dev)?;
+        devices::create_defaults(dev, nodes)?;
         if let Some(proc) = &made.proc {
             devices::link_core(dev, proc)?;
         }
-        devices::create_planned(root, &prepared.devices)?;
+        devices::create_planned(root, &prepared.devices, nodes)?;
     }
     if !wants_terminal {
         return Ok(None);

@@ -36,7 +36,7 @@ pub(crate) struct Launch {
     group_add: Vec<String>,
     umask: Option<u32>,
     capabilities: CapabilitySets,
-    rlimits: Vec<(Resource, u32, Rlimit)>,
+    pub(crate) rlimits: Vec<(Resource, u32, Rlimit)>,
     no_new_privileges: bool,
     seccomp: Option<Filter>,
     scheduling: Option<Scheduling>,
@@ -85,6 +85,9 @@ pub(crate) struct Extras<'a> {
     pub(crate) seccomp: Option<&'a Program>,
     pub(crate) document_seccomp: Option<&'a Seccomp>,
     pub(crate) reaper: bool,
+    /// Whether the process will be in a user namespace other than ours, where it has all
+    /// capabilities.
+    pub(crate) user_namespace: bool,
 }
 
 impl Launch {
@@ -140,7 +143,7 @@ impl Launch {
             user,
             group_add: extras.group_add.to_vec(),
             umask: process.user.umask,
-            capabilities: CapabilitySets::prepare(process)?,
+            capabilities: CapabilitySets::prepare(process, extras.user_namespace)?,
             rlimits: crate::rlimit::prepare(&process.rlimits)?,
             no_new_privileges: process.no_new_privileges,
             seccomp: Filter::prepare(extras)?,
@@ -336,7 +339,18 @@ impl Launch {
             .iter()
             .map(|gid| Gid::from_raw(*gid))
             .collect();
-        rustix::thread::set_thread_groups(&groups).map_err(failed)?;
+        match rustix::thread::set_thread_groups(&groups) {
+            // With the capability, that means a user namespace that denies it for ever.
+            Err(Errno::PERM) if may_set_ids() => {
+                if !groups.is_empty() {
+                    return Err(StartError::refused(
+                        Stage::Config,
+                        "the user namespace does not allow supplementary groups",
+                    ));
+                }
+            }
+            other => other.map_err(failed)?,
+        }
         let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
         rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed)?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed)?;
@@ -434,6 +448,11 @@ impl Launch {
     }
 }
 
+fn may_set_ids() -> bool {
+    let wanted = Capabilities::named("CAP_SETGID").unwrap_or_default();
+    capability::effective().is_ok_and(|effective| effective.contains(wanted))
+}
+
 /// Whether the calling process may execute `path`, as Go's `exec.LookPath` sees it.
 fn executable(path: &CStr) -> Result<(), Errno> {
     let status = rustix::fs::stat(path)?;
@@ -481,10 +500,15 @@ fn give_to(stream: BorrowedFd<'_>, uid: u32) -> Result<(), Errno> {
 impl CapabilitySets {
     /// The sets of the document, without what we do not have ourselves: nobody can pass that on,
     /// and a machine whose root lacks a capability still runs `--privileged`.
-    fn prepare(process: &Process) -> Result<Self, StartError> {
+    fn prepare(process: &Process, user_namespace: bool) -> Result<Self, StartError> {
         let failed = |errno| StartError::new(Stage::Capabilities, errno, "");
-        let current_bounding = capability::bounding();
-        let available = current_bounding.intersection(capability::permitted().map_err(failed)?);
+        let (current_bounding, available) = if user_namespace {
+            (capability::known(), capability::known())
+        } else {
+            let bounding = capability::bounding();
+            let permitted = capability::permitted().map_err(failed)?;
+            (bounding, bounding.intersection(permitted))
+        };
         let Some(wanted) = &process.capabilities else {
             return Ok(Self {
                 current_bounding,

@@ -26,9 +26,12 @@ pub mod config;
 pub mod create;
 pub mod error;
 pub mod exec;
+pub mod id_map;
 pub mod kill;
 pub mod reaper;
+pub mod user_namespace;
 
+mod birth;
 mod channel;
 mod devices;
 mod init;
@@ -42,6 +45,7 @@ mod protect;
 mod rlimit;
 mod scheduler;
 mod supervisor;
+mod supplies;
 mod sysctl;
 mod user;
 
@@ -50,6 +54,7 @@ pub use config::{ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Stdio
 pub use create::{Created, Running, create, run};
 pub use error::{Stage, StartError};
 pub use exec::{Executed, exec};
+pub use id_map::{IdMap, IdMaps};
 pub use kill::kill;
 pub use reaper::{INIT_ARGV0, init_reaper};
 pub use user::resolve_user;

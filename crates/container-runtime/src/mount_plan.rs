@@ -7,6 +7,7 @@ use wharf_oci::runtime::Mount;
 use wharf_sys::mount::{Attributes, Propagation};
 
 use crate::error::{Stage, StartError};
+use crate::id_map::IdMaps;
 
 /// One mount, its options understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +24,19 @@ pub(crate) struct PlannedMount {
     pub(crate) clear_recursively: Attributes,
     /// Propagation, and whether it goes for mounts below too.
     pub(crate) propagation: Option<(Propagation, bool)>,
+    /// How the IDs of a bind are mapped.
+    pub(crate) id_map: Option<BindIdMap>,
     /// The source as the document names it, for messages.
     pub(crate) source: String,
+}
+
+/// The mapping of a bind's IDs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BindIdMap {
+    /// From the file system's to the mount's; that of the container's user namespace if not given.
+    pub(crate) maps: Option<IdMaps>,
+    /// Whether mounts below are mapped, too.
+    pub(crate) recursive: bool,
 }
 
 /// What is mounted.
@@ -42,6 +54,11 @@ pub(crate) enum Kind {
 }
 
 impl PlannedMount {
+    /// The attributes of a new file system's mount.
+    pub(crate) fn new_attributes(&self) -> rustix::mount::MountAttrFlags {
+        self.set.union(self.set_recursively).for_new_mount()
+    }
+
     /// A failure of this mount.
     pub(crate) fn error(&self, errno: rustix::io::Errno) -> StartError {
         StartError::new(
@@ -64,6 +81,7 @@ enum Meaning {
     AccessTime(Attributes),
     Propagate(Propagation, bool),
     Bind(bool),
+    IdMap(bool),
     Nothing,
     Refused,
     Parameter,
@@ -71,7 +89,8 @@ enum Meaning {
 
 fn meaning(option: &str) -> Meaning {
     use Meaning::{
-        AccessTime, Bind, Clear, ClearRecursively, Nothing, Propagate, Refused, Set, SetRecursively,
+        AccessTime, Bind, Clear, ClearRecursively, IdMap, Nothing, Propagate, Refused, Set,
+        SetRecursively,
     };
     match option {
         "defaults" | "rw,async" | "async" | "relatime" | "nomand" | "loud" => Nothing,
@@ -112,8 +131,10 @@ fn meaning(option: &str) -> Meaning {
         "runbindable" => Propagate(Propagation::Unbindable, true),
         "bind" => Bind(false),
         "rbind" => Bind(true),
-        "idmap" | "ridmap" | "remount" | "tmpcopyup" | "rnoatime" | "rstrictatime"
-        | "rrelatime" | "ratime" | "rnorelatime" | "rnostrictatime" => Refused,
+        "idmap" => IdMap(false),
+        "ridmap" => IdMap(true),
+        "remount" | "tmpcopyup" | "rnoatime" | "rstrictatime" | "rrelatime" | "ratime"
+        | "rnorelatime" | "rnostrictatime" => Refused,
         _ => Meaning::Parameter,
     }
 }
@@ -121,12 +142,6 @@ fn meaning(option: &str) -> Meaning {
 /// Understands one mount of the document.
 pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
     let refuse = |what: String| StartError::refused(Stage::Config, what);
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(refuse(format!(
-            "idmapped mounts are not supported yet (mount {:?})",
-            mount.destination
-        )));
-    }
     let destination = normalise(&mount.destination).ok_or_else(|| {
         refuse(format!(
             "mount destination {:?} is not an absolute path",
@@ -142,8 +157,20 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
         set_recursively: Attributes::default(),
         clear_recursively: Attributes::default(),
         propagation: None,
+        id_map: None,
         source: source.clone(),
     };
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        let whose = format!("mount {:?}", mount.destination);
+        planned.id_map = Some(BindIdMap {
+            maps: Some(IdMaps::new(
+                &whose,
+                &mount.uid_mappings,
+                &mount.gid_mappings,
+            )?),
+            recursive: false,
+        });
+    }
     let mut bind = (mount.kind.as_deref() == Some("bind")).then_some(false);
     let mut parameters = Vec::new();
     for option in &mount.options {
@@ -177,6 +204,10 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
                 planned.propagation = Some((propagation, recursive))
             }
             Meaning::Bind(recursive) => bind = Some(recursive),
+            Meaning::IdMap(recursive) => {
+                let maps = planned.id_map.take().and_then(|given| given.maps);
+                planned.id_map = Some(BindIdMap { maps, recursive });
+            }
             Meaning::Nothing => {}
             Meaning::Refused => {
                 return Err(refuse(format!(
@@ -189,6 +220,12 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
                 None => (option.clone(), None),
             }),
         }
+    }
+    if planned.id_map.is_some() && bind.is_none() {
+        return Err(refuse(format!(
+            "only bind mounts can map IDs (mount {:?})",
+            mount.destination
+        )));
     }
     planned.kind = match (bind, mount.kind.as_deref()) {
         (Some(recursive), _) => {
@@ -344,7 +381,7 @@ mod tests {
     fn what_cannot_be_honoured_is_refused() {
         for (kind, source, options) in [
             (Some("bind"), "relative", &[][..]),
-            (Some("bind"), "/src", &["idmap"]),
+            (Some("tmpfs"), "tmpfs", &["idmap"]),
             (Some("bind"), "/src", &["size=5"]),
             (None, "/src", &["ro"]),
             (Some("tmpfs"), "tmpfs", &["tmpcopyup"]),

@@ -4,20 +4,23 @@
 //! is always a descriptor found under the container's root: nothing the container has put there
 //! (symbolic links, other mounts) can turn a mount into one on the host.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use wharf_sys::mount::{
-    AttributeChange, Attributes, Propagation, attach, change_attributes, clone_tree, new_filesystem,
+    AttributeChange, Attributes, Parameter, Propagation, attach, change_attributes, clone_tree,
+    new_filesystem,
 };
 use wharf_sys::rootfs::Rootfs;
 
 use crate::cgroup::Layout;
 use crate::error::{Stage, StartError};
 use crate::mount_plan::{Kind, PlannedMount};
+use crate::prepared::c_path;
+use crate::user_namespace::{self, Mappings};
 
 /// Mode of directories made as mount points.
 const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
@@ -35,20 +38,52 @@ pub(crate) struct Made {
     pub(crate) dev_is_bound: bool,
 }
 
-/// Copies of the host's trees that will be bind-mounted, one per mount that is a bind.
-pub(crate) fn open_sources(mounts: &[PlannedMount]) -> Result<Vec<Option<OwnedFd>>, StartError> {
-    mounts
-        .iter()
-        .map(|mount| match &mount.kind {
-            Kind::Bind { source, recursive } => clone_tree(CWD, source, *recursive)
-                .map(Some)
-                .map_err(|errno| mount.error(errno)),
-            Kind::New { .. } | Kind::Cgroup => Ok(None),
-        })
-        .collect()
+/// Copies of the host's trees that will be bind-mounted, with their attributes; one per mount that
+/// is a bind. IDs are mapped by `mappings`, or as in the container's `user_namespace`.
+pub(crate) fn open_sources(
+    mounts: &[PlannedMount],
+    mappings: &Mappings,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> Result<Vec<Option<OwnedFd>>, StartError> {
+    let open = |mount: &PlannedMount| {
+        let Kind::Bind { source, recursive } = &mount.kind else {
+            return Ok(None);
+        };
+        let tree = clone_tree(CWD, source, *recursive).map_err(|errno| mount.error(errno))?;
+        if let Some(idmap) = &mount.id_map {
+            let namespace = match &idmap.maps {
+                Some(maps) => mappings.get(maps).map(AsFd::as_fd),
+                None => user_namespace,
+            };
+            let change = AttributeChange {
+                id_mapping: Some(namespace.ok_or_else(|| mount.error(Errno::INVAL))?),
+                ..AttributeChange::default()
+            };
+            change_attributes(&tree, c"", idmap.recursive, change)
+                .map_err(|errno| user_namespace::no_mapping(Path::new(&mount.source), errno))?;
+        }
+        shape_bind(mount, &tree).map_err(|errno| mount.error(errno))?;
+        Ok(Some(tree))
+    };
+    mounts.iter().map(open).collect()
 }
 
-/// Makes one mount. `tree` is its source if it is a bind.
+/// A copy of the tree at `path` that nothing travels to or from: a container's root.
+pub(crate) fn private_copy(path: &Path) -> Result<OwnedFd, StartError> {
+    let failed = |errno| StartError::new(Stage::Rootfs, errno, path.display().to_string());
+    let tree = c_path(path)
+        .and_then(|path| clone_tree(CWD, &path, true))
+        .map_err(failed)?;
+    let private = AttributeChange {
+        propagation: Some(Propagation::Private),
+        ..AttributeChange::default()
+    };
+    change_attributes(&tree, c"", true, private).map_err(failed)?;
+    Ok(tree)
+}
+
+/// Makes one mount. `tree` is its source if it is a bind, or what it consists of if it was made for
+/// us.
 pub(crate) fn make(
     root: &Rootfs,
     mount: &PlannedMount,
@@ -62,8 +97,8 @@ pub(crate) fn make(
                 filesystem,
                 parameters,
             },
-            _,
-        ) => make_new(root, mount, filesystem, parameters, made),
+            given,
+        ) => make_new(root, mount, (filesystem, parameters), given, made),
         (Kind::Bind { .. }, Some(tree)) => {
             if mount.destination == Path::new("/dev") {
                 made.dev_is_bound = true;
@@ -82,8 +117,8 @@ pub(crate) fn make(
 fn make_new(
     root: &Rootfs,
     mount: &PlannedMount,
-    filesystem: &str,
-    parameters: &[(String, Option<String>)],
+    (filesystem, parameters): (&str, &[(String, Option<String>)]),
+    given: Option<OwnedFd>,
     made: &mut Made,
 ) -> Result<(), StartError> {
     let failed = |errno| mount.error(errno);
@@ -113,8 +148,10 @@ fn make_new(
         mode = format!("{:o}", status.st_mode & 0o7777);
         list.push(("mode", Some(&mode)));
     }
-    let attributes = mount.set.union(mount.set_recursively).for_new_mount();
-    let new = new_filesystem(filesystem, &list, attributes).map_err(failed)?;
+    let new = match given {
+        Some(new) => new,
+        None => new_or_substitute(filesystem, &mut list, mount).map_err(failed)?,
+    };
     attach(&new, &target).map_err(failed)?;
     if let Some((propagation, _)) = mount
         .propagation
@@ -141,6 +178,37 @@ fn make_new(
     Ok(())
 }
 
+/// A new file system, or the next best thing where the kernel refuses one to the root of a user
+/// namespace.
+fn new_or_substitute(
+    filesystem: &str,
+    parameters: &mut Vec<Parameter<'_>>,
+    mount: &PlannedMount,
+) -> Result<OwnedFd, Errno> {
+    match new_filesystem(filesystem, parameters, mount.new_attributes()) {
+        // The group of terminals has no ID in the container.
+        Err(Errno::INVAL)
+            if filesystem == "devpts" && parameters.iter().any(|(key, _)| *key == "gid") =>
+        {
+            parameters.retain(|(key, _)| *key != "gid");
+            new_filesystem(filesystem, parameters, mount.new_attributes())
+        }
+        // One shows the devices of a network namespace, to those with privileges over it. For
+        // others the host's can be shown, on which only the host's root may change anything.
+        Err(Errno::PERM) if filesystem == "sysfs" => {
+            let tree = clone_tree(CWD, c"/sys", true)?;
+            let change = AttributeChange {
+                set: mount.set.union(mount.set_recursively),
+                propagation: Some(Propagation::Private),
+                ..AttributeChange::default()
+            };
+            change_attributes(&tree, c"", true, change)?;
+            Ok(tree)
+        }
+        other => other,
+    }
+}
+
 fn directory_without_links(root: &Rootfs, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     match root.open_without_links(path, flags) {
@@ -154,7 +222,6 @@ fn directory_without_links(root: &Rootfs, path: &Path) -> Result<OwnedFd, Errno>
 
 fn bind(root: &Rootfs, mount: &PlannedMount, tree: &OwnedFd) -> Result<(), StartError> {
     let failed = |errno| mount.error(errno);
-    shape_bind(mount, tree).map_err(failed)?;
     let status = rustix::fs::fstat(tree).map_err(failed)?;
     let destination = mount.destination.as_path();
     let target = if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
@@ -270,20 +337,30 @@ fn make_cgroups(root: &Rootfs, mount: &PlannedMount, layout: &Layout) -> Result<
 fn show_cgroups(target: &OwnedFd, mount: &PlannedMount, layout: &Layout) -> Result<(), Errno> {
     let set = mount.set.union(mount.set_recursively);
     match layout {
-        Layout::Unified { .. } => attach(
-            new_filesystem(
-                "cgroup2",
-                &[("source", Some("cgroup"))],
-                set.for_new_mount(),
-            )?,
-            target,
-        ),
+        Layout::Unified { .. } => {
+            let parameters = [("source", Some("cgroup"))];
+            let tree = match new_filesystem("cgroup2", &parameters, set.for_new_mount()) {
+                // Not with a user namespace but the host's cgroup namespace.
+                Err(Errno::PERM) => {
+                    let tree = clone_tree(CWD, c"/sys/fs/cgroup", true)?;
+                    let change = AttributeChange {
+                        set,
+                        propagation: Some(Propagation::Private),
+                        ..AttributeChange::default()
+                    };
+                    change_attributes(&tree, c"", true, change)?;
+                    tree
+                }
+                other => other?,
+            };
+            attach(tree, target)
+        }
         Layout::Split(hierarchies) => {
             let parameters = [("source", Some("tmpfs")), ("mode", Some("755"))];
             let top = new_filesystem("tmpfs", &parameters, rustix::mount::MountAttrFlags::empty())?;
             attach(&top, target)?;
             for hierarchy in hierarchies {
-                let tree = clone_tree(CWD, &crate::prepared::c_path(&hierarchy.directory)?, false)?;
+                let tree = clone_tree(CWD, &c_path(&hierarchy.directory)?, false)?;
                 let name = hierarchy.name.as_str();
                 rustix::fs::mkdirat(&top, name, DIRECTORY)?;
                 // By name: nobody but us has seen this tmpfs yet.

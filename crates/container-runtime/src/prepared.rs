@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::thread::ThreadNameSpaceType;
 use wharf_oci::runtime::{Linux, NamespaceKind, Process, Resources, Spec};
+use wharf_sys::capability::{self, Capabilities};
 use wharf_sys::mount::Propagation;
 
 use crate::config::{ContainerConfig, NamespaceFd, RootFilesystem, Stdio};
 use crate::devices::{self, PlannedDevice};
 use crate::error::{Stage, StartError};
+use crate::id_map::IdMaps;
 use crate::launch::{Extras, Launch};
 use crate::mount_plan::{self, PlannedMount, normalise};
 use crate::propagation;
 use crate::sysctl::{self, PlannedSysctl};
+use crate::user_namespace::{self, Mappings, UserNamespace};
 
 /// What create and init work from.
 #[derive(Debug)]
@@ -24,8 +27,17 @@ pub(crate) struct Prepared {
     pub(crate) new_namespaces: ThreadNameSpaceType,
     /// A cgroup namespace is made later, once the process is in its cgroup.
     pub(crate) new_cgroup_namespace: bool,
-    /// Namespaces it joins.
+    /// Namespaces it joins, the user namespace excepted.
     pub(crate) joined: Vec<NamespaceFd>,
+    /// The user namespace, if it does not share ours.
+    pub(crate) user_namespace: Option<UserNamespace>,
+    /// Whether, with a user namespace, we are in the joined ones when it is born: the root of a
+    /// user namespace may only join what belongs to it.
+    pub(crate) parent_joins: bool,
+    /// What `timens_offsets` is given.
+    pub(crate) time_offsets: Option<String>,
+    /// User namespaces that only serve to map the IDs of binds.
+    pub(crate) id_mappings: Mappings,
     pub(crate) rootfs: RootFilesystem,
     pub(crate) root_readonly: bool,
     pub(crate) root_propagation: Option<(Propagation, bool)>,
@@ -34,6 +46,8 @@ pub(crate) struct Prepared {
     pub(crate) masked_paths: Vec<PathBuf>,
     pub(crate) readonly_paths: Vec<PathBuf>,
     pub(crate) sysctls: Vec<PlannedSysctl>,
+    /// Those of joined namespaces, where the container's root may not set them.
+    pub(crate) joined_sysctls: Vec<PlannedSysctl>,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) personality: Option<u32>,
@@ -58,6 +72,7 @@ impl Prepared {
                 "`process.terminal` and the standard streams disagree",
             ));
         }
+        let namespaces = Namespaces::plan(&linux, handed_over)?;
         let launch = Launch::prepare(
             process,
             &Extras {
@@ -66,16 +81,35 @@ impl Prepared {
                 seccomp: config.seccomp.as_ref(),
                 document_seccomp: linux.seccomp.as_ref(),
                 reaper: config.init,
+                user_namespace: namespaces.user.is_some(),
             },
         )?;
-        let namespaces = Namespaces::plan(&linux, handed_over)?;
         let mounts: Vec<PlannedMount> = spec
             .mounts
             .iter()
             .map(mount_plan::plan)
             .collect::<Result<_, _>>()?;
         propagation::check(&mounts)?;
-        let sysctls = sysctl::plan(&linux.sysctl, &namespaces.own)?;
+        let id_maps = mounts.iter().filter_map(|mount| mount.id_map.as_ref());
+        if namespaces.user.is_none() && id_maps.clone().any(|id_map| id_map.maps.is_none()) {
+            return Err(refused(
+                "mount option idmap without mappings needs a user namespace of the container",
+            ));
+        }
+        let id_mappings = Mappings::make(id_maps.filter_map(|id_map| id_map.maps.as_ref()))?;
+        let mut sysctls = sysctl::plan(&linux.sysctl, &namespaces.own)?;
+        let mut joined_sysctls = Vec::new();
+        let mut parent_joins = false;
+        if namespaces.user.is_some() {
+            let admin = Capabilities::named("CAP_SYS_ADMIN").unwrap_or_default();
+            parent_joins = capability::effective()
+                .map_err(|errno| StartError::new(Stage::Namespace, errno, "user"))?
+                .contains(admin);
+            let is_joined = |sysctl: &PlannedSysctl| {
+                parent_joins && !namespaces.new.contains(flag(sysctl.namespace))
+            };
+            (joined_sysctls, sysctls) = sysctls.into_iter().partition(is_joined);
+        }
         Ok(Self {
             launch,
             new_namespaces: namespaces.new,
@@ -91,6 +125,10 @@ impl Prepared {
                 "domainname",
             )?,
             joined: namespaces.joined,
+            user_namespace: namespaces.user,
+            parent_joins,
+            time_offsets: time_offsets(&linux, namespaces.new)?,
+            id_mappings,
             rootfs: config.rootfs.clone(),
             root_readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
             root_propagation: linux
@@ -102,6 +140,7 @@ impl Prepared {
             masked_paths: paths(&linux.masked_paths)?,
             readonly_paths: paths(&linux.readonly_paths)?,
             sysctls,
+            joined_sysctls,
             personality: linux
                 .personality
                 .as_ref()
@@ -129,12 +168,7 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), StartError> {
         spec.hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()),
         "hooks are",
     )?;
-    not_yet(
-        !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty(),
-        "user namespaces are",
-    )?;
     not_yet(!linux.net_devices.is_empty(), "`linux.netDevices` is")?;
-    not_yet(!linux.time_offsets.is_empty(), "`linux.timeOffsets` is")?;
     not_yet(linux.intel_rdt.is_some(), "`linux.intelRdt` is")?;
     not_yet(linux.memory_policy.is_some(), "`linux.memoryPolicy` is")?;
     not_yet(
@@ -152,6 +186,7 @@ struct Namespaces {
     new: ThreadNameSpaceType,
     new_cgroup: bool,
     joined: Vec<NamespaceFd>,
+    user: Option<UserNamespace>,
     /// Kinds the container does not share with the host, as far as is known.
     own: Vec<NamespaceKind>,
 }
@@ -162,6 +197,7 @@ impl Namespaces {
             new: ThreadNameSpaceType::empty(),
             new_cgroup: false,
             joined: handed_over,
+            user: None,
             own: Vec::new(),
         };
         plan.own
@@ -188,16 +224,73 @@ impl Namespaces {
                 plan.new |= flag(kind);
             }
         }
-        if plan.own.contains(&NamespaceKind::User) {
-            return Err(refused("user namespaces are not supported yet"));
-        }
+        plan.plan_user(linux)?;
         if !plan.new.contains(ThreadNameSpaceType::MOUNT) {
             return Err(refused("a container needs a mount namespace of its own"));
         }
-        if plan.new.contains(ThreadNameSpaceType::TIME) && !kernel_has_time_namespaces() {
+        if plan.new.contains(ThreadNameSpaceType::TIME)
+            && linux.time_offsets.is_empty()
+            && !kernel_has_time_namespaces()
+        {
             plan.new.remove(ThreadNameSpaceType::TIME);
         }
         Ok(plan)
+    }
+
+    fn plan_user(&mut self, linux: &Linux) -> Result<(), StartError> {
+        let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+        let maps = || IdMaps::new("linux", &linux.uid_mappings, &linux.gid_mappings);
+        let kind = NamespaceKind::User;
+        if let Some(index) = self.joined.iter().position(|joined| joined.kind == kind) {
+            let joined = self.joined.remove(index);
+            // Nobody can join what they are in.
+            if !user_namespace::is_our_own(&joined.fd) {
+                let claimed = mapped.then(maps).transpose()?;
+                self.user = Some(UserNamespace::Joined(joined, claimed));
+            }
+        } else if self.new.contains(ThreadNameSpaceType::USER) {
+            self.new.remove(ThreadNameSpaceType::USER);
+            self.user = Some(UserNamespace::New(maps()?));
+        } else if mapped {
+            return Err(refused(
+                "linux.uidMappings and linux.gidMappings need a user namespace",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What `timens_offsets` is given.
+fn time_offsets(linux: &Linux, new: ThreadNameSpaceType) -> Result<Option<String>, StartError> {
+    if linux.time_offsets.is_empty() {
+        return Ok(None);
+    }
+    if !new.contains(ThreadNameSpaceType::TIME) {
+        return Err(refused("linux.timeOffsets needs a new time namespace"));
+    }
+    let mut text = String::new();
+    for (clock, offset) in &linux.time_offsets {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(refused(format!(
+                "linux.timeOffsets: clock {clock:?} is neither \"monotonic\" nor \"boottime\""
+            )));
+        }
+        if offset.nanosecs >= 1_000_000_000 {
+            return Err(refused(format!(
+                "linux.timeOffsets: {clock} has {} nanoseconds",
+                offset.nanosecs
+            )));
+        }
+        text.push_str(&format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
+    }
+    Ok(Some(text))
+}
+
+impl Prepared {
+    pub(crate) fn joins_pid_namespace(&self) -> bool {
+        self.joined
+            .iter()
+            .any(|namespace| namespace.kind == NamespaceKind::Pid)
     }
 }
 

@@ -12,6 +12,8 @@ use crate::error::{Stage, StartError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlannedSysctl {
     name: String,
+    /// The namespace it belongs to.
+    pub(crate) namespace: NamespaceKind,
     /// Below `/proc`.
     path: PathBuf,
     value: String,
@@ -52,6 +54,7 @@ fn plan_one(name: &str, value: &str, own: &[NamespaceKind]) -> Result<PlannedSys
     let path = Path::new("sys").join(parts.iter().collect::<PathBuf>());
     Ok(PlannedSysctl {
         name: name.to_owned(),
+        namespace,
         path,
         value: value.to_owned(),
     })

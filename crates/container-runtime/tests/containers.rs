@@ -19,6 +19,8 @@ mod escapes;
 mod exec;
 #[path = "containers/limits.rs"]
 mod limits;
+#[path = "containers/mapped.rs"]
+mod mapped;
 #[path = "containers/mounts.rs"]
 mod mounts;
 #[path = "containers/sandbox.rs"]
@@ -85,12 +87,13 @@ fn main() -> ExitCode {
         confinement::TESTS,
         exec::TESTS,
         limits::TESTS,
+        mapped::TESTS,
         mounts::TESTS,
         seccomp::TESTS,
         users::TESTS,
     ];
     everything.extend(escapes::TESTS);
-    let mut in_both = vec![basic::TESTS, exec::TESTS, unified::TESTS];
+    let mut in_both = vec![basic::TESTS, exec::TESTS, unified::TESTS, mapped::UNIFIED];
     in_both.extend(escapes::TESTS);
     let all = if unified { &in_both } else { &everything };
     for (name, test) in all.iter().copied().flatten() {

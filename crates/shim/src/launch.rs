@@ -108,7 +108,7 @@ pub(crate) fn exec(
 
 fn rootfs(rootfs: Rootfs) -> RootFilesystem {
     match rootfs {
-        Rootfs::Directory { path } => RootFilesystem::Path(path),
+        Rootfs::Directory { path } => RootFilesystem::Layer(path),
         Rootfs::Overlay {
             lower,
             upper,

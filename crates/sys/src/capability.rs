@@ -119,6 +119,23 @@ pub fn bounding() -> Capabilities {
     Capabilities(set)
 }
 
+/// All capabilities the kernel knows: what the first process of a user namespace has there.
+pub fn known() -> Capabilities {
+    let mut set = 0;
+    for number in 0..64 {
+        if capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << number)).is_err() {
+            break;
+        }
+        set |= 1 << number;
+    }
+    Capabilities(set)
+}
+
+/// The calling thread's effective set.
+pub fn effective() -> Result<Capabilities, Errno> {
+    Ok(Capabilities(capabilities(None)?.effective.bits()))
+}
+
 /// Removes everything but `keep` from the bounding set, given what is in it now.
 pub fn limit_bounding(current: Capabilities, keep: Capabilities) -> Result<(), Errno> {
     Capabilities(current.0 & !keep.0)

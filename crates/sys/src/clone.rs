@@ -23,12 +23,34 @@ pub fn clone_process(
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> u8,
 ) -> Result<(Pid, OwnedFd), Errno> {
+    clone(namespaces, cgroup, 0, child)
+}
+
+/// As [`clone_process`], but the new process is a child of the caller's parent, who reaps it. The
+/// ID is its ID as the caller sees it. Not for the first process of a PID namespace.
+pub fn clone_sibling(
+    namespaces: ThreadNameSpaceType,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> u8,
+) -> Result<(Pid, OwnedFd), Errno> {
+    clone(namespaces, cgroup, libc::CLONE_PARENT as u64, child)
+}
+
+fn clone(
+    namespaces: ThreadNameSpaceType,
+    cgroup: Option<BorrowedFd<'_>>,
+    flags: u64,
+    child: impl FnOnce() -> u8,
+) -> Result<(Pid, OwnedFd), Errno> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all fields of clone_args are integers, for which zero is valid and means "unused".
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.flags = u64::from(namespaces.bits()) | libc::CLONE_PIDFD as u64;
+    args.flags = u64::from(namespaces.bits()) | libc::CLONE_PIDFD as u64 | flags;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    if flags & libc::CLONE_PARENT as u64 == 0 {
+        // A sibling's is its parent's.
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(|_| Errno::BADF)?;

@@ -9,7 +9,7 @@
 //!   out of a threaded process), [`exec`], [`signal`], [`process`]
 //! - file systems: [`mount`] (the descriptor-based mount calls), [`overlay`], [`rootfs`] (paths
 //!   inside a container's root), [`memfd`]
-//! - confinement: [`capability`], [`seccomp`], [`device_filter`], [`namespace`]
+//! - confinement: [`capability`], [`seccomp`], [`device_filter`], [`namespace`], [`user_namespace`]
 //! - descriptors: [`fd`], [`scm`], [`terminal`]
 //! - memory of our own processes: [`malloc`], [`program_pages`]
 
@@ -34,6 +34,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod spawn;
 pub mod terminal;
+pub mod user_namespace;
 
 /// The kernel's error number of the last failed call of this thread.
 fn last_error() -> rustix::io::Errno {

@@ -147,6 +147,101 @@ impl<P: AsRef<Path>> Overlay<'_, P> {
     }
 }
 
+/// An overlay of layers that are descriptors: of directories that need not be mounted anywhere, as
+/// idmapped ones are not.
+#[derive(Debug, Clone, Copy)]
+pub struct DetachedOverlay<'a> {
+    /// Detached mounts, topmost first; what they show are the read-only layers.
+    pub lower: &'a [OwnedFd],
+    /// A detached mount with the writable layer and overlay's scratch directory.
+    pub writable: &'a OwnedFd,
+    /// Directories in `writable`.
+    pub upper: &'a OwnedFd,
+    /// See `upper`.
+    pub work: &'a OwnedFd,
+    /// Further options, `name` or `name=value`.
+    pub options: &'a [String],
+}
+
+impl DetachedOverlay<'_> {
+    /// Mounts it nowhere. On kernels that do not take detached mounts as layers it is made in a
+    /// mount namespace for this purpose, where they lie below the directory `place` of the host.
+    pub fn mount(&self, place: &Path) -> io::Result<OwnedFd> {
+        let none = MountAttrFlags::empty();
+        match self.configured() {
+            Ok(context) => Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, none)?),
+            Err(Configure::NoLayerList | Configure::Failed(Errno::INVAL)) => {
+                crate::namespace::in_private_mount_namespace(|| self.mount_attached(place))?
+                    .map_err(Into::into)
+            }
+            Err(Configure::Failed(errno)) => Err(errno.into()),
+        }
+    }
+
+    fn configured(&self) -> Result<OwnedFd, Configure> {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for layer in self.lower {
+            match set_layer_fd(&context, "lowerdir+", layer) {
+                Err(Errno::INVAL) => return Err(Configure::NoLayerList),
+                other => other?,
+            }
+        }
+        set_layer_fd(&context, "upperdir", self.upper)?;
+        set_layer_fd(&context, "workdir", self.work)?;
+        for option in self.options {
+            match option.split_once('=') {
+                Some((key, value)) => fsconfig_set_string(&context, key, value)?,
+                None => fsconfig_set_flag(&context, option.as_str())?,
+            }
+        }
+        fsconfig_create(&context)?;
+        Ok(context)
+    }
+
+    /// The way of older kernels. The descriptors stay what they are when what they show is
+    /// attached.
+    fn mount_attached(&self, place: &Path) -> Result<OwnedFd, Errno> {
+        let none = MountAttrFlags::empty();
+        let shelf = crate::mount::new_filesystem("tmpfs", &[], none)?;
+        let at = CString::new(place.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+        crate::mount::attach_at(&shelf, &at)?;
+        for (number, layer) in self.lower.iter().chain([self.writable]).enumerate() {
+            let name = number.to_string();
+            rustix::fs::mkdirat(&shelf, &name, Mode::from_raw_mode(0o700))?;
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let target = rustix::fs::openat(&shelf, &name, flags, Mode::empty())?;
+            crate::mount::attach(layer, target)?;
+        }
+        match self.configured() {
+            Ok(context) => return fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, none),
+            Err(Configure::Failed(errno)) => return Err(errno),
+            Err(Configure::NoLayerList) => {}
+        }
+        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let lower: Vec<String> = self.lower.iter().map(name).collect();
+        let mut data = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.join(":"),
+            name(self.upper),
+            name(self.work)
+        );
+        for option in self.options {
+            data.push(',');
+            data.push_str(option);
+        }
+        let data = CString::new(data).map_err(|_| Errno::INVAL)?;
+        mount(
+            "overlay",
+            place,
+            "overlay",
+            MountFlags::empty(),
+            data.as_c_str(),
+        )?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        open_tree(CWD, place, flags)
+    }
+}
+
 /// An overlay mount for a process whose mount namespace must not change, the daemon's: as
 /// [`Overlay::mount`], on older kernels with a detour over a thread with a namespace of its own.
 pub fn mount_detached<P: AsRef<Path> + Sync>(
@@ -193,7 +288,11 @@ fn set_layer(context: &OwnedFd, key: &str, path: &Path) -> Result<(), Errno> {
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    match fsconfig_set_fd(context, key, &layer) {
+    set_layer_fd(context, key, &layer)
+}
+
+fn set_layer_fd(context: &OwnedFd, key: &str, layer: &OwnedFd) -> Result<(), Errno> {
+    match fsconfig_set_fd(context, key, layer) {
         // Before Linux 6.13 overlay takes no descriptors, but it takes their names.
         Err(Errno::INVAL) => {
             fsconfig_set_string(context, key, format!("/proc/self/fd/{}", layer.as_raw_fd()))
@@ -269,6 +368,45 @@ mod tests {
         let root = Rootfs::new(tree);
         let write = root.write_file(Path::new("new"), b"text", Mode::from_raw_mode(0o644));
         assert_eq!(write.unwrap_err().raw_os_error(), Some(libc::EROFS));
+        fs::remove_dir_all(top).unwrap();
+    }
+
+    fn detached(path: &Path) -> OwnedFd {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        open_tree(CWD, path, flags).unwrap()
+    }
+
+    #[test]
+    fn layers_may_be_detached_mounts() {
+        let Some((top, layers)) = layers("detached") else {
+            return;
+        };
+        for old in [false, true] {
+            let lower: Vec<OwnedFd> = layers.iter().map(|layer| detached(layer)).collect();
+            let writable = detached(&top);
+            let within = |name: &str| {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::openat(&writable, name, flags, Mode::empty()).unwrap()
+            };
+            let (upper, work) = (within("up"), within("work"));
+            let overlay = DetachedOverlay {
+                lower: &lower,
+                writable: &writable,
+                upper: &upper,
+                work: &work,
+                options: &[],
+            };
+            let mounted = if old {
+                crate::namespace::in_private_mount_namespace(|| overlay.mount_attached(&top))
+                    .unwrap()
+                    .unwrap()
+            } else {
+                overlay.mount(&top).unwrap()
+            };
+            check(mounted, &top);
+            fs::remove_dir_all(top.join("work/work")).unwrap();
+            fs::remove_file(top.join("up/new")).unwrap();
+        }
         fs::remove_dir_all(top).unwrap();
     }
 

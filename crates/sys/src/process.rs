@@ -81,6 +81,37 @@ pub fn join_new_session_keyring() -> Result<(), Errno> {
     }
 }
 
+/// Runs `work` with the calling thread being `uid` and `gid` to file systems, all its
+/// capabilities kept.
+pub fn with_file_system_ids<T>(
+    (uid, gid): (u32, u32),
+    work: impl FnOnce() -> T,
+) -> Result<T, Errno> {
+    let sets = rustix::thread::capabilities(None)?;
+    let own = (set_fs_uid(uid), set_fs_gid(gid));
+    // Leaving root there takes the capabilities over files out of the effective set.
+    let raised = rustix::thread::set_capabilities(None, sets);
+    let result = raised.map(|()| work());
+    set_fs_uid(own.0);
+    set_fs_gid(own.1);
+    rustix::thread::set_capabilities(None, sets)?;
+    result
+}
+
+/// Returns the ID so far.
+fn set_fs_uid(uid: u32) -> u32 {
+    // SAFETY: a plain number; the call has no way to fail but to change nothing.
+    let before = unsafe { libc::setfsuid(uid) };
+    u32::from_ne_bytes(before.to_ne_bytes())
+}
+
+/// Returns the ID so far.
+fn set_fs_gid(gid: u32) -> u32 {
+    // SAFETY: as above.
+    let before = unsafe { libc::setfsgid(gid) };
+    u32::from_ne_bytes(before.to_ne_bytes())
+}
+
 /// Sets the execution domain (`personality(2)`).
 pub fn set_personality(persona: u32) -> Result<(), Errno> {
     // SAFETY: a plain number.

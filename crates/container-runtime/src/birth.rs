@@ -1,0 +1,354 @@
+//! How the first process is born into its namespaces.
+//!
+//! Most containers are born by one `clone3`. Further steps are needed where a namespace has to be
+//! entered first or prepared in between:
+//!
+//! ```text
+//! joined PID namespace     the parent has its children born there, for the moment of the clone
+//! time offsets             the parent makes the time namespace, writes them, clones, returns
+//! new user namespace       the parent is in all joined namespaces for the moment of the clone,
+//!                          then writes the mapping
+//! joined user namespace,   a stage: a child that enters (or makes) it, makes the time namespace,
+//! or one with offsets      clones the first process as its own sibling and ends
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, pidfd_send_signal, set_dumpable_behavior, waitpid,
+};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space,
+    move_into_thread_name_spaces,
+};
+use wharf_oci::runtime::NamespaceKind;
+use wharf_sys::clone::{clone_process, clone_sibling};
+
+use crate::channel::{ChildEnd, ParentEnd, Report};
+use crate::config::NamespaceFd;
+use crate::error::{Stage, StartError};
+use crate::init;
+use crate::prepared::{Prepared, flag};
+use crate::supplies::Foreign;
+use crate::user_namespace::{self, Mapped, UserNamespace};
+
+/// A first process.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    /// Its user namespace if it is not ours, and what was made for it elsewhere.
+    pub(crate) mapped: Option<(Mapped, Foreign)>,
+}
+
+/// Has the first process born, in `cgroup` if given. `child` is what it does.
+pub(crate) fn first_process(
+    prepared: &Prepared,
+    cgroup: Option<BorrowedFd<'_>>,
+    (ours, theirs): (&ParentEnd, &ChildEnd),
+    child: impl FnOnce() -> u8,
+) -> Result<Birth, StartError> {
+    let mut namespaces = prepared.new_namespaces;
+    let Some(user) = &prepared.user_namespace else {
+        let born = match &prepared.time_offsets {
+            None => in_pid_namespace(joined_pid_namespace(&prepared.joined), || {
+                clone_process(namespaces, cgroup, child)
+            }),
+            Some(offsets) => {
+                namespaces.remove(ThreadNameSpaceType::TIME);
+                in_new_time_namespace(offsets, || {
+                    in_pid_namespace(joined_pid_namespace(&prepared.joined), || {
+                        clone_process(namespaces, cgroup, child)
+                    })
+                })
+            }
+        };
+        return born.map(|(pid, pidfd)| Birth {
+            pid,
+            pidfd,
+            mapped: None,
+        });
+    };
+    let joined: &[NamespaceFd] = if prepared.parent_joins {
+        &prepared.joined
+    } else {
+        &[]
+    };
+    in_namespaces(joined, || {
+        let foreign = Foreign::make(prepared)?;
+        let (pid, pidfd, mapped) = match (user, &prepared.time_offsets) {
+            (UserNamespace::New(maps), None) => {
+                namespaces |= ThreadNameSpaceType::USER;
+                let (pid, pidfd) =
+                    clone_process(namespaces, cgroup, child).map_err(user_namespace::not_made)?;
+                let mapped = user_namespace::write_maps(pid, maps)
+                    .and_then(|()| Mapped::of(pid, maps.clone()))
+                    .inspect_err(|_| end(pid, &pidfd))?;
+                (pid, pidfd, mapped)
+            }
+            _ => by_stage(prepared, user, cgroup, (ours, theirs), child)?,
+        };
+        Ok(Birth {
+            pid,
+            pidfd,
+            mapped: Some((mapped, foreign)),
+        })
+    })
+}
+
+/// Kills and reaps a child of ours.
+fn end(pid: Pid, pidfd: &OwnedFd) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+}
+
+/// A birth in two steps.
+fn by_stage(
+    prepared: &Prepared,
+    user: &UserNamespace,
+    cgroup: Option<BorrowedFd<'_>>,
+    (ours, theirs): (&ParentEnd, &ChildEnd),
+    child: impl FnOnce() -> u8,
+) -> Result<(Pid, OwnedFd, Mapped), StartError> {
+    let own = match user {
+        UserNamespace::New(_) => ThreadNameSpaceType::USER,
+        UserNamespace::Joined(..) => ThreadNameSpaceType::empty(),
+    };
+    let (stage, stage_fd) = clone_process(own, None, || {
+        match stage(prepared, user, cgroup, theirs, child) {
+            Ok(()) => 0,
+            Err(error) => {
+                theirs.send_error(&error);
+                1
+            }
+        }
+    })
+    .map_err(user_namespace::not_made)?;
+    let mapped = match user {
+        UserNamespace::New(maps) => {
+            user_namespace::write_maps(stage, maps).and_then(|()| Mapped::of(stage, maps.clone()))
+        }
+        UserNamespace::Joined(_, claimed) => arrived(ours).and_then(|()| {
+            let maps = user_namespace::maps_of(stage)?;
+            if let Some(claimed) = claimed
+                && !(claimed.uid.means_the_same_as(&maps.uid)
+                    && claimed.gid.means_the_same_as(&maps.gid))
+            {
+                return Err(StartError::refused(
+                    Stage::Config,
+                    "the user namespace to be joined has another mapping than the document",
+                ));
+            }
+            Mapped::of(stage, maps)
+        }),
+    };
+    let mapped = mapped
+        .and_then(|mapped| ours.go().map(|()| mapped))
+        .inspect_err(|_| end(stage, &stage_fd))?;
+    let status = loop {
+        match waitpid(Some(stage), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            other => {
+                break other.map_err(|errno| StartError::new(Stage::Clone, errno, "stage"))?;
+            }
+        }
+    };
+    // It has said everything before it ended; killed, it may have left a first process that waits
+    // for us, and ends when we are gone.
+    if status.is_none_or(|(_, status)| status.exit_status().is_none()) {
+        return Err(StartError::refused(Stage::Died, ""));
+    }
+    match ours.report()? {
+        Report::Born(pidfd) => Ok((pid_of(&pidfd)?, pidfd, mapped)),
+        _ => Err(StartError::refused(Stage::Died, "")),
+    }
+}
+
+/// Waits until the stage has come into the namespace it joins.
+fn arrived(ours: &ParentEnd) -> Result<(), StartError> {
+    match ours.report()? {
+        Report::Ready => Ok(()),
+        _ => Err(StartError::refused(Stage::Died, "")),
+    }
+}
+
+/// The stage.
+fn stage(
+    prepared: &Prepared,
+    user: &UserNamespace,
+    cgroup: Option<BorrowedFd<'_>>,
+    channel: &ChildEnd,
+    child: impl FnOnce() -> u8,
+) -> Result<(), StartError> {
+    if let UserNamespace::Joined(namespace, _) = user {
+        init::join(namespace)?;
+        channel.send_ready()?;
+    }
+    channel.wait()?;
+    let mut namespaces = prepared.new_namespaces;
+    if let Some(offsets) = &prepared.time_offsets {
+        namespaces.remove(ThreadNameSpaceType::TIME);
+        make_time_namespace(offsets)?;
+    }
+    // The namespace's root may be able to look into what comes now.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| StartError::new(Stage::Clone, errno, ""))?;
+    let pid_namespace = joined_pid_namespace(&prepared.joined).filter(|_| !prepared.parent_joins);
+    let (_, pidfd) = in_pid_namespace(pid_namespace, || clone_sibling(namespaces, cgroup, child))?;
+    channel.send_born(&pidfd)
+}
+
+/// The process `pidfd` is a descriptor of, in our PID namespace.
+fn pid_of(pidfd: &OwnedFd) -> Result<Pid, StartError> {
+    use std::os::fd::AsRawFd as _;
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| crate::launch::io(Stage::Clone, &error, &path))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| StartError::refused(Stage::Died, ""))
+}
+
+fn joined_pid_namespace(joined: &[NamespaceFd]) -> Option<BorrowedFd<'_>> {
+    joined
+        .iter()
+        .find(|namespace| namespace.kind == NamespaceKind::Pid)
+        .map(|namespace| namespace.fd.as_fd())
+}
+
+/// Runs `work`, whose child processes are born in `namespace` (a namespace file or a pidfd).
+pub(crate) fn in_pid_namespace<T>(
+    namespace: Option<BorrowedFd<'_>>,
+    work: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, StartError> {
+    let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
+    let Some(namespace) = namespace else {
+        return work().map_err(clone_failed);
+    };
+    let way_back = Own::open(NamespaceKind::Pid)?;
+    not_dumpable()?;
+    enter(namespace, NamespaceKind::Pid)?;
+    let result = work().map_err(clone_failed);
+    way_back.enter()?;
+    result
+}
+
+/// A child is visible in a joined PID namespace from its first moment, with the host's descriptors
+/// open and our program in view; it inherits this (CVE-2016-9962).
+fn not_dumpable() -> Result<(), StartError> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| StartError::new(Stage::Namespace, errno, "pid"))
+}
+
+/// Runs `work` in all of `joined`, the user namespace excepted; children are born there.
+fn in_namespaces<T>(
+    joined: &[NamespaceFd],
+    work: impl FnOnce() -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    let mut way_back = Vec::with_capacity(joined.len());
+    let mut entered = Ok(());
+    for namespace in joined {
+        entered = Own::open(namespace.kind).and_then(|own| {
+            if namespace.kind == NamespaceKind::Pid {
+                not_dumpable()?;
+            }
+            enter(namespace.fd.as_fd(), namespace.kind)?;
+            way_back.push(own);
+            Ok(())
+        });
+        if entered.is_err() {
+            break;
+        }
+    }
+    let result = entered.and_then(|()| work());
+    for own in way_back.into_iter().rev() {
+        own.enter()?;
+    }
+    result
+}
+
+/// A namespace of our own, to come back to.
+struct Own {
+    kind: NamespaceKind,
+    fd: OwnedFd,
+}
+
+impl Own {
+    fn open(kind: NamespaceKind) -> Result<Self, StartError> {
+        let file = match kind {
+            NamespaceKind::Mount => c"/proc/self/ns/mnt",
+            NamespaceKind::Pid => c"/proc/self/ns/pid",
+            NamespaceKind::Network => c"/proc/self/ns/net",
+            NamespaceKind::Uts => c"/proc/self/ns/uts",
+            NamespaceKind::Ipc => c"/proc/self/ns/ipc",
+            NamespaceKind::User => c"/proc/self/ns/user",
+            NamespaceKind::Cgroup => c"/proc/self/ns/cgroup",
+            NamespaceKind::Time => c"/proc/self/ns/time",
+        };
+        let fd = rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| namespace_failed(kind, errno))?;
+        Ok(Self { kind, fd })
+    }
+
+    fn enter(self) -> Result<(), StartError> {
+        enter(self.fd.as_fd(), self.kind)
+    }
+}
+
+fn namespace_failed(kind: NamespaceKind, errno: Errno) -> StartError {
+    StartError::new(Stage::Namespace, errno, format!("{kind:?}").to_lowercase())
+}
+
+/// Enters a namespace given as a namespace file or as a pidfd.
+pub(crate) fn enter(namespace: BorrowedFd<'_>, kind: NamespaceKind) -> Result<(), StartError> {
+    let link = match kind {
+        NamespaceKind::Mount => LinkNameSpaceType::Mount,
+        NamespaceKind::Pid => LinkNameSpaceType::ProcessID,
+        NamespaceKind::Network => LinkNameSpaceType::Network,
+        NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+        NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
+        NamespaceKind::User => LinkNameSpaceType::User,
+        NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
+        NamespaceKind::Time => LinkNameSpaceType::Time,
+    };
+    let entered = match move_into_link_name_space(namespace, Some(link)) {
+        Err(Errno::INVAL) => move_into_thread_name_spaces(namespace, flag(kind)),
+        other => other,
+    };
+    entered.map_err(|errno| namespace_failed(kind, errno))
+}
+
+/// Runs `work`, whose child processes are born in a new time namespace with `offsets`.
+fn in_new_time_namespace<T>(
+    offsets: &str,
+    work: impl FnOnce() -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    let way_back = Own::open(NamespaceKind::Time)?;
+    let result = make_time_namespace(offsets).and_then(|()| work());
+    way_back.enter()?;
+    result
+}
+
+/// Makes a time namespace for children: its clocks can be set only until the first process is in
+/// it, which rules out being born there.
+fn make_time_namespace(offsets: &str) -> Result<(), StartError> {
+    let failed = |errno| StartError::new(Stage::Namespace, errno, "time");
+    wharf_sys::namespace::unshare(UnshareFlags::from_bits_retain(
+        ThreadNameSpaceType::TIME.bits(),
+    ))
+    .map_err(failed)?;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::open(c"/proc/self/timens_offsets", flags, Mode::empty()).map_err(failed)?;
+    match rustix::io::write(file, offsets.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(Errno::RANGE) => Err(StartError::refused(
+            Stage::Config,
+            "linux.timeOffsets would make a clock negative or overflow",
+        )),
+        Err(errno) => Err(failed(errno)),
+    }
+}
