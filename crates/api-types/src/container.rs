@@ -314,7 +314,7 @@ pub struct HostConfig {
     /// Empty or `host`.
     #[serde(rename = "UTSMode", deserialize_with = "null_default")]
     pub uts_mode: String,
-    /// Empty or `host`.
+    /// Empty or `host`; Wharf also knows `auto`, `keep-id`, `private:…` and `container:X`.
     #[serde(deserialize_with = "null_default")]
     pub userns_mode: String,
     /// Bytes of `/dev/shm`; 0 is the daemon's default.
@@ -523,6 +523,19 @@ pub struct ContainerState {
     /// Only with a health probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Wharf's own: the mapping of a user namespace, of the present run or the next.
+    #[serde(rename = "IDMappings", skip_serializing_if = "Option::is_none")]
+    pub id_mappings: Option<IdMappings>,
+}
+
+/// The mapping of a user namespace, each part `container:host:size`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IdMappings {
+    /// Users.
+    pub uid_map: Vec<String>,
+    /// Groups.
+    pub gid_map: Vec<String>,
 }
 
 /// State of the health probe.

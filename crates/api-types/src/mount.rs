@@ -76,6 +76,14 @@ pub struct BindOptions {
     /// Fail where the kernel cannot make mounts below read-only.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
     pub read_only_force_recursive: bool,
+    /// Map the ids of files, Wharf's own: `container` for the container's mapping, or
+    /// `uids=DISK-HOST-SIZE#…;gids=…`.
+    #[serde(
+        rename = "IDMap",
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub id_map: String,
 }
 
 /// Options of a volume mount.

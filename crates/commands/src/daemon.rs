@@ -168,6 +168,10 @@ static COMMAND: Command = Command {
             "Relay published ports where the kernel cannot",
         )
         .default("true"),
+        Flag::string(
+            "userns-remap",
+            "User/Group setting for user namespaces: 'default', user[:group] or uid[:gid]\nwith entries in /etc/subuid and /etc/subgid",
+        ),
         Flag::bool("validate", "Validate daemon configuration and exit"),
     ],
     interspersed: true,

@@ -136,6 +136,8 @@ pub struct Settings {
     pub tlsverify: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub userland_proxy: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub userns_remap: Option<String>,
 }
 
 /// Keys of Docker's that this version of Wharf knows and does not honour.
@@ -180,7 +182,6 @@ const NOT_HONOURED: &[&str] = &[
     "storage-opts",
     "swarm-default-advertise-addr",
     "userland-proxy-path",
-    "userns-remap",
 ];
 
 /// A pool that networks without a subnet of their own are cut from.
@@ -311,6 +312,9 @@ pub struct DaemonConfig {
     pub tlsverify: bool,
     /// Relay what the kernel cannot forward.
     pub userland_proxy: bool,
+    /// Whose subordinate ids containers run with: `default`, `user[:group]` or `uid[:gid]`; empty for
+    /// the host's own.
+    pub userns_remap: String,
 }
 
 impl Default for DaemonConfig {
@@ -367,6 +371,7 @@ impl Default for DaemonConfig {
             tlskey: PathBuf::new(),
             tlsverify: false,
             userland_proxy: true,
+            userns_remap: String::new(),
         }
     }
 }
@@ -575,8 +580,8 @@ mod tests {
             "the following directives don't match any configuration option: nope, alsono"
         );
         assert!(
-            refusal(r#"{"userns-remap":"default"}"#)
-                .contains("not supported by this version of Wharf: userns-remap")
+            refusal(r#"{"oom-score-adjust":1}"#)
+                .contains("not supported by this version of Wharf: oom-score-adjust")
         );
         assert!(refusal(r#"{"debug":"yes"}"#).starts_with("invalid value for debug: "));
         assert!(!known_keys().iter().any(|key| NOT_HONOURED.contains(key)));

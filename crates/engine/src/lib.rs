@@ -17,6 +17,7 @@ pub mod events;
 pub mod images;
 pub mod networks;
 pub mod system;
+mod user_namespaces;
 pub mod volumes;
 
 use std::ops::Deref;

@@ -409,7 +409,16 @@ impl Networks {
 
     /// Makes the network of a starting container. On failure nothing of it is left.
     pub fn prepare(&self, request: &AttachRequest) -> Result<Sandbox> {
-        sandbox::prepare(&self.inner, request)
+        sandbox::prepare(&self.inner, request, None)
+    }
+
+    /// The same in the new and empty namespace `netns`: one that belongs to the container's user
+    /// namespace, so that the container's root may do there what a root may. [`Mode::Host`] has
+    /// no use for it.
+    ///
+    /// [`Mode::Host`]: crate::Mode::Host
+    pub fn prepare_in(&self, request: &AttachRequest, netns: OwnedFd) -> Result<Sandbox> {
+        sandbox::prepare(&self.inner, request, Some(netns))
     }
 
     /// Adds a network to a running container; `pid` is one of its processes.

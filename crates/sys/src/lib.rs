@@ -8,7 +8,7 @@
 //! - starting processes: [`clone`] (fork-like, into namespaces and cgroups), [`spawn`] (vfork-like,
 //!   out of a threaded process), [`exec`], [`signal`], [`process`]
 //! - file systems: [`mount`] (the descriptor-based mount calls), [`overlay`], [`rootfs`] (paths
-//!   inside a container's root), [`memfd`]
+//!   inside a container's root), [`file_owner`], [`memfd`]
 //! - confinement: [`capability`], [`seccomp`], [`device_filter`], [`namespace`], [`user_namespace`]
 //! - descriptors: [`fd`], [`scm`], [`terminal`]
 //! - memory of our own processes: [`malloc`], [`program_pages`]
@@ -20,6 +20,7 @@ pub mod clone;
 pub mod device_filter;
 pub mod exec;
 pub mod fd;
+pub mod file_owner;
 pub mod malloc;
 pub mod memfd;
 pub mod mount;

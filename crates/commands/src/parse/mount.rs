@@ -57,6 +57,10 @@ impl Mount {
                         self.bind.insert("NonRecursive".to_owned(), json!(true));
                         Ok(())
                     }
+                    "idmap" => {
+                        self.bind.insert("IDMap".to_owned(), json!("container"));
+                        Ok(())
+                    }
                     _ => Err(format!("invalid field '{field}' must be a key=value pair")),
                 };
             }
@@ -95,6 +99,10 @@ impl Mount {
                     ));
                 }
             },
+            "idmap" => {
+                // Several ranges and both halves are in one value, as in Podman.
+                self.bind.insert("IDMap".to_owned(), json!(value));
+            }
             "volume-subpath" => drop(self.volume.insert("Subpath".to_owned(), json!(value))),
             "volume-nocopy" => drop(self.volume.insert("NoCopy".to_owned(), json!(flag()?))),
             "volume-label" => insert_pair(object(&mut self.volume, "Labels"), value),
@@ -217,6 +225,26 @@ mod tests {
         assert_eq!(
             run("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1777").unwrap(),
             json!({"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1_048_576,"Mode":1023}})
+        );
+    }
+
+    #[test]
+    fn binds_may_map_ids() {
+        for (field, map) in [
+            ("idmap", "container"),
+            (
+                "idmap=uids=0-1000-10#10-11-1;gids=0-1-1",
+                "uids=0-1000-10#10-11-1;gids=0-1-1",
+            ),
+        ] {
+            assert_eq!(
+                run(&format!("type=bind,src=/a,dst=/b,{field}")).unwrap(),
+                json!({"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMap":map}})
+            );
+        }
+        assert_eq!(
+            run("type=volume,src=a,dst=/b,idmap"),
+            Err("cannot mix 'bind-*' options with mount type 'volume'".to_owned())
         );
     }
 

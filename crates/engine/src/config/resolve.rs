@@ -91,6 +91,7 @@ impl DaemonConfig {
             tlskey: settings.tlskey.unwrap_or_default(),
             tlsverify: settings.tlsverify.unwrap_or(false),
             userland_proxy: settings.userland_proxy.unwrap_or(true),
+            userns_remap: settings.userns_remap.unwrap_or_default(),
         };
         if settings.live_restore == Some(false) {
             return Err(Error::not_implemented(
@@ -259,6 +260,7 @@ impl DaemonConfig {
             "tlskey" tlskey;
             "tlsverify" tlsverify;
             "userland-proxy" userland_proxy;
+            "userns-remap" userns_remap;
         }
         Reload {
             config,

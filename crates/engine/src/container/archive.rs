@@ -5,6 +5,7 @@
 //! looked at through its first process, so volumes and binds are where the container has them. A
 //! stopped one is a detached overlay mount, or the volume or bind the path lies in.
 
+mod owners;
 mod pack;
 mod unpack;
 
@@ -19,12 +20,14 @@ use rustix::io::Errno;
 use wharf_api_types::archive::PathStat;
 use wharf_api_types::time;
 use wharf_fault::{Error, Kind, Result};
+use wharf_sys::file_owner::as_owner;
 use wharf_sys::overlay::{Overlay, mount_detached};
 use wharf_sys::rootfs::Rootfs;
 
 use super::live::Container;
 use super::mounts::{MountRecord, MountSource, clean};
 use crate::Engine;
+use owners::Owners;
 
 /// How files are copied into a container.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +45,8 @@ struct View {
     /// Prefix of container paths that `root` stands for; empty for the container's root.
     mounted_at: String,
     read_only: Option<&'static str>,
+    /// What the container's ids are called here.
+    owners: Owners,
 }
 
 /// Something to be copied out of a container.
@@ -102,7 +107,17 @@ impl Engine {
             if !is_directory {
                 return Err(Error::invalid("extraction point is not a directory"));
             }
-            unpack::unpack(&view.root, &inside, archive, options, owner)
+            let unpack = || {
+                let owners = &view.owners;
+                unpack::unpack(&view.root, &inside, archive, options, owner, owners)
+            };
+            match view.owners.maker() {
+                None => unpack(),
+                Some((uid, gid)) => as_owner(uid, gid, unpack).map_err(|errno| {
+                    Error::system("cannot make files of the container's root")
+                        .caused_by(std::io::Error::from(errno))
+                })?,
+            }
         })
         .await
     }
@@ -129,6 +144,7 @@ impl Engine {
             None if read_only_root => Some("container rootfs is marked read-only"),
             _ => None,
         };
+        let maps = self.id_maps(container);
         let pid = container.pid();
         if pid > 0 {
             let root = Rootfs::at(Path::new(&format!("/proc/{pid}/root"))).map_err(failed)?;
@@ -136,6 +152,7 @@ impl Engine {
                 root,
                 mounted_at: String::new(),
                 read_only,
+                owners: Owners::of_running(maps),
             });
         }
         match mount.map(|mount| (&mount.source, mount)) {
@@ -145,6 +162,7 @@ impl Engine {
                     root,
                     mounted_at: mount.destination.clone(),
                     read_only,
+                    owners: Owners::of_bind(mount, maps)?,
                 })
             }
             Some((MountSource::Volume { name, .. }, mount)) => {
@@ -153,6 +171,10 @@ impl Engine {
                     root,
                     mounted_at: mount.destination.clone(),
                     read_only,
+                    owners: match mount.id_map {
+                        Some(_) => Owners::of_bind(mount, maps)?,
+                        None => Owners::AsTheyAre,
+                    },
                 })
             }
             _ => {
@@ -183,6 +205,8 @@ impl Engine {
                     root: Rootfs::new(mounted.await?),
                     mounted_at: String::new(),
                     read_only,
+                    // Layers hold the container's own ids.
+                    owners: Owners::AsTheyAre,
                 })
             }
         }
@@ -299,7 +323,8 @@ impl Packed {
             Error::system(format!("cannot copy from container {}", self.container.id))
                 .caused_by(source)
         };
-        pack::pack(&self.view.root, &self.path, &self.name, out).map_err(failed)
+        let view = &self.view;
+        pack::pack(&view.root, &self.path, &self.name, &view.owners, out).map_err(failed)
     }
 }
 

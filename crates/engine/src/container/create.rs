@@ -21,6 +21,7 @@ use super::record::{ContainerRecord, ImageSource, State, TABLE};
 use super::seccomp::SeccompCache;
 use super::{endpoints, image_defaults, mounts, names, security, spec, validate, volume_intent};
 use crate::Engine;
+use crate::user_namespaces::{IdMaps, Reserved};
 use crate::volumes::{ANONYMOUS_LABEL, VolumeHold};
 
 /// A volume made for the container that is being made.
@@ -79,7 +80,7 @@ impl Engine {
             .resolve_platform(&request.config.image, platform)
             .map_err(Error::from_fault)?;
         let image = self.unpacked(image).await?;
-        let warnings = self.settle(request, id, &image)?;
+        let (warnings, reserved) = self.settle(request, id, &image)?;
         let networks = endpoints::of_request(request, self.networks.driver())?;
         let volumes_of_image = request.config.volumes.clone().unwrap_or_default();
         let mut mounts = mounts::merge(
@@ -97,6 +98,8 @@ impl Engine {
             |path| Path::new(path).exists(),
         )?;
         refuse_subpaths(&mounts)?;
+        let id_maps = reserved.as_ref().map(|held| IdMaps::clone(&held.maps));
+        self.check_mount_maps(&request.host_config, id_maps.as_ref(), &mounts)?;
         let made = self.make_volumes(&mut mounts, &image).await?;
         let (path, args) = image_defaults::command(&request.config);
         let record = ContainerRecord {
@@ -115,6 +118,7 @@ impl Engine {
             host_config: std::mem::take(&mut request.host_config),
             networks,
             mounts,
+            id_maps,
             state: State::default(),
         };
         if let Err(error) = self.commit_new(&record, &image, &made).await {
@@ -123,6 +127,8 @@ impl Engine {
         }
         let container = Arc::new(Container::new(record));
         self.containers.registry.insert(Arc::clone(&container));
+        // From here on the record says whose these ids are.
+        drop(reserved);
         self.events.publish(
             "container",
             "create",
@@ -138,7 +144,7 @@ impl Engine {
         request: &mut CreateContainer,
         id: &ContainerId,
         image: &Image,
-    ) -> Result<Vec<String>> {
+    ) -> Result<(Vec<String>, Option<Reserved>)> {
         let facts = &self.containers.host;
         let daemon = &self.config.daemon;
         let defaults = &image.config.config;
@@ -148,6 +154,7 @@ impl Engine {
             request.host_config.network_mode = "none".to_owned();
         }
         validate::combinations(request)?;
+        super::user_namespace::default_user(request)?;
         image_defaults::merge(&mut request.config, defaults)?;
         validate::config(&request.config)?;
         let CreateContainer {
@@ -241,6 +248,7 @@ impl Engine {
                 *reference = format!("container:{}", other.id);
             }
         }
+        let reserved = self.settle_user_namespace(host)?;
         normalize_links(host, |name| self.containers.find(name).map(drop))?;
         if config.hostname.is_empty() {
             config.hostname = match host.network_mode.strip_prefix("container:") {
@@ -258,7 +266,25 @@ impl Engine {
                 None => id.short().to_owned(),
             };
         }
-        Ok(warnings)
+        Ok((warnings, reserved))
+    }
+
+    /// Mounts that map ids must be able to.
+    fn check_mount_maps(
+        &self,
+        host: &HostConfig,
+        own: Option<&IdMaps>,
+        mounts: &[MountRecord],
+    ) -> Result<()> {
+        let found;
+        let maps = match own {
+            Some(maps) => Some(maps),
+            None => {
+                found = self.id_maps_of_mode(&host.userns_mode);
+                found.as_ref()
+            }
+        };
+        super::user_namespace::mount_maps(mounts, maps).map(drop)
     }
 
     /// Makes the volumes that do not exist and fills new and empty ones from the image.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use wharf_api_types::container::{
-    ContainerInspect, ContainerState, DriverData, LegacyNetworkSettings, NetworkSettings,
+    ContainerInspect, ContainerState, DriverData, IdMappings, LegacyNetworkSettings,
+    NetworkSettings,
 };
 use wharf_api_types::endpoint::EndpointSettings;
 use wharf_api_types::time;
@@ -31,6 +32,10 @@ impl Engine {
         // Before the container's lock: the sessions' lock comes first everywhere.
         let exec_ids = container.read().execs.clone();
         let exec_ids = self.running_execs(&exec_ids);
+        let id_mappings = self.id_maps(&container).map(|maps| IdMappings {
+            uid_map: maps.uids.to_wire(),
+            gid_map: maps.gids.to_wire(),
+        });
         let cell = container.read();
         let record = &cell.record;
         let file = |name: &str| match &cell.run {
@@ -42,7 +47,10 @@ impl Engine {
             created: time::rfc3339_nano(record.created_at),
             path: record.path.clone(),
             args: record.args.clone(),
-            state: state(&record.state, &cell),
+            state: ContainerState {
+                id_mappings,
+                ..state(&record.state, &cell)
+            },
             image: record.image_id.clone(),
             resolv_conf_path: file("resolv.conf"),
             hostname_path: file("hostname"),
@@ -124,6 +132,7 @@ fn state(state: &State, cell: &Cell) -> ContainerState {
             .health
             .as_ref()
             .map(super::health::HealthState::to_wire),
+        id_mappings: None,
     }
 }
 

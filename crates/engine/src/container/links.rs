@@ -124,6 +124,7 @@ mod tests {
             host_config: Default::default(),
             networks: Default::default(),
             mounts: Vec::new(),
+            id_maps: None,
             state: Default::default(),
         };
         let env = environment("web", "my-db", "172.17.0.2".parse().unwrap(), &child);

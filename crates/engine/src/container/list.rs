@@ -378,6 +378,7 @@ mod tests {
             host_config: Default::default(),
             networks: Default::default(),
             mounts: Vec::new(),
+            id_maps: None,
             state: State {
                 phase: Phase::Exited,
                 exit_code: 3,

@@ -22,6 +22,7 @@ use wharf_shim_protocol::{AttachMode, RuntimeProgram};
 use super::health::HealthState;
 use super::record::{ContainerRecord, Phase};
 use super::shim_link::ShimLink;
+use crate::user_namespaces::IdMaps;
 
 /// A container.
 #[derive(Debug)]
@@ -90,6 +91,9 @@ pub struct RunRecord {
     /// The program of another OCI runtime that runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeProgram>,
+    /// The mapping of its user namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id_maps: Option<IdMaps>,
     /// Host tmpfs mounted for a shareable `/dev/shm`.
     #[serde(default)]
     pub shm: Option<PathBuf>,

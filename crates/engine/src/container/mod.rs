@@ -54,6 +54,7 @@ mod status;
 mod stop;
 mod top;
 mod usage;
+mod user_namespace;
 mod validate;
 mod volume_intent;
 mod wait;
@@ -79,6 +80,7 @@ pub use stop::StopOptions;
 pub use wait::{WaitCondition, Waiter};
 
 use crate::EngineConfig;
+use crate::user_namespaces::UserNamespaces;
 use host::HostFacts;
 use record::{ContainerRecord, TABLE};
 use registry::Registry;
@@ -92,6 +94,7 @@ pub struct Containers {
     host: HostFacts,
     spawner: ShimSpawner,
     seccomp: SeccompCache,
+    user_namespaces: UserNamespaces,
     /// Exec sessions by id.
     execs: Mutex<HashMap<String, Arc<ExecSession>>>,
     /// `<data-root>/containers`.
@@ -143,6 +146,7 @@ impl Containers {
             registry,
             spawner: ShimSpawner::new(&config.shim)?,
             seccomp: SeccompCache::new(&config.daemon.seccomp_profile, host.kernel)?,
+            user_namespaces: UserNamespaces::open(&config.daemon.userns_remap)?,
             host,
             execs: Mutex::new(HashMap::new()),
             root,
@@ -215,6 +219,11 @@ impl Containers {
             .filter(uses)
             .map(|container| container.id.clone())
             .collect()
+    }
+
+    /// Whether containers that ask for nothing are in a user namespace.
+    pub(crate) fn remaps_users(&self) -> bool {
+        self.user_namespaces.remap().is_some()
     }
 
     /// A number for a client that is handed to a shim.

@@ -9,6 +9,8 @@ use wharf_api_types::container::{Empty, HostConfig};
 use wharf_api_types::mount::{Mount, MountPoint};
 use wharf_fault::{Error, Result};
 
+use crate::user_namespaces::MountMap;
+
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,6 +81,9 @@ pub struct MountRecord {
     /// The volume was made for this container alone: `rm -v` takes it along.
     #[serde(default)]
     pub anonymous: bool,
+    /// What follows `idmap=`; empty for the container's own mapping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<String>,
 }
 
 impl MountRecord {
@@ -122,6 +127,7 @@ struct Mode {
     read_only: bool,
     propagation: String,
     no_copy: bool,
+    id_map: Option<String>,
 }
 
 const PROPAGATIONS: [&str; 6] = [
@@ -131,6 +137,7 @@ const PROPAGATIONS: [&str; 6] = [
 fn parse_mode(text: &str) -> Option<Mode> {
     let mut mode = Mode::default();
     let (mut access, mut label, mut propagation, mut copy, mut consistency) = (0, 0, 0, 0, 0);
+    let mut mapping = 0;
     for word in text.split(',') {
         match word {
             "ro" | "rw" => {
@@ -147,13 +154,24 @@ fn parse_mode(text: &str) -> Option<Mode> {
                 propagation += 1;
                 mode.propagation = word.to_owned();
             }
-            _ => return None,
+            _ => {
+                mapping += 1;
+                mode.id_map = Some(id_map_word(word)?.to_owned());
+            }
         }
     }
-    [access, label, propagation, copy, consistency]
+    [access, label, propagation, copy, consistency, mapping]
         .iter()
         .all(|count| *count <= 1)
         .then_some(mode)
+}
+
+/// What `idmap[=…]` asks for.
+fn id_map_word(word: &str) -> Option<&str> {
+    match word.strip_prefix("idmap")? {
+        "" => Some(""),
+        rest => rest.strip_prefix('=').filter(|map| !map.is_empty()),
+    }
 }
 
 /// Parses `source:destination[:mode]` or `destination` (`HostConfig.Binds`).
@@ -188,6 +206,10 @@ pub(super) fn parse_bind(spec: &str, volume_driver: &str) -> Result<MountRecord>
     if is_bind && mode.no_copy {
         return Err(Error::invalid(format!("invalid mode: {mode_text}")));
     }
+    if let Some(map) = &mode.id_map {
+        MountMap::parse(map).map_err(context)?;
+    }
+    let id_map = mode.id_map.clone();
     let (source, propagation, mode_text, anonymous) = if is_bind {
         let path = clean(source);
         let propagation = if mode.propagation.is_empty() {
@@ -234,6 +256,7 @@ pub(super) fn parse_bind(spec: &str, volume_driver: &str) -> Result<MountRecord>
         mode: mode_text,
         propagation,
         anonymous,
+        id_map,
     })
 }
 
@@ -269,6 +292,7 @@ pub(super) fn from_wire(
         mode: String::new(),
         propagation: String::new(),
         anonymous: false,
+        id_map: None,
     };
     match kind {
         "bind" => {
@@ -303,6 +327,14 @@ pub(super) fn from_wire(
                     "bind source path does not exist: {}",
                     mount.source
                 )));
+            }
+            if !options.id_map.is_empty() {
+                let map = match options.id_map.as_str() {
+                    "container" => "",
+                    map => map,
+                };
+                MountMap::parse(map).map_err(invalid)?;
+                record.id_map = Some(map.to_owned());
             }
             record.read_only_reach = match (
                 options.read_only_non_recursive,
@@ -539,6 +571,7 @@ pub(super) fn merge(
             mode: String::new(),
             propagation: String::new(),
             anonymous: true,
+            id_map: None,
         };
         mounts.insert(destination, record);
     }
@@ -619,8 +652,39 @@ mod tests {
     }
 
     #[test]
+    fn binds_may_map_ids() {
+        let map = |spec: &str| parse_bind(spec, "").unwrap().id_map;
+        assert_eq!(map("/a:/b"), None);
+        assert_eq!(map("/a:/b:ro,idmap").as_deref(), Some(""));
+        assert_eq!(map("data:/b:idmap").as_deref(), Some(""));
+        assert_eq!(
+            map("/a:/b:idmap=uids=0-1000-10#10-5-1;gids=0-100-1").as_deref(),
+            Some("uids=0-1000-10#10-5-1;gids=0-100-1")
+        );
+        let given = parse_bind("/a:/b:idmap,ro", "").unwrap();
+        assert!(!given.rw);
+        assert_eq!(given.mode, "idmap,ro");
+        let wire = |map: &str| {
+            let json = serde_json::json!({"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMap":map}});
+            from_wire(&serde_json::from_value(json).unwrap(), |_| true).map(|mount| mount.id_map)
+        };
+        assert_eq!(wire("container").unwrap().as_deref(), Some(""));
+        assert_eq!(wire("uids=0-1-1").unwrap().as_deref(), Some("uids=0-1-1"));
+        assert_eq!(
+            wire("yes").unwrap_err().to_string(),
+            "invalid mount config for type \"bind\": invalid idmap option \"yes\": uids=DISK-HOST-SIZE#… or gids=… expected"
+        );
+    }
+
+    #[test]
     fn wrong_binds_are_named() {
         for (spec, message) in [
+            ("/a:/b:idmap,idmap", "invalid mode: idmap,idmap"),
+            ("/a:/b:idmap=", "invalid mode: idmap="),
+            (
+                "/a:/b:idmap=uids=1-2",
+                "invalid volume specification: '/a:/b:idmap=uids=1-2': invalid mount config for type \"bind\": invalid idmap range \"1-2\": DISK-HOST-SIZE expected",
+            ),
             ("", "invalid volume specification: ''"),
             ("a:b:c:d", "invalid volume specification: 'a:b:c:d'"),
             ("/a:/b:xx", "invalid mode: xx"),

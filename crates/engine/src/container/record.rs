@@ -12,6 +12,7 @@ use wharf_api_types::endpoint::EndpointSettings;
 use wharf_ids::ContainerId;
 
 use super::mounts::MountRecord;
+use crate::user_namespaces::IdMaps;
 
 /// The store's table.
 pub(super) const TABLE: &str = "containers";
@@ -44,6 +45,9 @@ pub struct ContainerRecord {
     pub networks: BTreeMap<String, EndpointSettings>,
     /// Mounts in the order of their destinations.
     pub mounts: Vec<MountRecord>,
+    /// Ids of a user namespace that is this container's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id_maps: Option<IdMaps>,
     /// Last known actual state.
     pub state: State,
 }

@@ -142,6 +142,7 @@ mod tests {
             host_config: Default::default(),
             networks: Default::default(),
             mounts: Vec::new(),
+            id_maps: None,
             state: State::default(),
         };
         registry.insert(Arc::new(Container::new(record)));

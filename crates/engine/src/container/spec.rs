@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 
 use wharf_api_types::container::HostConfig;
 use wharf_oci::runtime::{
-    BlockIo, Capabilities, ConsoleSize, Cpu, DeviceRule, Linux, Memory, Mount, Namespace,
-    NamespaceKind, Pids, Process, Resources, Rlimit, Root, Spec, ThrottleDevice, WeightDevice,
+    BlockIo, Capabilities, ConsoleSize, Cpu, DeviceRule, IdMapping, Linux, Memory, Mount,
+    Namespace, NamespaceKind, Pids, Process, Resources, Rlimit, Root, Spec, ThrottleDevice,
+    WeightDevice,
 };
 
 use super::devices::Devices;
 use super::mounts::{MountSource, ReadOnlyReach, tmpfs_options};
 use super::record::ContainerRecord;
 use super::security::SecurityOptions;
+use crate::user_namespaces::{IdMap, IdMaps};
 use crate::volumes::VolumeSource;
 
 /// `/dev/shm` unless told otherwise, bytes.
@@ -93,6 +95,12 @@ pub(super) struct Facts {
     pub throttle: Throttle,
     /// Mounts can be made read-only with everything below them.
     pub recursive_readonly: bool,
+    /// The mapping of the container's user namespace, which is handed over as a descriptor.
+    pub id_maps: Option<IdMaps>,
+    /// Mappings of single mounts, by destination.
+    pub mount_maps: BTreeMap<String, IdMaps>,
+    /// The host has message queues at `/dev/mqueue`.
+    pub host_mqueue: bool,
 }
 
 /// Rate limits of block devices, numbers looked up.
@@ -130,7 +138,9 @@ pub(super) fn build(record: &ContainerRecord, facts: &Facts) -> Spec {
         hooks: None,
         annotations: host.annotations.clone().unwrap_or_default(),
         linux: Some(Linux {
-            sysctl: sysctls(host, own_network),
+            uid_mappings: map_of(facts, |maps| &maps.uids),
+            gid_mappings: map_of(facts, |maps| &maps.gids),
+            sysctl: sysctls(host, own_network, facts),
             resources: Some(resources(host, facts)),
             cgroups_path: Some(facts.cgroup_path.clone()),
             namespaces: namespaces(host, facts),
@@ -141,6 +151,14 @@ pub(super) fn build(record: &ContainerRecord, facts: &Facts) -> Spec {
             ..Linux::default()
         }),
     }
+}
+
+fn map_of(facts: &Facts, half: impl Fn(&IdMaps) -> &IdMap) -> Vec<IdMapping> {
+    facts
+        .id_maps
+        .as_ref()
+        .map(|maps| half(maps).to_oci())
+        .unwrap_or_default()
 }
 
 fn has_own_network(host: &HostConfig) -> bool {
@@ -262,13 +280,17 @@ pub(super) fn rlimits(host: &HostConfig, defaults: &[Rlimit]) -> Vec<Rlimit> {
     limits
 }
 
-fn sysctls(host: &HostConfig, own_network: bool) -> BTreeMap<String, String> {
+fn sysctls(host: &HostConfig, own_network: bool, facts: &Facts) -> BTreeMap<String, String> {
     let mut sysctls = BTreeMap::new();
     if own_network {
-        sysctls.insert(
-            "net.ipv4.ping_group_range".to_owned(),
-            "0 2147483647".to_owned(),
-        );
+        // Groups that are not mapped are none to the kernel.
+        let last_group = match &facts.id_maps {
+            None => Some(i32::MAX.unsigned_abs()),
+            Some(maps) => maps.gids.last_from_zero(),
+        };
+        if let Some(last) = last_group {
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
+        }
         sysctls.insert(
             "net.ipv4.ip_unprivileged_port_start".to_owned(),
             "0".to_owned(),
@@ -299,6 +321,9 @@ fn namespaces(host: &HostConfig, facts: &Facts) -> Vec<Namespace> {
     }
     if host.cgroupns_mode == "private" {
         list.push(NamespaceKind::Cgroup);
+    }
+    if facts.id_maps.is_some() {
+        list.push(NamespaceKind::User);
     }
     for kind in &facts.joined {
         if !list.contains(kind) {
@@ -429,6 +454,21 @@ fn default_mounts(host: &HostConfig, facts: &Facts) -> Vec<Mount> {
     let writable_cgroup = host.privileged || facts.security.writable_cgroups;
     let cgroup_access = if writable_cgroup { "rw" } else { "ro" };
     let sys_access = if host.privileged { "rw" } else { "ro" };
+    let mut pts_options = vec![
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ];
+    // Debian's group "tty", where there is one.
+    if facts
+        .id_maps
+        .as_ref()
+        .is_none_or(|maps| maps.gids.to_host(5).is_some())
+    {
+        pts_options.push("gid=5");
+    }
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount(
@@ -437,19 +477,7 @@ fn default_mounts(host: &HostConfig, facts: &Facts) -> Vec<Mount> {
             "tmpfs",
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
+        mount("/dev/pts", "devpts", "devpts", &pts_options),
         mount(
             "/sys",
             "sysfs",
@@ -463,13 +491,18 @@ fn default_mounts(host: &HostConfig, facts: &Facts) -> Vec<Mount> {
             "cgroup",
             &[cgroup_access, "nosuid", "noexec", "nodev"],
         ),
-        mount(
+    ];
+    if facts.id_maps.is_none() || host.ipc_mode != "host" {
+        mounts.push(mount(
             "/dev/mqueue",
             "mqueue",
             "mqueue",
             &["nosuid", "noexec", "nodev"],
-        ),
-    ];
+        ));
+    } else if facts.host_mqueue {
+        // The host's queues cannot be mounted by a root of another user namespace.
+        mounts.push(bind("/dev/mqueue", Path::new("/dev/mqueue"), &["rprivate"]));
+    }
     match (&facts.shm, host.ipc_mode.as_str()) {
         (_, "none") => {}
         (Some(path), _) => mounts.push(bind("/dev/shm", path, &["rprivate"])),
@@ -498,6 +531,18 @@ fn default_mounts(host: &HostConfig, facts: &Facts) -> Vec<Mount> {
         mounts.push(bind(path, &facts.files_dir.join(name), &["rprivate"]));
     }
     mounts
+}
+
+/// The mount with its ids mapped. Without a mapping in the document it is the container's.
+fn mapped(mut mount: Mount, maps: Option<&IdMaps>, facts: &Facts) -> Mount {
+    if let Some(maps) = maps {
+        mount.options.push("idmap".to_owned());
+        if facts.id_maps.as_ref() != Some(maps) {
+            mount.uid_mappings = maps.uids.to_oci();
+            mount.gid_mappings = maps.gids.to_oci();
+        }
+    }
+    mount
 }
 
 fn bind(destination: &str, source: &Path, options: &[&str]) -> Mount {
@@ -531,10 +576,12 @@ fn mounts(record: &ContainerRecord, facts: &Facts) -> Vec<Mount> {
                         facts.recursive_readonly && !non_recursive,
                     ));
                 }
-                Mount {
+                let bound = Mount {
                     options,
                     ..mount(destination, "bind", path, &[])
-                }
+                };
+                // Files of the host belong to whom they belong to, unless asked for.
+                mapped(bound, facts.mount_maps.get(destination), facts)
             }
             MountSource::Volume { name, .. } => {
                 let mut mount = match facts.volumes.get(name) {
@@ -547,7 +594,13 @@ fn mounts(record: &ContainerRecord, facts: &Facts) -> Vec<Mount> {
                         options: options.clone(),
                         ..mount(destination, fs_type, source, &[])
                     },
-                    Some(VolumeSource::Directory(path)) => bind(destination, path, &["rprivate"]),
+                    // A volume holds the ids its containers see, whatever the host calls them:
+                    // containers with different mappings can share it.
+                    Some(VolumeSource::Directory(path)) => mapped(
+                        bind(destination, path, &["rprivate"]),
+                        facts.mount_maps.get(destination).or(facts.id_maps.as_ref()),
+                        facts,
+                    ),
                     // `start` looks every volume up; one that is missing fails there.
                     None => continue,
                 };

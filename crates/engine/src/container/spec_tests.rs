@@ -23,6 +23,7 @@ fn record(
         host_config,
         networks: BTreeMap::new(),
         mounts,
+        id_maps: None,
         state: State::default(),
     }
 }
@@ -215,4 +216,82 @@ fn environment_is_overridden_by_name() {
         &["B=3".into(), "A".into(), "C=4".into(), "D".into()],
     );
     assert_eq!(env, ["B=3", "C=4"]);
+}
+
+fn maps(uids: &[&str], gids: &[&str]) -> IdMaps {
+    let map = |texts: &[&str]| {
+        let extents = texts
+            .iter()
+            .map(|text| crate::user_namespaces::Extent::parse(text).unwrap());
+        IdMap::new(extents.collect()).unwrap()
+    };
+    IdMaps {
+        uids: map(uids),
+        gids: map(gids),
+    }
+}
+
+/// Whether a mount maps ids, and how if not as the container does.
+fn mappings<'a>(spec: &'a Spec, destination: &str) -> (bool, &'a [IdMapping]) {
+    let mount = spec
+        .mounts
+        .iter()
+        .find(|mount| mount.destination == destination)
+        .unwrap();
+    let mapped = mount.options.iter().any(|option| option == "idmap");
+    (mapped, &mount.uid_mappings)
+}
+
+#[test]
+fn a_user_namespace_maps_volumes_and_leaves_binds_alone() {
+    let parse = |spec: &str| super::super::mounts::parse_bind(spec, "").unwrap();
+    let mounts = vec![
+        parse("data:/data"),
+        parse("/srv:/srv"),
+        parse("/mapped:/mapped:idmap"),
+    ];
+    let own = maps(&["0:100000:65536"], &["0:200000:65536"]);
+    let facts = Facts {
+        mount_maps: BTreeMap::from([("/mapped".to_owned(), maps(&["0:1000:1"], &["0:1000:1"]))]),
+        id_maps: Some(own.clone()),
+        ..facts()
+    };
+    let spec = build(&record(ContainerConfig::default(), host(), mounts), &facts);
+    assert_eq!(mappings(&spec, "/data"), (true, &[][..]));
+    assert_eq!(mappings(&spec, "/srv"), (false, &[][..]));
+    let given = maps(&["0:1000:1"], &["0:1000:1"]).uids.to_oci();
+    assert_eq!(mappings(&spec, "/mapped"), (true, &given[..]));
+    assert_eq!(mappings(&spec, "/etc/hosts"), (false, &[][..]));
+    let linux = spec.linux.as_ref().unwrap();
+    assert_eq!(linux.uid_mappings, own.uids.to_oci());
+    assert_eq!(linux.gid_mappings, own.gids.to_oci());
+    assert!(
+        linux
+            .namespaces
+            .iter()
+            .any(|namespace| namespace.kind == NamespaceKind::User && namespace.path.is_none())
+    );
+    assert_eq!(linux.sysctl["net.ipv4.ping_group_range"], "0 65535");
+    assert!(options(&spec, "/dev/pts").contains(&"gid=5"));
+}
+
+#[test]
+fn groups_that_are_not_mapped_are_not_named() {
+    let facts = Facts {
+        id_maps: Some(maps(&["0:100000:10"], &["1:200000:3"])),
+        host_mqueue: true,
+        ..facts()
+    };
+    let host = HostConfig {
+        ipc_mode: "host".into(),
+        ..host()
+    };
+    let spec = build(
+        &record(ContainerConfig::default(), host, Vec::new()),
+        &facts,
+    );
+    assert!(!options(&spec, "/dev/pts").contains(&"gid=5"));
+    let linux = spec.linux.as_ref().unwrap();
+    assert!(!linux.sysctl.contains_key("net.ipv4.ping_group_range"));
+    assert_eq!(options(&spec, "/dev/mqueue"), ["rbind", "rprivate"]);
 }

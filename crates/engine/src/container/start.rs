@@ -21,6 +21,7 @@ use super::live::{Container, Run, RunRecord, WaitingClient};
 use super::record::{ContainerRecord, Phase};
 use super::shim_link::{LinkError, ShimLink};
 use super::spec::{self, Facts, Throttle};
+use super::user_namespace::{self, UserNamespace};
 use super::{devices, endpoints, logs, security};
 use crate::Engine;
 
@@ -66,6 +67,7 @@ struct Plan {
     kept: RunRecord,
     network: Option<AttachRequest>,
     joined: Vec<(NamespaceKind, OwnedFd)>,
+    user_namespace: Option<UserNamespace>,
     shm: Option<(PathBuf, i64)>,
     binds_to_make: Vec<PathBuf>,
 }
@@ -297,6 +299,14 @@ impl Engine {
                 }
             }
         }
+        let user_namespace = self.plan_user_namespace(record)?;
+        let id_maps = user_namespace
+            .as_ref()
+            .map(|namespace| namespace.maps.clone());
+        let mount_maps = user_namespace::mount_maps(&record.mounts, id_maps.as_ref())?
+            .into_iter()
+            .map(|(destination, maps)| (destination.to_owned(), maps))
+            .collect();
         let mut volumes = BTreeMap::new();
         let mut binds_to_make = Vec::new();
         for mount in &record.mounts {
@@ -331,6 +341,9 @@ impl Engine {
             throttle: throttle(record)?,
             recursive_readonly: self.containers.host.recursive_readonly,
             volumes,
+            host_mqueue: Path::new("/dev/mqueue").is_dir(),
+            mount_maps,
+            id_maps,
         };
         let layer = self
             .images
@@ -381,6 +394,7 @@ impl Engine {
             container_id: record.id.to_string(),
             cgroup_path: facts.cgroup_path,
             runtime,
+            id_maps: facts.id_maps,
             shm: made_shm.as_ref().map(|(path, _)| path.clone()),
             network: network.clone(),
             restart_count: if cause == Cause::Policy {
@@ -395,6 +409,7 @@ impl Engine {
             kept,
             network,
             joined,
+            user_namespace,
             shm: made_shm,
             binds_to_make,
         })
@@ -424,14 +439,30 @@ impl Engine {
             let run_dir = run_dir.to_owned();
             move || drop(std::fs::remove_dir_all(run_dir))
         });
+        let owner = plan
+            .user_namespace
+            .as_ref()
+            .map(|namespace| namespace.maps.root());
         if let Some((path, size)) = &plan.shm {
-            mount_shm(path, *size)?;
+            mount_shm(path, *size, owner)?;
             let path = path.clone();
             undo.push(move || unmount_shm(&path));
         }
+        let mut netns = None;
+        if let Some(namespace) = &mut plan.user_namespace {
+            let own_network = |request: &AttachRequest| request.mode != wharf_network::Mode::Host;
+            let made = namespace.make(plan.network.as_ref().is_some_and(own_network))?;
+            plan.start.fds.push(StartFd::Namespace(NamespaceKind::User));
+            fds.push(made.user);
+            netns = made.network;
+        }
         if let Some(request) = &plan.network {
             let driver = self.networks.driver().clone();
-            let sandbox = driver.prepare(request).map_err(|error| {
+            let sandbox = match netns {
+                Some(netns) => driver.prepare_in(request, netns),
+                None => driver.prepare(request),
+            };
+            let sandbox = sandbox.map_err(|error| {
                 let error = Error::from_fault(error);
                 Error::new(
                     error.kind(),
@@ -445,7 +476,14 @@ impl Engine {
                 ("hostname", &sandbox.files.hostname),
                 ("resolv.conf", &sandbox.files.resolv_conf),
             ] {
-                write_container_file(&run_dir.join(name), text)?;
+                let path = run_dir.join(name);
+                write_container_file(&path, text)?;
+                if let Some((uid, gid)) = owner {
+                    std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(|source| {
+                        Error::system(format!("cannot hand over {}", path.display()))
+                            .caused_by(source)
+                    })?;
+                }
             }
             plan.kept.sandbox_id = sandbox.sandbox_id;
             plan.kept.endpoints = sandbox.endpoints;
@@ -628,7 +666,7 @@ fn check_startable(container: &Container, cause: Cause) -> Result<()> {
 }
 
 /// A namespace of a running container.
-fn namespace_of(container: &Container, file: &str, what: &str) -> Result<OwnedFd> {
+pub(super) fn namespace_of(container: &Container, file: &str, what: &str) -> Result<OwnedFd> {
     let (pid, restarting) = (container.pid(), container.read().record.state.restarting);
     let id = &container.id;
     if restarting {
@@ -701,7 +739,7 @@ pub(super) fn write_container_file(path: &Path, text: &str) -> Result<()> {
         .map_err(failed)
 }
 
-fn mount_shm(path: &Path, size: i64) -> Result<()> {
+fn mount_shm(path: &Path, size: i64, owner: Option<(u32, u32)>) -> Result<()> {
     use rustix::mount::{MountFlags, mount};
     let failed = |source: std::io::Error| {
         Error::system(format!("cannot mount {}", path.display())).caused_by(source)
@@ -709,7 +747,8 @@ fn mount_shm(path: &Path, size: i64) -> Result<()> {
     super::create::make_private_dir(path).map_err(failed)?;
     // A crash may have left one.
     unmount_shm(path);
-    let data = std::ffi::CString::new(format!("mode=1777,size={size}"))
+    let owner = owner.map_or_else(String::new, |(uid, gid)| format!(",uid={uid},gid={gid}"));
+    let data = std::ffi::CString::new(format!("mode=1777,size={size}{owner}"))
         .map_err(|source| Error::system("cannot mount shared memory").caused_by(source))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("shm", path, "tmpfs", flags, data.as_c_str()).map_err(|errno| failed(errno.into()))

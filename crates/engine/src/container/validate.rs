@@ -403,9 +403,7 @@ pub(super) fn host_config(c: &HostConfig, daemon: &DaemonConfig) -> Result<()> {
         }
     }
     modes(c)?;
-    if !matches!(c.userns_mode.as_str(), "" | "host") {
-        return invalid(format!("invalid user namespace mode: {}", c.userns_mode));
-    }
+    crate::user_namespaces::Mode::parse(&c.userns_mode).map_err(Error::invalid)?;
     if !c.cgroup.is_empty() {
         return missing("HostConfig.Cgroup");
     }
@@ -621,9 +619,6 @@ pub(super) fn combinations(request: &CreateContainer) -> Result<()> {
     }
     if host.uts_mode == "host" && !config.hostname.is_empty() {
         return conflict("hostname and the UTS mode");
-    }
-    if host.privileged && host.cgroupns_mode.is_empty() && host.userns_mode == "remap" {
-        return conflict("privileged and user namespaces");
     }
     Ok(())
 }

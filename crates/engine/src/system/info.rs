@@ -101,7 +101,11 @@ impl Engine {
             containerd_commit: commit(),
             runc_commit: commit(),
             init_commit: commit(),
-            security_options: security_options(&daemon, cgroups.version),
+            security_options: security_options(
+                &daemon,
+                cgroups.version,
+                self.containers.remaps_users(),
+            ),
             default_address_pools: daemon
                 .default_address_pools
                 .iter()
@@ -120,7 +124,11 @@ impl Engine {
     }
 }
 
-fn security_options(daemon: &DaemonConfig, cgroup_version: &str) -> Vec<String> {
+fn security_options(
+    daemon: &DaemonConfig,
+    cgroup_version: &str,
+    remaps_users: bool,
+) -> Vec<String> {
     let mut options = Vec::new();
     match daemon.seccomp_profile.as_str() {
         "unconfined" => {}
@@ -134,6 +142,9 @@ fn security_options(daemon: &DaemonConfig, cgroup_version: &str) -> Vec<String> 
     }
     if daemon.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
+    }
+    if remaps_users {
+        options.push("name=userns".to_owned());
     }
     options
 }

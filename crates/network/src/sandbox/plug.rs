@@ -406,6 +406,13 @@ pub(crate) fn take_bare(inner: &Arc<Inner>, with_dns: bool) -> io::Result<Bare> 
     inner.worker.in_new(move || furnish(with_dns))
 }
 
+/// A namespace that somebody else made.
+pub(crate) fn furnish_given(inner: &Inner, netns: &OwnedFd, with_dns: bool) -> io::Result<Bare> {
+    inner
+        .worker
+        .inside(netns.as_fd(), move || furnish(with_dns))
+}
+
 /// Starts the default bridge's pool; it ends with `inner`.
 pub(crate) fn fill_pool(inner: &Arc<Inner>) {
     let size = inner.config.pool_size;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use super::plug::{self, Bare, Plug, Plugged};
@@ -73,8 +74,13 @@ pub(super) struct Draft {
     pub(super) request: EndpointRequest,
 }
 
-/// Makes the network of a starting container; on failure nothing of it is left.
-pub(crate) fn prepare(inner: &Arc<Inner>, request: &AttachRequest) -> Result<Sandbox> {
+/// Makes the network of a starting container, in `netns` if one is given; on failure nothing of it
+/// is left.
+pub(crate) fn prepare(
+    inner: &Arc<Inner>,
+    request: &AttachRequest,
+    netns: Option<OwnedFd>,
+) -> Result<Sandbox> {
     check_texts(request)?;
     // A container that ended without being released.
     super::release(inner, &request.container_id);
@@ -88,8 +94,8 @@ pub(crate) fn prepare(inner: &Arc<Inner>, request: &AttachRequest) -> Result<San
         armed: true,
     };
     match request.mode {
-        Mode::Host | Mode::None => without_endpoints(inner, request, undo),
-        Mode::Endpoints => with_endpoints(inner, request, undo),
+        Mode::Host | Mode::None => without_endpoints(inner, request, netns, undo),
+        Mode::Endpoints => with_endpoints(inner, request, netns, undo),
     }
 }
 
@@ -97,6 +103,7 @@ pub(crate) fn prepare(inner: &Arc<Inner>, request: &AttachRequest) -> Result<San
 fn without_endpoints(
     inner: &Arc<Inner>,
     request: &AttachRequest,
+    given: Option<OwnedFd>,
     mut undo: Undo<'_>,
 ) -> Result<Sandbox> {
     let name = if request.mode == Mode::Host {
@@ -111,7 +118,7 @@ fn without_endpoints(
     let netns = match request.mode {
         Mode::Host => None,
         _ => Some(
-            plug::take_bare(inner, false)
+            bare(inner, given, false)
                 .map_err(|error| kernel(request, error))?
                 .netns,
         ),
@@ -155,6 +162,7 @@ fn without_endpoints(
 fn with_endpoints(
     inner: &Arc<Inner>,
     request: &AttachRequest,
+    given: Option<OwnedFd>,
     mut undo: Undo<'_>,
 ) -> Result<Sandbox> {
     if request.endpoints.is_empty() {
@@ -162,9 +170,14 @@ fn with_endpoints(
             "a container needs at least one network",
         ));
     }
-    let (bare, mut endpoints, plugs) = match default_bridge_only(inner, request)? {
+    let quick = match &given {
+        // The ready ones belong to the daemon's user namespace.
+        Some(_) => None,
+        None => default_bridge_only(inner, request)?,
+    };
+    let (bare, mut endpoints, plugs) = match quick {
         Some(network) => on_default_bridge(inner, request, &network, &mut undo)?,
-        None => on_networks(inner, request, &mut undo)?,
+        None => on_networks(inner, request, given, &mut undo)?,
     };
     let Bare {
         netns,
@@ -242,6 +255,14 @@ fn with_endpoints(
     Ok(sandbox)
 }
 
+/// The given namespace made ready, or one of ours.
+fn bare(inner: &Arc<Inner>, given: Option<OwnedFd>, with_dns: bool) -> io::Result<Bare> {
+    match given {
+        Some(netns) => plug::furnish_given(inner, &netns, with_dns),
+        None => plug::take_bare(inner, with_dns),
+    }
+}
+
 /// The default bridge's record if it is all the container joins.
 fn default_bridge_only(inner: &Inner, request: &AttachRequest) -> Result<Option<Arc<Network>>> {
     let [one] = request.endpoints.as_slice() else {
@@ -303,7 +324,12 @@ fn on_default_bridge(
 }
 
 /// The general way: any networks.
-fn on_networks(inner: &Arc<Inner>, request: &AttachRequest, undo: &mut Undo<'_>) -> Result<Made> {
+fn on_networks(
+    inner: &Arc<Inner>,
+    request: &AttachRequest,
+    given: Option<OwnedFd>,
+    undo: &mut Undo<'_>,
+) -> Result<Made> {
     let mut drafts = Vec::new();
     {
         let mut state = inner.state();
@@ -322,7 +348,7 @@ fn on_networks(inner: &Arc<Inner>, request: &AttachRequest, undo: &mut Undo<'_>)
         }
     }
     let with_dns = drafts.iter().any(|draft| draft.network.is_user_defined());
-    let mut bare = plug::take_bare(inner, with_dns).map_err(|error| kernel(request, error))?;
+    let mut bare = bare(inner, given, with_dns).map_err(|error| kernel(request, error))?;
     let (mut endpoints, mut plugs): (Vec<Endpoint>, Vec<Plugged>) = (Vec::new(), Vec::new());
     // The user's names first, so that none of ours takes one.
     let mut names: Vec<Option<String>> = drafts
@@ -426,7 +452,7 @@ pub(super) fn reserve(
 pub(super) fn plug_draft(
     inner: &Inner,
     draft: &Draft,
-    netns: &std::os::fd::OwnedFd,
+    netns: &OwnedFd,
     route: &mut crate::netlink::Socket,
     spare: Option<plug::Spare>,
     ifname: &str,

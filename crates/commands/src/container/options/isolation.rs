@@ -24,16 +24,12 @@ pub(super) fn isolation(m: &Matches, host: &mut Object) -> Outcome {
     if !shared(m.str("uts"), false) {
         return fail("--uts: invalid UTS mode");
     }
-    if !shared(m.str("userns"), false) {
-        return fail("--userns: invalid USER mode");
-    }
     if !matches!(m.str("cgroupns"), "" | "host" | "private") {
         return fail("--cgroupns: invalid CGROUP mode");
     }
     for (key, flag) in [
         ("PidMode", "pid"),
         ("UTSMode", "uts"),
-        ("UsernsMode", "userns"),
         ("CgroupnsMode", "cgroupns"),
         ("IpcMode", "ipc"),
         ("Isolation", "isolation"),
@@ -41,6 +37,7 @@ pub(super) fn isolation(m: &Matches, host: &mut Object) -> Outcome {
     ] {
         host.text(key, m.str(flag));
     }
+    host.text("UsernsMode", &user_namespace(m)?);
     host.flag("Privileged", m.bool("privileged"));
     host.flag("ReadonlyRootfs", m.bool("read-only"));
     if m.given("init") {
@@ -63,6 +60,52 @@ pub(super) fn isolation(m: &Matches, host: &mut Object) -> Outcome {
     );
     logging(m, host)?;
     security(m, host)
+}
+
+/// `--userns`, or the options that spell a mapping out. What they mean is the engine's business,
+/// apart from who is calling: that only we know.
+fn user_namespace(m: &Matches) -> Outcome<String> {
+    let given = m.str("userns");
+    let mut mapping: Vec<String> = Vec::new();
+    for (flag, key) in [("uidmap", "uidmapping"), ("gidmap", "gidmapping")] {
+        // Several may be in one, as in Podman.
+        let ranges = m.list(flag).into_iter().flat_map(|list| list.split(','));
+        mapping.extend(ranges.map(|range| format!("{key}={range}")));
+    }
+    for name in ["subuidname", "subgidname"] {
+        if !m.str(name).is_empty() {
+            mapping.push(format!("{name}={}", m.str(name)));
+        }
+    }
+    if !mapping.is_empty() {
+        if !given.is_empty() {
+            return fail(
+                "conflicting options: --userns and --uidmap, --gidmap, --subuidname or --subgidname",
+            );
+        }
+        return Ok(format!("private:{}", mapping.join(",")));
+    }
+    let (kind, options) = given.split_once(':').unwrap_or((given, ""));
+    if !matches!(
+        (kind, options),
+        ("" | "host", "")
+            | (
+                "auto" | "keep-id" | "private" | "container" | "ns" | "nomap",
+                _
+            )
+    ) {
+        return fail("--userns: invalid USER mode");
+    }
+    if kind != "keep-id" || options.contains("host-") {
+        return Ok(given.to_owned());
+    }
+    let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+    let separator = if options.is_empty() { "" } else { "," };
+    Ok(format!(
+        "keep-id:{options}{separator}host-uid={},host-gid={}",
+        uid.as_raw(),
+        gid.as_raw()
+    ))
 }
 
 fn logging(m: &Matches, host: &mut Object) -> Outcome {

@@ -416,6 +416,52 @@ mod tests {
     }
 
     #[test]
+    fn user_namespaces_are_asked_for() {
+        let mode = |words: &[&str]| {
+            let mut all = words.to_vec();
+            all.push("x");
+            body(&all)["HostConfig"]["UsernsMode"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        for given in ["host", "auto", "auto:size=5", "container:web"] {
+            assert_eq!(mode(&["--userns", given]).as_deref(), Some(given));
+        }
+        assert_eq!(mode(&[]), None);
+        assert_eq!(
+            mode(&[
+                "--uidmap",
+                "0:5:1,1:9:1",
+                "--uidmap",
+                "2:6:1",
+                "--subgidname",
+                "bob"
+            ])
+            .as_deref(),
+            Some("private:uidmapping=0:5:1,uidmapping=1:9:1,uidmapping=2:6:1,subgidname=bob")
+        );
+        let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+        let me = format!("host-uid={},host-gid={}", uid.as_raw(), gid.as_raw());
+        assert_eq!(mode(&["--userns=keep-id"]), Some(format!("keep-id:{me}")));
+        assert_eq!(
+            mode(&["--userns=keep-id:uid=5,gid=6"]),
+            Some(format!("keep-id:uid=5,gid=6,{me}"))
+        );
+        assert_eq!(
+            mode(&["--userns=keep-id:host-uid=5,host-gid=6"]).as_deref(),
+            Some("keep-id:host-uid=5,host-gid=6")
+        );
+        assert_eq!(
+            error(&["--userns", "bogus", "x"]),
+            "--userns: invalid USER mode"
+        );
+        assert_eq!(
+            error(&["--userns", "auto", "--uidmap", "0:1:1", "x"]),
+            "conflicting options: --userns and --uidmap, --gidmap, --subuidname or --subgidname"
+        );
+    }
+
+    #[test]
     fn only_what_was_asked_for_is_sent() {
         assert_eq!(
             body(&["x"]),

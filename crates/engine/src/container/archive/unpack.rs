@@ -18,6 +18,7 @@ use wharf_fault::{Error, Kind, Result};
 use wharf_sys::rootfs::Rootfs;
 
 use super::ExtractOptions;
+use super::owners::Owners;
 
 /// Entries of one archive.
 const ENTRIES_MAX: usize = 10_000_000;
@@ -29,6 +30,13 @@ struct Late {
     mtime: u64,
 }
 
+/// Who gets the files.
+struct Whose<'a> {
+    /// One for all, instead of whom the archive says.
+    owner: Option<(u32, u32)>,
+    owners: &'a Owners,
+}
+
 /// Unpacks below `target`.
 pub(super) fn unpack(
     root: &Rootfs,
@@ -36,6 +44,7 @@ pub(super) fn unpack(
     archive: impl Read + Send,
     options: ExtractOptions,
     owner: Option<(u32, u32)>,
+    owners: &Owners,
 ) -> Result<()> {
     let invalid = |source: io::Error| Error::invalid("invalid archive").caused_by(source);
     let mut input = BufReader::with_capacity(256 * 1024, archive);
@@ -49,6 +58,7 @@ pub(super) fn unpack(
     };
     let mut archive = Archive::new(plain);
     let mut late = Vec::new();
+    let whose = Whose { owner, owners };
     for (number, entry) in archive.entries().map_err(invalid)?.enumerate() {
         if number >= ENTRIES_MAX {
             return Err(Error::invalid("invalid archive: too many entries"));
@@ -61,7 +71,9 @@ pub(super) fn unpack(
                 String::from_utf8_lossy(&name)
             ))
         })?;
-        one(root, target, &inside, &mut entry, options, owner, &mut late)?;
+        one(
+            root, target, &inside, &mut entry, options, &whose, &mut late,
+        )?;
     }
     for directory in late.into_iter().rev() {
         if let Ok(fd) = root.open(
@@ -102,7 +114,7 @@ fn one(
     inside: &Path,
     entry: &mut Entry<'_, impl Read>,
     options: ExtractOptions,
-    owner: Option<(u32, u32)>,
+    whose: &Whose<'_>,
     late: &mut Vec<Late>,
 ) -> Result<()> {
     let shown = inside.display().to_string();
@@ -118,13 +130,17 @@ fn one(
     let mode = header.mode().map_err(bad)? & 0o7777;
     let mtime = header.mtime().unwrap_or(0);
     let number = |value: u64| u32::try_from(value).unwrap_or(0);
-    let (uid, gid) = match owner {
+    let (uid, gid) = match whose.owner {
         Some(owner) => owner,
         None => (
             number(header.uid().map_err(bad)?),
             number(header.gid().map_err(bad)?),
         ),
     };
+    let (uid, gid) = whose.owners.outside(uid, gid).map_err(|id| {
+        // Docker's words.
+        Error::invalid(format!("Container ID {id} cannot be mapped to a host ID"))
+    })?;
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     let path = target.join(inside);
     if inside.as_os_str().is_empty() {
@@ -265,6 +281,7 @@ mod tests {
             io::Cursor::new(bytes),
             ExtractOptions::default(),
             None,
+            &Owners::AsTheyAre,
         )
     }
 
@@ -341,7 +358,8 @@ mod tests {
                 Path::new("./in"),
                 garbage,
                 ExtractOptions::default(),
-                None
+                None,
+                &Owners::AsTheyAre,
             )
             .is_err()
         );
