@@ -244,7 +244,7 @@ fn not_dumpable() -> Result<(), StartError> {
 }
 
 /// Runs `work` in all of `joined`, the user namespace excepted; children are born there.
-fn in_namespaces<T>(
+pub(crate) fn in_namespaces<T>(
     joined: &[NamespaceFd],
     work: impl FnOnce() -> Result<T, StartError>,
 ) -> Result<T, StartError> {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
 use rustix::thread::ThreadNameSpaceType;
+use wharf_oci::runtime::NamespaceKind;
 
 use crate::birth::{self, Birth};
 use crate::cgroup::Cgroup;
@@ -17,6 +18,7 @@ use crate::channel::{self, ParentEnd, Report};
 use crate::config::{ContainerConfig, NamespaceFd, Stdio};
 use crate::error::{Stage, StartError};
 use crate::init::{self, Meeting};
+use crate::net_devices;
 use crate::prepared::Prepared;
 use crate::supervisor::Supervisor;
 use crate::supplies::{Foreign, Supplies};
@@ -115,7 +117,10 @@ fn begin(
         Stdio::Terminal => None,
     };
     let (ours, theirs) = channel::pair()?;
-    let pending = cgroup.is_some() && born_in.is_none() || prepared.new_cgroup_namespace;
+    let pending = cgroup.is_some() && born_in.is_none()
+        || prepared.new_cgroup_namespace
+        || !prepared.net_devices.is_empty()
+        || prepared.resctrl.is_some();
     let meeting = Meeting {
         channel: &theirs,
         cgroups: cgroup.as_ref().map(Cgroup::layout).or(outside.as_ref()),
@@ -154,6 +159,9 @@ fn begin(
         return Err(bury(container, error));
     }
     drop(streams);
+    if let Err(error) = give_devices(&prepared, &container.pidfd) {
+        return Err(bury(container, error));
+    }
     match accompany(
         &prepared,
         &supervisor,
@@ -189,6 +197,22 @@ fn supply(
     Supplies::make(prepared, &mapped, foreign)?.hand_over(channel, &mapped)
 }
 
+/// Moves network devices into the container's network namespace.
+fn give_devices(prepared: &Prepared, pidfd: &OwnedFd) -> Result<(), StartError> {
+    if prepared.net_devices.is_empty() {
+        return Ok(());
+    }
+    let joined = prepared
+        .joined
+        .iter()
+        .find(|namespace| namespace.kind == NamespaceKind::Network);
+    let namespace = joined.map_or(pidfd, |namespace| &namespace.fd);
+    let namespace = namespace
+        .try_clone()
+        .map_err(|error| crate::launch::io(Stage::NetDevice, &error, ""))?;
+    net_devices::give(&prepared.net_devices, namespace)
+}
+
 /// The parent's part after the child's birth: cgroups, the word to go on, the child's reports.
 fn accompany(
     prepared: &Prepared,
@@ -208,6 +232,9 @@ fn accompany(
     };
     if let Some(adjustment) = prepared.launch.oom_score_adj {
         set_oom_score(pid, adjustment)?;
+    }
+    if let Some(plan) = &prepared.resctrl {
+        crate::resctrl::enter(plan, pid)?;
     }
     if pending {
         let doors: Vec<_> = doors.iter().map(AsFd::as_fd).collect();

@@ -58,10 +58,14 @@ pub enum Stage {
     Died,
     /// The container is not running (any more).
     NotRunning,
+    /// A network device of the host's; the subject is its name.
+    NetDevice,
+    /// The resource control group (`resctrl`); the subject is the file or setting.
+    Resctrl,
 }
 
 impl Stage {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 27] = [
         Self::Config,
         Self::Clone,
         Self::Namespace,
@@ -87,6 +91,8 @@ impl Stage {
         Self::ProgramNotExecutable,
         Self::Died,
         Self::NotRunning,
+        Self::NetDevice,
+        Self::Resctrl,
     ];
 }
 
@@ -263,6 +269,8 @@ impl Stage {
             Self::Seccomp => "unable to init seccomp",
             Self::Label => "cannot set security label",
             Self::Hook => "error running hook",
+            Self::NetDevice => "cannot move network device",
+            Self::Resctrl => "cannot set up resctrl group",
             _ => "cannot start",
         }
     }

@@ -12,6 +12,7 @@ use wharf_sys::clone::clone_process;
 use wharf_sys::rootfs::Rootfs;
 use wharf_sys::terminal;
 
+use crate::affinity::{self, Affinity};
 use crate::birth::in_pid_namespace;
 use crate::channel::{self, ChildEnd, ParentEnd, Report};
 use crate::config::{ExecConfig, Stdio};
@@ -70,9 +71,11 @@ pub fn exec(
     if let (Some(maps), Some(streams)) = (&maps, &streams) {
         user_namespace::give_streams(streams, maps)?;
     }
+    let affinity = affinity::plan(config.process.exec_cpu_affinity.as_ref())?;
     let born_in = match &container.cgroup {
-        Some(cgroup) => cgroup.open_unified()?,
-        None => None,
+        // Whoever is born in the cgroup was never outside of it.
+        Some(cgroup) if affinity.initial.is_none() => cgroup.open_unified()?,
+        _ => None,
     };
     let doors = match &container.cgroup {
         Some(cgroup) if born_in.is_none() => cgroup.doors()?,
@@ -92,7 +95,8 @@ pub fn exec(
                     .as_ref()
                     .map(|maps| (maps.uid.first(), maps.gid.first()));
                 let container = (container, root);
-                let Err(error) = joining_process(container, &launch, streams, &theirs, &doors);
+                let place = (&doors[..], &affinity);
+                let Err(error) = joining_process(container, &launch, streams, &theirs, place);
                 theirs.send_error(&error);
                 1
             },
@@ -144,7 +148,7 @@ fn joining_process(
     launch: &Launch,
     streams: Option<[OwnedFd; 3]>,
     channel: &ChildEnd,
-    doors: &[OwnedFd],
+    (doors, affinity): (&[OwnedFd], &Affinity),
 ) -> Result<Infallible, StartError> {
     let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
     // Before the container can see this process: it still has the host's descriptors open.
@@ -155,7 +159,14 @@ fn joining_process(
         // Set by the parent, who has a `/proc` to trust.
         channel.wait()?;
     }
+    if let Some(initial) = &affinity.initial {
+        initial.apply()?;
+    }
     crate::cgroup::enter(doors)?;
+    if let Some(last) = &affinity.last {
+        last.apply()?;
+    }
+    launch.open_labels()?;
     let mut namespaces = container.namespaces.0;
     namespaces.remove(ThreadNameSpaceType::PROCESS_ID);
     if !namespaces.is_empty() {

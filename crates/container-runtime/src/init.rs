@@ -68,6 +68,7 @@ pub(crate) fn first_process(
     // Processes already in a joined PID namespace could otherwise look into this one, which has
     // the host's descriptors open (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(clone_failed)?;
+    prepared.launch.open_labels()?;
     for namespace in prepared.joined.iter().filter(|_| !prepared.parent_joins) {
         join(namespace)?;
     }
@@ -89,9 +90,14 @@ pub(crate) fn first_process(
     make_mounts(prepared, &root, supplies.mounts, &mut parent, &mut made)?;
     let mut nodes = supplies.devices.into_iter();
     let terminal = make_devices(prepared, &root, &made, &mut nodes, streams.is_none())?;
+    if !prepared.net_devices.is_empty() {
+        // Kernel parameters may be about them.
+        parent.wait_for_cgroups(prepared)?;
+    }
     set_sysctls(prepared, &made)?;
     protect::make_readonly(&root, &prepared.readonly_paths)?;
-    protect::mask(&root, &prepared.masked_paths, &null)?;
+    let label = prepared.mount_label.as_deref();
+    protect::mask(&root, &prepared.masked_paths, &null, label)?;
     leave_host(prepared, &root)?;
 
     let hostname_failed = |errno| StartError::new(Stage::Hostname, errno, "");
@@ -105,6 +111,9 @@ pub(crate) fn first_process(
         wharf_sys::process::set_personality(persona).map_err(|errno| {
             StartError::refused(Stage::Config, format!("cannot set personality: {errno}"))
         })?;
+    }
+    if let Some(policy) = &prepared.memory_policy {
+        policy.apply()?;
     }
     parent.wait_for_cgroups(prepared)?;
     drop((root, made, null));
@@ -168,7 +177,7 @@ fn enter_root(prepared: &Prepared, supplied: Option<OwnedFd>) -> Result<Rootfs, 
     let made = match (&prepared.rootfs, supplied) {
         (_, Some(tree)) => Some(tree),
         (RootFilesystem::Path(path) | RootFilesystem::Layer(path), None) => {
-            Some(mounts::private_copy(path)?)
+            Some(mounts::copy_root(path, prepared.root_follows_host())?)
         }
         (RootFilesystem::Overlay { .. }, None) => None,
     };
@@ -346,13 +355,15 @@ fn leave_host(prepared: &Prepared, root: &Rootfs) -> Result<(), StartError> {
     if prepared.root_readonly {
         change.set = Attributes::READ_ONLY;
     }
-    let mut recursive = false;
     if let Some((propagation, everywhere)) = prepared.root_propagation {
-        change.propagation = Some(propagation);
-        recursive = everywhere && !prepared.root_readonly;
+        let propagation = AttributeChange {
+            propagation: Some(propagation),
+            ..AttributeChange::default()
+        };
+        change_attributes(root, c"", everywhere, propagation).map_err(failed)?;
     }
-    if !change.set.is_empty() || change.propagation.is_some() {
-        change_attributes(root, c"", recursive, change).map_err(failed)?;
+    if !change.set.is_empty() {
+        change_attributes(root, c"", false, change).map_err(failed)?;
     }
     Ok(())
 }

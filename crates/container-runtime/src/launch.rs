@@ -4,6 +4,7 @@
 //! [`Launch::prepare`] runs in the parent and understands everything that can be understood
 //! there; [`Launch::program`] runs in the child and does not return unless something fails.
 
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +23,7 @@ use wharf_sys::{exec, fd, signal};
 
 use crate::channel::ChildEnd;
 use crate::error::{Stage, StartError};
-use crate::label;
+use crate::label::{self, Labels, OpenLabels};
 use crate::reaper::INIT_ARGV0;
 use crate::user::{Files, Identity};
 
@@ -41,7 +42,9 @@ pub(crate) struct Launch {
     seccomp: Option<Filter>,
     scheduling: Option<Scheduling>,
     io_priority: Option<(u8, u8)>,
-    apparmor: Option<String>,
+    labels: Labels,
+    /// Filled by [`Launch::open_labels`].
+    open_labels: OnceCell<OpenLabels>,
     /// Our own program, to become the container's reaper.
     reaper: Option<OwnedFd>,
     /// Size of the terminal, columns and rows.
@@ -97,16 +100,6 @@ impl Launch {
         if process.args.is_empty() {
             return Err(refuse("no command specified"));
         }
-        if process
-            .selinux_label
-            .as_deref()
-            .is_some_and(|label| !label.is_empty())
-        {
-            return Err(refuse("SELinux labels are not supported yet"));
-        }
-        if process.exec_cpu_affinity.is_some() {
-            return Err(refuse("execCPUAffinity is not supported yet"));
-        }
         let arguments = process
             .args
             .iter()
@@ -157,16 +150,29 @@ impl Launch {
                 .as_ref()
                 .map(crate::scheduler::io_priority)
                 .transpose()?,
-            apparmor: process
-                .apparmor_profile
-                .clone()
-                .filter(|profile| !profile.is_empty()),
+            labels: Labels {
+                apparmor: process
+                    .apparmor_profile
+                    .clone()
+                    .filter(|profile| !profile.is_empty()),
+                selinux: label::selinux("process.selinuxLabel", process.selinux_label.as_deref())?,
+            },
+            open_labels: OnceCell::new(),
             reaper,
             terminal_size: process
                 .console_size
                 .map(|size| (clamp(size.width), clamp(size.height))),
             oom_score_adj: process.oom_score_adj,
         })
+    }
+
+    /// Opens what security labels are written to. To be called in the child, while it sees the
+    /// host's `/proc`.
+    pub(crate) fn open_labels(&self) -> Result<(), StartError> {
+        if self.labels.apparmor.is_some() || self.labels.selinux.is_some() {
+            let _ = self.open_labels.set(self.labels.open()?);
+        }
+        Ok(())
     }
 
     /// Becomes the program, in the container's namespaces and root. `streams` become descriptors
@@ -204,8 +210,8 @@ impl Launch {
                 StartError::refused(Stage::Config, format!("cannot set I/O priority: {errno}"))
             })?;
         }
-        if let Some(profile) = &self.apparmor {
-            label::enter_apparmor_at_exec(profile)?;
+        if let Some(labels) = self.open_labels.get() {
+            labels.enter_at_exec()?;
         }
         let arrived = self.enter_working_directory(&root);
         if let Err(error) = &arrived
@@ -258,6 +264,9 @@ impl Launch {
     fn let_go_of_the_host(&self, root: &Rootfs, channel: &ChildEnd) -> Result<(), StartError> {
         let mut kept = vec![root.as_fd(), channel.as_fd()];
         kept.extend(self.reaper.as_ref().map(AsFd::as_fd));
+        if let Some(labels) = self.open_labels.get() {
+            kept.extend(labels.fds());
+        }
         fd::close_from_except(3, &kept)
             .map_err(|errno| StartError::new(Stage::Clone, errno, "descriptors"))
     }

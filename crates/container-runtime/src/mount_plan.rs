@@ -24,6 +24,10 @@ pub(crate) struct PlannedMount {
     pub(crate) clear_recursively: Attributes,
     /// Propagation, and whether it goes for mounts below too.
     pub(crate) propagation: Option<(Propagation, bool)>,
+    /// The SELinux label its top directory gets, where the whole cannot have one.
+    pub(crate) label: Option<String>,
+    /// Whether a tmpfs begins with what it covers.
+    pub(crate) copy_up: bool,
     /// How the IDs of a bind are mapped.
     pub(crate) id_map: Option<BindIdMap>,
     /// The source as the document names it, for messages.
@@ -49,6 +53,8 @@ pub(crate) enum Kind {
         filesystem: String,
         parameters: Vec<(String, Option<String>)>,
     },
+    /// What is there already gets other attributes.
+    Remount,
     /// The container's cgroups, in whatever form the host has them.
     Cgroup,
 }
@@ -56,7 +62,12 @@ pub(crate) enum Kind {
 impl PlannedMount {
     /// The attributes of a new file system's mount.
     pub(crate) fn new_attributes(&self) -> rustix::mount::MountAttrFlags {
-        self.set.union(self.set_recursively).for_new_mount()
+        let mut set = self.set.union(self.set_recursively);
+        if self.copy_up {
+            // Not before it has been written to.
+            set.0 &= !Attributes::READ_ONLY.0;
+        }
+        set.for_new_mount()
     }
 
     /// A failure of this mount.
@@ -79,21 +90,28 @@ enum Meaning {
     SetRecursively(Attributes),
     ClearRecursively(Attributes),
     AccessTime(Attributes),
+    AccessTimeRecursively(Attributes),
     Propagate(Propagation, bool),
     Bind(bool),
     IdMap(bool),
+    CopyUp,
+    Remount,
     Nothing,
-    Refused,
+    /// A property of file systems, not of mounts, that is there or is the default anyway.
+    Superblock,
     Parameter,
 }
 
 fn meaning(option: &str) -> Meaning {
     use Meaning::{
-        AccessTime, Bind, Clear, ClearRecursively, IdMap, Nothing, Propagate, Refused, Set,
-        SetRecursively,
+        AccessTime, AccessTimeRecursively, Bind, Clear, ClearRecursively, CopyUp, IdMap, Nothing,
+        Propagate, Remount, Set, SetRecursively, Superblock,
     };
     match option {
-        "defaults" | "rw,async" | "async" | "relatime" | "nomand" | "loud" => Nothing,
+        "defaults" | "relatime" | "loud" | "silent" => Nothing,
+        // File systems that count changes do so always. (mount(8)'s option is for the others.)
+        "iversion" | "noiversion" => Nothing,
+        "async" | "nomand" | "nolazytime" => Superblock,
         "ro" => Set(Attributes::READ_ONLY),
         "rw" => Clear(Attributes::READ_ONLY),
         "nosuid" => Set(Attributes::NO_SUID),
@@ -133,8 +151,13 @@ fn meaning(option: &str) -> Meaning {
         "rbind" => Bind(true),
         "idmap" => IdMap(false),
         "ridmap" => IdMap(true),
-        "remount" | "tmpcopyup" | "rnoatime" | "rstrictatime" | "rrelatime" | "ratime"
-        | "rnorelatime" | "rnostrictatime" => Refused,
+        "rnoatime" => AccessTimeRecursively(Attributes::NO_ACCESS_TIME),
+        "rstrictatime" => AccessTimeRecursively(Attributes::STRICT_ACCESS_TIME),
+        "rrelatime" | "ratime" | "rnorelatime" | "rnostrictatime" => {
+            AccessTimeRecursively(Attributes::default())
+        }
+        "tmpcopyup" => CopyUp,
+        "remount" => Remount,
         _ => Meaning::Parameter,
     }
 }
@@ -157,6 +180,8 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
         set_recursively: Attributes::default(),
         clear_recursively: Attributes::default(),
         propagation: None,
+        label: None,
+        copy_up: false,
         id_map: None,
         source: source.clone(),
     };
@@ -172,6 +197,7 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
         });
     }
     let mut bind = (mount.kind.as_deref() == Some("bind")).then_some(false);
+    let mut remount = false;
     let mut parameters = Vec::new();
     for option in &mount.options {
         let both = |set: &mut Attributes, clear: &mut Attributes, bits: Attributes| {
@@ -200,6 +226,11 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
                 planned.set.0 = planned.set.0 & !Attributes::ACCESS_TIME.0 | bits.0;
                 planned.clear.0 |= Attributes::ACCESS_TIME.0;
             }
+            Meaning::AccessTimeRecursively(bits) => {
+                let set = &mut planned.set_recursively;
+                set.0 = set.0 & !Attributes::ACCESS_TIME.0 | bits.0;
+                planned.clear_recursively.0 |= Attributes::ACCESS_TIME.0;
+            }
             Meaning::Propagate(propagation, recursive) => {
                 planned.propagation = Some((propagation, recursive))
             }
@@ -208,12 +239,12 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
                 let maps = planned.id_map.take().and_then(|given| given.maps);
                 planned.id_map = Some(BindIdMap { maps, recursive });
             }
+            Meaning::CopyUp => planned.copy_up = true,
+            Meaning::Remount => remount = true,
             Meaning::Nothing => {}
-            Meaning::Refused => {
-                return Err(refuse(format!(
-                    "mount option {option:?} is not supported yet (mount {:?})",
-                    mount.destination
-                )));
+            Meaning::Superblock => {
+                let opposite = option.strip_prefix("no").unwrap_or("sync");
+                parameters.retain(|(key, _): &(String, _)| key != opposite);
             }
             Meaning::Parameter => parameters.push(match option.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -227,7 +258,22 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
             mount.destination
         )));
     }
+    if planned.copy_up && (bind.is_some() || mount.kind.as_deref() != Some("tmpfs")) {
+        return Err(refuse(format!(
+            "only a tmpfs can begin with what it covers (tmpcopyup, mount {:?})",
+            mount.destination
+        )));
+    }
     planned.kind = match (bind, mount.kind.as_deref()) {
+        _ if remount => {
+            if let Some((key, _)) = parameters.first() {
+                return Err(refuse(format!(
+                    "mount option {key:?} cannot be changed by a remount ({:?})",
+                    mount.destination
+                )));
+            }
+            Kind::Remount
+        }
         (Some(recursive), _) => {
             if let Some((key, _)) = parameters.first() {
                 return Err(refuse(format!(
@@ -378,13 +424,40 @@ mod tests {
     }
 
     #[test]
+    fn every_option_of_the_specification_is_understood() {
+        let both = "async atime defaults dev diratime exec iversion loud noatime nodev nodiratime noexec noiversion \
+                    nolazytime nomand norelatime nostrictatime nosuid nosymfollow private relatime ro rprivate rshared \
+                    rslave runbindable rw shared silent slave strictatime suid symfollow unbindable";
+        let binds = "bind rbind ratime rdev rdiratime relatime rexec rnoatime rnodiratime rnoexec rnorelatime \
+                     rnostrictatime rnosuid rnosymfollow rrelatime rro rrw rstrictatime rsuid rsymfollow idmap ridmap \
+                     remount";
+        for option in both.split_whitespace().chain(binds.split_whitespace()) {
+            plan(&mount(Some("bind"), "/src", &[option])).unwrap();
+        }
+        let news = "dirsync lazytime mand sync tmpcopyup";
+        for option in both.split_whitespace().chain(news.split_whitespace()) {
+            plan(&mount(Some("tmpfs"), "tmpfs", &[option])).unwrap();
+        }
+        let planned = plan(&mount(Some("bind"), "/src", &["rnoatime", "ratime"])).unwrap();
+        assert_eq!(planned.set_recursively, Attributes::default());
+        assert_eq!(planned.clear_recursively, Attributes::ACCESS_TIME);
+        let planned = plan(&mount(Some("tmpfs"), "", &["sync", "async", "mand"])).unwrap();
+        let Kind::New { parameters, .. } = planned.kind else {
+            panic!("not a new file system")
+        };
+        assert_eq!(parameters, [("mand".to_owned(), None)]);
+    }
+
+    #[test]
     fn what_cannot_be_honoured_is_refused() {
         for (kind, source, options) in [
             (Some("bind"), "relative", &[][..]),
             (Some("tmpfs"), "tmpfs", &["idmap"]),
             (Some("bind"), "/src", &["size=5"]),
             (None, "/src", &["ro"]),
-            (Some("tmpfs"), "tmpfs", &["tmpcopyup"]),
+            (Some("bind"), "/src", &["tmpcopyup"]),
+            (Some("bind"), "/src", &["sync"]),
+            (Some("tmpfs"), "tmpfs", &["remount", "size=1m"]),
         ] {
             assert_eq!(
                 plan(&mount(kind, source, options)).unwrap_err().stage,

@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC};
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use wharf_sys::mount::{
@@ -17,6 +17,7 @@ use wharf_sys::mount::{
 use wharf_sys::rootfs::Rootfs;
 
 use crate::cgroup::Layout;
+use crate::copy_up;
 use crate::error::{Stage, StartError};
 use crate::mount_plan::{Kind, PlannedMount};
 use crate::prepared::c_path;
@@ -68,17 +69,22 @@ pub(crate) fn open_sources(
     mounts.iter().map(open).collect()
 }
 
-/// A copy of the tree at `path` that nothing travels to or from: a container's root.
-pub(crate) fn private_copy(path: &Path) -> Result<OwnedFd, StartError> {
+/// A copy of the tree at `path`, a container's root. Nothing travels from it to the host; from
+/// the host something does if `slave`.
+pub(crate) fn copy_root(path: &Path, slave: bool) -> Result<OwnedFd, StartError> {
     let failed = |errno| StartError::new(Stage::Rootfs, errno, path.display().to_string());
     let tree = c_path(path)
         .and_then(|path| clone_tree(CWD, &path, true))
         .map_err(failed)?;
-    let private = AttributeChange {
-        propagation: Some(Propagation::Private),
+    let change = AttributeChange {
+        propagation: Some(if slave {
+            Propagation::Slave
+        } else {
+            Propagation::Private
+        }),
         ..AttributeChange::default()
     };
-    change_attributes(&tree, c"", true, private).map_err(failed)?;
+    change_attributes(&tree, c"", true, change).map_err(failed)?;
     Ok(tree)
 }
 
@@ -105,6 +111,7 @@ pub(crate) fn make(
             }
             bind(root, mount, &tree)
         }
+        (Kind::Remount, _) => remount(root, mount).map_err(|errno| mount.error(errno)),
         (Kind::Bind { .. }, None) => Err(mount.error(Errno::NOENT)),
         (Kind::Cgroup, _) => match cgroups {
             Some(layout) => make_cgroups(root, mount, layout),
@@ -152,7 +159,24 @@ fn make_new(
         Some(new) => new,
         None => new_or_substitute(filesystem, &mut list, mount).map_err(failed)?,
     };
+    if mount.copy_up {
+        copy_up::copy(&target, &new).map_err(failed)?;
+        let rest = AttributeChange {
+            set: mount.set.union(mount.set_recursively),
+            ..AttributeChange::default()
+        };
+        change_attributes(&new, c"", false, rest).map_err(failed)?;
+    }
     attach(&new, &target).map_err(failed)?;
+    if let Some(label) = &mount.label {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&new, c".", flags, Mode::empty())
+            .and_then(|top| {
+                let value = label.as_bytes();
+                rustix::fs::fsetxattr(top, c"security.selinux", value, XattrFlags::empty())
+            })
+            .map_err(failed)?;
+    }
     if let Some((propagation, _)) = mount
         .propagation
         .filter(|(propagation, _)| *propagation != Propagation::Private)
@@ -234,6 +258,12 @@ fn bind(root: &Rootfs, mount: &PlannedMount, tree: &OwnedFd) -> Result<(), Start
     attach(tree, target).map_err(failed)
 }
 
+/// Gives the mount that is at the destination other attributes.
+fn remount(root: &Rootfs, mount: &PlannedMount) -> Result<(), Errno> {
+    let target = root.open_without_links(&mount.destination, OFlags::PATH)?;
+    shape(mount, &target, mount.propagation)
+}
+
 /// Files of procfs that may be replaced (by LXCFS and its like); everything else there is what
 /// other protections rely on.
 const REPLACEABLE: [&str; 12] = [
@@ -295,6 +325,23 @@ fn shape_bind(mount: &PlannedMount, tree: &OwnedFd) -> Result<(), Errno> {
             (Some(propagation), false)
         }
         None => (Some(Propagation::Slave), true),
+    };
+    shape(
+        mount,
+        tree,
+        propagation.map(|propagation| (propagation, recursive)),
+    )
+}
+
+/// Changes the attributes of `tree`, and of the mounts below it, as `mount` says.
+fn shape(
+    mount: &PlannedMount,
+    tree: &OwnedFd,
+    propagation: Option<(Propagation, bool)>,
+) -> Result<(), Errno> {
+    let (propagation, recursive) = match propagation {
+        Some((propagation, recursive)) => (Some(propagation), recursive),
+        None => (None, false),
     };
     let recursive_change = AttributeChange {
         set: mount.set_recursively,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::thread::ThreadNameSpaceType;
-use wharf_oci::runtime::{Linux, NamespaceKind, Process, Resources, Spec};
+use wharf_oci::runtime::{Linux, NamespaceKind, Personality, Process, Resources, Spec};
 use wharf_sys::capability::{self, Capabilities};
 use wharf_sys::mount::Propagation;
 
@@ -13,9 +13,13 @@ use crate::config::{ContainerConfig, NamespaceFd, RootFilesystem, Stdio};
 use crate::devices::{self, PlannedDevice};
 use crate::error::{Stage, StartError};
 use crate::id_map::IdMaps;
+use crate::label;
 use crate::launch::{Extras, Launch};
-use crate::mount_plan::{self, PlannedMount, normalise};
+use crate::memory_policy::{self, Policy};
+use crate::mount_plan::{self, Kind, PlannedMount, normalise};
+use crate::net_devices;
 use crate::propagation;
+use crate::resctrl;
 use crate::sysctl::{self, PlannedSysctl};
 use crate::user_namespace::{self, Mappings, UserNamespace};
 
@@ -51,6 +55,11 @@ pub(crate) struct Prepared {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) personality: Option<u32>,
+    pub(crate) memory_policy: Option<Policy>,
+    pub(crate) resctrl: Option<resctrl::Plan>,
+    pub(crate) net_devices: Vec<net_devices::PlannedDevice>,
+    /// The SELinux label of everything that is mounted newly.
+    pub(crate) mount_label: Option<String>,
     pub(crate) cgroups_path: Option<String>,
     pub(crate) resources: Resources,
 }
@@ -66,7 +75,7 @@ impl Prepared {
         let linux = spec.linux.clone().unwrap_or_default();
         let none = Process::default();
         let process = spec.process.as_ref().unwrap_or(&none);
-        refuse_unsupported(spec, &linux)?;
+        refuse_unsupported(spec)?;
         if process.terminal != matches!(stdio, Stdio::Terminal) {
             return Err(refused(
                 "`process.terminal` and the standard streams disagree",
@@ -84,11 +93,22 @@ impl Prepared {
                 user_namespace: namespaces.user.is_some(),
             },
         )?;
-        let mounts: Vec<PlannedMount> = spec
+        let mount_label = label::selinux("linux.mountLabel", linux.mount_label.as_deref())?;
+        let mut mounts: Vec<PlannedMount> = spec
             .mounts
             .iter()
             .map(mount_plan::plan)
             .collect::<Result<_, _>>()?;
+        let id = config.state.as_ref().map(|state| state.id.as_str());
+        let rdt = linux.intel_rdt.as_ref();
+        let resctrl = rdt.map(|rdt| resctrl::plan(rdt, id)).transpose()?;
+        resctrl::check(resctrl.as_ref())?;
+        let has_network = namespaces.own.contains(&NamespaceKind::Network);
+        let net_devices = net_devices::plan(&linux, has_network)?;
+        let mut rootfs = config.rootfs.clone();
+        if let Some(label) = &mount_label {
+            apply_label(label, &mut mounts, &mut rootfs);
+        }
         propagation::check(&mounts)?;
         let id_maps = mounts.iter().filter_map(|mount| mount.id_map.as_ref());
         if namespaces.user.is_none() && id_maps.clone().any(|id_map| id_map.maps.is_none()) {
@@ -129,23 +149,24 @@ impl Prepared {
             parent_joins,
             time_offsets: time_offsets(&linux, namespaces.new)?,
             id_mappings,
-            rootfs: config.rootfs.clone(),
+            rootfs,
             root_readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
-            root_propagation: linux
-                .rootfs_propagation
-                .as_deref()
-                .and_then(root_propagation),
+            root_propagation: root_propagation(linux.rootfs_propagation.as_deref())?,
             mounts,
             devices: devices::plan(&linux.devices)?,
             masked_paths: paths(&linux.masked_paths)?,
             readonly_paths: paths(&linux.readonly_paths)?,
             sysctls,
             joined_sysctls,
-            personality: linux
-                .personality
+            personality: linux.personality.as_ref().map(personality).transpose()?,
+            net_devices,
+            resctrl,
+            memory_policy: linux
+                .memory_policy
                 .as_ref()
-                .map(|persona| personality(&persona.domain))
+                .map(memory_policy::plan)
                 .transpose()?,
+            mount_label,
             cgroups_path: linux.cgroups_path.clone().filter(|path| !path.is_empty()),
             resources: linux.resources.unwrap_or_default(),
         })
@@ -156,7 +177,7 @@ fn refused(what: impl Into<String>) -> StartError {
     StartError::refused(Stage::Config, what)
 }
 
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), StartError> {
+fn refuse_unsupported(spec: &Spec) -> Result<(), StartError> {
     let not_yet = |there: bool, what: &str| {
         if there {
             Err(refused(format!("{what} not supported yet")))
@@ -167,16 +188,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), StartError> {
     not_yet(
         spec.hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()),
         "hooks are",
-    )?;
-    not_yet(!linux.net_devices.is_empty(), "`linux.netDevices` is")?;
-    not_yet(linux.intel_rdt.is_some(), "`linux.intelRdt` is")?;
-    not_yet(linux.memory_policy.is_some(), "`linux.memoryPolicy` is")?;
-    not_yet(
-        linux
-            .mount_label
-            .as_deref()
-            .is_some_and(|label| !label.is_empty()),
-        "`linux.mountLabel` is",
     )?;
     Ok(())
 }
@@ -287,10 +298,35 @@ fn time_offsets(linux: &Linux, new: ThreadNameSpaceType) -> Result<Option<String
 }
 
 impl Prepared {
+    /// Whether mounts the host makes below the container's root appear in the container.
+    pub(crate) fn root_follows_host(&self) -> bool {
+        matches!(self.root_propagation, Some((Propagation::Slave, _)))
+    }
+
     pub(crate) fn joins_pid_namespace(&self) -> bool {
         self.joined
             .iter()
             .any(|namespace| namespace.kind == NamespaceKind::Pid)
+    }
+}
+
+/// Has everything that is mounted newly labelled.
+fn apply_label(label: &str, mounts: &mut [PlannedMount], rootfs: &mut RootFilesystem) {
+    for mount in mounts {
+        if let Kind::New {
+            filesystem,
+            parameters,
+        } = &mut mount.kind
+        {
+            if filesystem == "mqueue" {
+                mount.label = Some(label.to_owned());
+            } else if label::takes_context(filesystem) {
+                parameters.push(("context".to_owned(), Some(label.to_owned())));
+            }
+        }
+    }
+    if let RootFilesystem::Overlay { options, .. } = rootfs {
+        options.push(format!("context={label}"));
     }
 }
 
@@ -332,22 +368,32 @@ fn paths(paths: &[String]) -> Result<Vec<PathBuf>, StartError> {
         .collect()
 }
 
-fn root_propagation(name: &str) -> Option<(Propagation, bool)> {
-    let (name, recursive) = name
+fn root_propagation(name: Option<&str>) -> Result<Option<(Propagation, bool)>, StartError> {
+    let Some(whole) = name.filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let (name, recursive) = whole
         .strip_prefix('r')
-        .map_or((name, false), |name| (name, true));
+        .map_or((whole, false), |name| (name, true));
     let propagation = match name {
         "private" => Propagation::Private,
         "shared" => Propagation::Shared,
         "slave" => Propagation::Slave,
         "unbindable" => Propagation::Unbindable,
-        _ => return None,
+        _ => {
+            return Err(refused(format!(
+                "linux.rootfsPropagation {whole:?} is not known"
+            )));
+        }
     };
-    Some((propagation, recursive))
+    Ok(Some((propagation, recursive)))
 }
 
-fn personality(domain: &str) -> Result<u32, StartError> {
-    match domain {
+fn personality(personality: &Personality) -> Result<u32, StartError> {
+    if let Some(flag) = personality.flags.first() {
+        return Err(refused(format!("personality flag {flag:?} is not known")));
+    }
+    match personality.domain.as_str() {
         "LINUX" => Ok(0),
         "LINUX32" => Ok(8),
         other => Err(refused(format!(

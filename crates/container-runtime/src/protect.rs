@@ -30,7 +30,12 @@ pub(crate) fn host_null_device() -> Result<OwnedFd, StartError> {
 
 /// Hides `paths`: files behind the null device, directories behind an empty one. Paths that do
 /// not exist need no hiding.
-pub(crate) fn mask(root: &Rootfs, paths: &[PathBuf], null: &OwnedFd) -> Result<(), StartError> {
+pub(crate) fn mask(
+    root: &Rootfs,
+    paths: &[PathBuf],
+    null: &OwnedFd,
+    label: Option<&str>,
+) -> Result<(), StartError> {
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let failed = |errno| StartError::new(Stage::Path, errno, path.display().to_string());
@@ -43,11 +48,12 @@ pub(crate) fn mask(root: &Rootfs, paths: &[PathBuf], null: &OwnedFd) -> Result<(
             match &empty {
                 Some(empty) => clone_tree(empty, c"", false).map_err(failed)?,
                 None => {
-                    let parameters = [
+                    let mut parameters = vec![
                         ("source", Some("tmpfs")),
                         ("nr_blocks", Some("1")),
                         ("nr_inodes", Some("1")),
                     ];
+                    parameters.extend(label.map(|label| ("context", Some(label))));
                     new_filesystem("tmpfs", &parameters, MountAttrFlags::MOUNT_ATTR_RDONLY)
                         .map_err(failed)?
                 }

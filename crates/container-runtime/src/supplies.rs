@@ -10,9 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::thread::ThreadNameSpaceType;
-use wharf_sys::mount::{
-    AttributeChange, Propagation, change_attributes, clone_tree, new_filesystem,
-};
+use wharf_sys::mount::{AttributeChange, change_attributes, clone_tree, new_filesystem};
 use wharf_sys::overlay::DetachedOverlay;
 
 use crate::channel::{ChildEnd, ParentEnd};
@@ -102,7 +100,7 @@ impl Supplies {
             }
         }
         Ok(Self {
-            root: Some(root(&prepared.rootfs, mapped)?),
+            root: Some(root(prepared, mapped)?),
             mounts,
             devices: devices::supply(&prepared.devices, &mapped.maps)?,
         })
@@ -135,11 +133,11 @@ impl Supplies {
 
 /// The container's root as a detached mount. What an image consists of belongs to the host's IDs
 /// and is shown to the container through its mapping.
-fn root(rootfs: &RootFilesystem, mapped: &Mapped) -> Result<OwnedFd, StartError> {
-    match rootfs {
-        RootFilesystem::Path(path) => mounts::private_copy(path),
+fn root(prepared: &Prepared, mapped: &Mapped) -> Result<OwnedFd, StartError> {
+    match &prepared.rootfs {
+        RootFilesystem::Path(path) => mounts::copy_root(path, prepared.root_follows_host()),
         RootFilesystem::Layer(path) => {
-            let tree = mounts::private_copy(path)?;
+            let tree = mounts::copy_root(path, prepared.root_follows_host())?;
             map_ids(&tree, path, mapped)?;
             Ok(tree)
         }
@@ -209,7 +207,6 @@ fn mapped_copy(path: &Path, mapped: &Mapped) -> Result<OwnedFd, StartError> {
 fn map_ids(tree: &OwnedFd, path: &Path, mapped: &Mapped) -> Result<(), StartError> {
     let change = AttributeChange {
         id_mapping: Some(mapped.namespace.as_fd()),
-        propagation: Some(Propagation::Private),
         ..AttributeChange::default()
     };
     change_attributes(tree, c"", false, change)

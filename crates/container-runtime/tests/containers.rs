@@ -23,6 +23,8 @@ mod limits;
 mod mapped;
 #[path = "containers/mounts.rs"]
 mod mounts;
+#[path = "containers/placement.rs"]
+mod placement;
 #[path = "containers/sandbox.rs"]
 mod sandbox;
 #[path = "containers/seccomp.rs"]
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         mapped::TESTS,
         mounts::TESTS,
+        placement::TESTS,
         seccomp::TESTS,
         users::TESTS,
     ];

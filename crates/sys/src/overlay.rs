@@ -119,7 +119,7 @@ impl<P: AsRef<Path>> Overlay<'_, P> {
         }
         for option in self.options {
             data.push(',');
-            data.push_str(option);
+            data.push_str(&quoted(option));
         }
         let data = CString::new(data).map_err(|_| Errno::INVAL)?;
         let place = self.lower[0].as_ref();
@@ -227,7 +227,7 @@ impl DetachedOverlay<'_> {
         );
         for option in self.options {
             data.push(',');
-            data.push_str(option);
+            data.push_str(&quoted(option));
         }
         let data = CString::new(data).map_err(|_| Errno::INVAL)?;
         mount(
@@ -289,6 +289,14 @@ fn set_layer(context: &OwnedFd, key: &str, path: &Path) -> Result<(), Errno> {
         Mode::empty(),
     )?;
     set_layer_fd(context, key, &layer)
+}
+
+/// A label has commas, which only quotes keep from being the end of the option.
+fn quoted(option: &str) -> String {
+    match option.split_once('=') {
+        Some((key, value)) if value.contains(',') => format!("{key}=\"{value}\""),
+        _ => option.to_owned(),
+    }
 }
 
 fn set_layer_fd(context: &OwnedFd, key: &str, layer: &OwnedFd) -> Result<(), Errno> {

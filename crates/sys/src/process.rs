@@ -112,6 +112,29 @@ fn set_fs_gid(gid: u32) -> u32 {
     u32::from_ne_bytes(before.to_ne_bytes())
 }
 
+/// Sets where the calling process's memory comes from (`MPOL_*`, flags included) and the nodes
+/// that is about (`set_mempolicy(2)`).
+pub fn set_memory_policy(mode: u32, nodes: &[u32]) -> Result<(), Errno> {
+    let bits = usize::BITS;
+    let highest = nodes.iter().max().copied().unwrap_or(0);
+    let mut mask = vec![0_usize; usize::try_from(highest / bits).map_err(|_| Errno::INVAL)? + 1];
+    for node in nodes {
+        let word = usize::try_from(node / bits).map_err(|_| Errno::INVAL)?;
+        mask[word] |= 1 << (node % bits);
+    }
+    // The kernel reads one bit less than it is told of.
+    let count = mask.len() * bits as usize + 1;
+    let (pointer, count) = if nodes.is_empty() {
+        (std::ptr::null(), 0)
+    } else {
+        (mask.as_ptr(), count)
+    };
+    let mode = libc::c_long::from(mode);
+    // SAFETY: the mask has the bits the kernel is told of, but for the one it does not read.
+    checked(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, count) })?;
+    Ok(())
+}
+
 /// Sets the execution domain (`personality(2)`).
 pub fn set_personality(persona: u32) -> Result<(), Errno> {
     // SAFETY: a plain number.

@@ -17,7 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec_is_limited_as_the_container", confined),
 ];
 
-fn config(arguments: &[&str]) -> ExecConfig {
+pub(crate) fn config(arguments: &[&str]) -> ExecConfig {
     let process = Process {
         args: arguments
             .iter()

@@ -18,6 +18,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("missing_sources_are_named", missing_source),
     ("kind_mismatch_is_dockers_error", mismatch),
     ("tmpfs_takes_options_and_mode", tmpfs),
+    ("tmpfs_begins_with_what_it_covers", copied_up),
+    ("mounts_are_changed_by_a_remount", remounted),
+    ("binds_map_ids", mapped),
+    ("roots_propagation_is_as_asked", root_propagation),
     ("propagation_is_as_asked", propagation),
     ("propagation_needs_a_shared_source", unshared),
     ("plain_directory_is_a_root", plain_directory),
@@ -157,6 +161,177 @@ fn tmpfs(sandbox: &Sandbox) {
         container.error().stage,
         wharf_container_runtime::Stage::Mount
     );
+}
+
+fn copied_up(sandbox: &Sandbox) {
+    let script = "cat /data/file; readlink /data/link; stat -c '%u:%g %a' /data/dir /data/dir/deep; \
+                  stat -c %Y /data/file; grep -c 'tmpfs /data tmpfs ro' /proc/mounts; test -p /data/fifo && echo fifo; touch /data/x";
+    let mut container = sandbox.container(&["sh", "-c", script]);
+    let lower = sandbox.directory("layer");
+    let data = lower.join("data");
+    fs::create_dir_all(data.join("dir")).unwrap();
+    fs::write(data.join("file"), "content\n").unwrap();
+    fs::write(data.join("dir/deep"), "x").unwrap();
+    std::os::unix::fs::symlink("/elsewhere", data.join("link")).unwrap();
+    let made = std::process::Command::new("/bin/sh")
+        .args(["-c", "chown 33:4 dir dir/deep; chmod 1750 dir; chmod 4711 dir/deep; mkfifo fifo; touch -d @1000 file"])
+        .current_dir(&data)
+        .status();
+    assert!(made.unwrap().success());
+    let RootFilesystem::Overlay { lower: layers, .. } = &mut container.config.rootfs else {
+        panic!("an overlay")
+    };
+    layers.insert(0, lower);
+    container.config.spec.mounts.push(Mount {
+        destination: "/data".into(),
+        kind: Some("tmpfs".into()),
+        source: Some("tmpfs".into()),
+        options: ["tmpcopyup", "ro", "nosuid"].map(str::to_owned).to_vec(),
+        ..Mount::default()
+    });
+    let outcome = container.run();
+    assert_eq!(
+        outcome.stdout, "content\n/elsewhere\n33:4 1750\n33:4 4711\n1000\n1\nfifo\n",
+        "{outcome:?}"
+    );
+    assert!(outcome.stderr.contains("/data/x: Read-only"), "{outcome:?}");
+}
+
+fn remounted(sandbox: &Sandbox) {
+    let volume = sandbox.directory("volume");
+    let script = "grep -E ' /(data|run) ' /proc/mounts | cut -d' ' -f2,4";
+    let mut container = sandbox.container(&["sh", "-c", script]);
+    let mut again = bind(&volume, "/data", &["remount", "bind", "ro", "noexec"]);
+    again.kind = None;
+    container.config.spec.mounts.extend([
+        bind(
+            &volume,
+            "/data",
+            &["rbind", "rprivate", "nosuid", "rnoatime"],
+        ),
+        again,
+        Mount {
+            destination: "/run".into(),
+            kind: Some("tmpfs".into()),
+            options: ["sync", "dirsync", "noatime", "size=4m"]
+                .map(str::to_owned)
+                .to_vec(),
+            ..Mount::default()
+        },
+    ]);
+    let outcome = container.run();
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert!(
+        lines[0].starts_with("/data ro,nosuid,noexec,noatime"),
+        "{outcome:?}"
+    );
+    assert!(
+        lines[1].starts_with("/run rw,sync,dirsync,noatime,size=4096k"),
+        "{outcome:?}"
+    );
+    container
+        .config
+        .spec
+        .mounts
+        .push(bind(Path::new("/x"), "/nothing", &["remount", "ro"]));
+    assert_eq!(
+        container.error().stage,
+        wharf_container_runtime::Stage::Mount
+    );
+}
+
+fn mapped(sandbox: &Sandbox) {
+    let volume = sandbox.directory("volume");
+    fs::create_dir(volume.join("below")).unwrap();
+    {
+        let tmpfs =
+            wharf_sys::mount::new_filesystem("tmpfs", &[], rustix::mount::MountAttrFlags::empty())
+                .unwrap();
+        let place = std::ffi::CString::new(format!("{}/below", volume.display())).unwrap();
+        wharf_sys::mount::attach_at(&tmpfs, &place).unwrap();
+    }
+    let range = |container_id, host_id| wharf_oci::runtime::IdMapping {
+        container_id,
+        host_id,
+        size: 1,
+    };
+    for (option, below) in [("idmap", "0"), ("ridmap", "33")] {
+        let script = "touch /data/new; stat -c %u /data /data/below";
+        let mut container = sandbox.container(&["sh", "-c", script]);
+        let mut mount = bind(&volume, "/data", &["rbind", "rprivate", option]);
+        // Root's are web's and the other way round.
+        mount.uid_mappings = vec![range(0, 33), range(33, 0)];
+        mount.gid_mappings = mount.uid_mappings.clone();
+        container.config.spec.mounts.push(mount);
+        let outcome = container.run();
+        assert_eq!(outcome.stdout, format!("33\n{below}\n"), "{outcome:?}");
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(volume.join("new")).unwrap());
+        assert_eq!(owner, 33);
+        fs::remove_file(volume.join("new")).unwrap();
+    }
+}
+
+fn root_propagation(sandbox: &Sandbox) {
+    let script = "awk '$5 == \"/\" { print $7 }' /proc/self/mountinfo | sed 's/:.*//'";
+    let mut container = sandbox.container(&["sh", "-c", script]);
+    for (word, field) in [
+        ("shared", "shared"),
+        ("rslave", "-"),
+        ("private", "-"),
+        ("runbindable", "unbindable"),
+    ] {
+        container.linux().rootfs_propagation = Some(word.into());
+        assert_eq!(container.run().stdout, format!("{field}\n"), "{word}");
+    }
+    container.linux().rootfs_propagation = Some("public".into());
+    assert_eq!(
+        container.error().to_string(),
+        "linux.rootfsPropagation \"public\" is not known"
+    );
+
+    // What the host mounts below a root that follows it appears in the container.
+    let top = sandbox.directory("root");
+    let lower = sandbox.path().join("lower");
+    let copied = std::process::Command::new("/bin/cp")
+        .arg("-a")
+        .arg(lower.join("bin"))
+        .arg(&top)
+        .status();
+    assert!(copied.unwrap().success());
+    fs::create_dir(top.join("late")).unwrap();
+    let place = std::ffi::CString::new(top.display().to_string()).unwrap();
+    let shared = wharf_sys::mount::clone_tree(rustix::fs::CWD, &place, false).unwrap();
+    let change = wharf_sys::mount::AttributeChange {
+        propagation: Some(wharf_sys::mount::Propagation::Shared),
+        ..Default::default()
+    };
+    wharf_sys::mount::change_attributes(&shared, c"", false, change).unwrap();
+    wharf_sys::mount::attach_at(&shared, &place).unwrap();
+    container.config.rootfs = RootFilesystem::Path(top.clone());
+    container.linux().rootfs_propagation = Some("rslave".into());
+    container.process().args = ["sh", "-c", "echo; read x; ls /late"]
+        .map(str::to_owned)
+        .to_vec();
+    let (input, mut writer) = std::io::pipe().unwrap();
+    let (stdio, [mut out, err]) = pipes();
+    let wharf_container_runtime::Stdio::Streams([_, stdout, stderr]) = stdio else {
+        panic!("streams")
+    };
+    let stdio = wharf_container_runtime::Stdio::Streams([input.into(), stdout, stderr]);
+    let running = wharf_container_runtime::run(&container.config, Vec::new(), stdio).unwrap();
+    std::io::Read::read_exact(&mut out, &mut [0]).unwrap();
+    let late =
+        wharf_sys::mount::new_filesystem("tmpfs", &[], rustix::mount::MountAttrFlags::empty())
+            .unwrap();
+    rustix::fs::mkdirat(&late, "seen", rustix::fs::Mode::RWXU).unwrap();
+    let place = std::ffi::CString::new(top.join("late").display().to_string()).unwrap();
+    wharf_sys::mount::attach_at(&late, &place).unwrap();
+    std::io::Write::write_all(&mut writer, b"\n").unwrap();
+    let outcome = finish(running, [out, err]);
+    assert_eq!(outcome.stdout, "seen\n", "{outcome:?}");
+    wharf_sys::mount::detach(&place).unwrap();
+    let place = std::ffi::CString::new(top.display().to_string()).unwrap();
+    wharf_sys::mount::detach(&place).unwrap();
 }
 
 fn propagation(sandbox: &Sandbox) {
