@@ -195,7 +195,7 @@ fn debian_root() -> PathBuf {
 }
 
 /// The mirror this machine itself uses.
-fn debian_mirror() -> Option<String> {
+pub fn debian_mirror() -> Option<String> {
     let mut texts = vec![std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
     for entry in std::fs::read_dir("/etc/apt/sources.list.d").ok()?.flatten() {
         texts.push(std::fs::read_to_string(entry.path()).unwrap_or_default());

@@ -1,8 +1,9 @@
-//! Development tasks that are more than one command: `cargo xtask test|demo|bench`.
+//! Development tasks that are more than one command: `cargo xtask test|demo|bench|vm`.
 
 mod bench;
 mod demo;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -12,7 +13,11 @@ fn main() -> ExitCode {
         Some("test") => test::run(&arguments[1..]),
         Some("demo") => demo::run(),
         Some("bench") => bench::run(&arguments[1..]),
-        _ => Err("usage: cargo xtask test [quick] | demo | bench [--runs N] [--only SECTION,…] [--containers N]".to_owned()),
+        Some("vm") => vm::run(&arguments[1..]),
+        _ => Err(
+            "usage: cargo xtask test [quick] | demo | bench [--runs N] [--only SECTION,…] [--containers N] | vm -- COMMAND..."
+                .to_owned(),
+        ),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
