@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(&arguments[1..]),
         Some("vm") => vm::run(&arguments[1..]),
         _ => Err(
-            "usage: cargo xtask test [quick] | demo | bench [--runs N] [--only SECTION,…] [--containers N] | vm -- COMMAND..."
+            "usage: cargo xtask test [quick] | demo | bench [--runs N] [--only SECTION,…] [--containers N] | vm [test [long]] [-- COMMAND...]"
                 .to_owned(),
         ),
     };

@@ -34,6 +34,7 @@ mod unified;
 #[path = "containers/users.rs"]
 mod users;
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -98,23 +99,38 @@ fn main() -> ExitCode {
     everything.extend(escapes::TESTS);
     let mut in_both = vec![basic::TESTS, exec::TESTS, unified::TESTS, mapped::UNIFIED];
     in_both.extend(escapes::TESTS);
+    let pure = wharf_container_runtime::Cgroup::at("/x").is_ok_and(|cgroup| cgroup.is_unified());
+    if pure {
+        everything.extend([unified::TESTS, mapped::UNIFIED]);
+    }
     let all = if unified { &in_both } else { &everything };
+    let mut passed = 0;
     for (name, test) in all.iter().copied().flatten() {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
             continue;
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| test(&sandbox)));
-        println!(
-            "test {name} ... {}",
-            if outcome.is_ok() { "ok" } else { "FAILED" }
-        );
-        if outcome.is_err() {
-            failed.push(name);
+        // The name comes first: a test that hangs or takes everything down is known then.
+        print!("test {name} ... ");
+        std::io::stdout().flush().unwrap();
+        match catch_unwind(AssertUnwindSafe(|| test(&sandbox))) {
+            Ok(()) => {
+                println!("ok");
+                passed += 1;
+            }
+            Err(_) => {
+                println!("FAILED");
+                failed.push(name);
+            }
         }
     }
+    println!(
+        "\ntest result: {}. {passed} passed; {} failed; 0 ignored",
+        if failed.is_empty() { "ok" } else { "FAILED" },
+        failed.len()
+    );
     drop(sandbox);
     let again = !unified
-        && wharf_container_runtime::Cgroup::at("/x").is_ok_and(|cgroup| !cgroup.is_unified())
+        && !pure
         && !std::process::Command::new(std::env::current_exe().unwrap())
             .arg(UNIFIED)
             .args(&wanted)

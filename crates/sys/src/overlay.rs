@@ -27,6 +27,9 @@ pub struct Overlay<'a, P> {
     pub options: &'a [String],
 }
 
+/// No overlay option has this name.
+const NOBODYS_KEY: &str = "nobody";
+
 /// The longest string `fsconfig(2)` takes, in bytes.
 const CONFIG_STRING_MAX: usize = 255;
 
@@ -64,6 +67,10 @@ impl<P: AsRef<Path>> Overlay<'_, P> {
     /// A file system context with everything set, created.
     fn configured(&self) -> Result<OwnedFd, Configure> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        // Before Linux 6.5 overlay's keys are collected unread, whatever they are, until the end.
+        if fsconfig_set_string(&context, NOBODYS_KEY, "").is_ok() {
+            return Err(Configure::NoLayerList);
+        }
         for (index, layer) in self.lower.iter().enumerate() {
             match set_layer(&context, "lowerdir+", layer.as_ref()) {
                 // An unknown key is the only reason to refuse the first one with EINVAL that does

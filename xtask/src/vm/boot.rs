@@ -35,7 +35,7 @@ pub(crate) struct Outcome {
     pub(crate) status: i32,
     /// Seconds until the command began, for those who wonder where the time goes.
     pub(crate) booted_after: Duration,
-    /// A folder the guest could write (`/run/wharf-vm` there); it goes with this value.
+    /// A folder the guest could write (`/mnt/wharf-vm` there); it goes with this value.
     pub(crate) folder: RunFolder,
 }
 

@@ -2,10 +2,11 @@
 //! and nothing but cgroup v2.
 //!
 //! `cargo xtask vm -- COMMAND…` runs a command there; the workspace is visible under its own path,
-//! read-only. It is all emulated, so it works without a hypervisor, ten to twenty times slower than here.
+//! read-only. `cargo xtask vm test [long | FILTER]` runs tests there. It is all emulated, so it works without a hypervisor, ten to twenty times slower than here.
 
 mod boot;
 mod guest;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +15,15 @@ use crate::workspace;
 
 pub(crate) use boot::{Boot, Outcome};
 
-const USAGE: &str = "usage: cargo xtask vm [--timeout SECONDS] [--kernel ARGUMENTS] -- COMMAND...";
+const USAGE: &str = "usage: cargo xtask vm [--timeout SECONDS] [--kernel ARGUMENTS] -- COMMAND... | vm test [long | FILTER]";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    if let Some(("test", rest)) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
+        return suite::run(rest);
+    }
     let mut boot = Boot::new(String::new());
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -77,6 +84,12 @@ impl Boot {
 
 /// Boots the guest for `boot`; makes it first where it is not there yet.
 pub(crate) fn in_guest(boot: &Boot, line: impl FnMut(&str)) -> Result<Outcome, String> {
+    let packages = std::process::Command::new(workspace().join("scripts/packages"))
+        .args(["qemu-system-x86", "debootstrap", "e2fsprogs", "util-linux"])
+        .status();
+    if !packages.is_ok_and(|status| status.success()) {
+        return Err("the emulator cannot be installed".to_owned());
+    }
     let folder = target().join("vm");
     let guest = guest::guest(&folder)?;
     boot::boot(&guest, &folder, boot, line)

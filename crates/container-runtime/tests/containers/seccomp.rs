@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use wharf_container_runtime::{ExecConfig, Stage};
 use wharf_oci::runtime::{Seccomp, SeccompAction, State, Status, SyscallRule};
@@ -177,12 +178,21 @@ fn supervisor(sandbox: &Sandbox) {
 fn agreeing(socket: &UnixListener) -> rustix::process::Pid {
     wharf_sys::clone::fork(|| {
         let (_, listener) = accept(socket);
-        while let Ok(question) = next_question(&listener) {
+        // Before Linux 6.11 nobody who waits for a question is told that there is no one left to ask.
+        while is_asked(&listener)
+            && let Ok(question) = next_question(&listener)
+        {
             let _ = answer(&listener, question.id, Answer::Continue);
         }
         0
     })
     .unwrap()
+}
+
+/// Whether a question has come, or else everybody who could ask has ended.
+fn is_asked(listener: &OwnedFd) -> bool {
+    let mut events = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut events, None).is_ok() && events[0].revents().contains(PollFlags::IN)
 }
 
 fn supervisor_of_everything(sandbox: &Sandbox) {

@@ -1,0 +1,127 @@
+//! The tests that are run in the guest, and their result lines.
+//!
+//! Short, as in CI: the runtime's own tests, and those end-to-end tests that are about resources. Long:
+//! every end-to-end test that needs no network of the machine's.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::{Boot, in_guest, quoted, target};
+use crate::workspace;
+
+/// End-to-end test programs of the short form.
+const SHORT: &[&str] = &["resources"];
+
+/// Those and the rest of the long form. Others need a registry, Python or clients the guest has not.
+const LONG: &[&str] = &[
+    "resources",
+    "bad_input",
+    "crash",
+    "day_of_work",
+    "default_instance",
+];
+
+/// Runs them and prints what they print. Fails when one fails, or when none ran.
+pub(super) fn run(arguments: &[String]) -> Result<(), String> {
+    let (long, filter) = match arguments {
+        [] => (false, None),
+        [word] if word == "long" => (true, None),
+        [word] => (true, Some(word)),
+        _ => return Err("usage: cargo xtask vm test [long | FILTER]".to_owned()),
+    };
+    cargo(&["build", "--quiet", "--package", "wharf"])?;
+    let programs = test_programs()?;
+    let filter = filter.map(|filter| quoted(filter)).unwrap_or_default();
+    let wanted = if long { LONG } else { SHORT };
+    // Its own harness, one test after the other.
+    let mut script = format!(
+        "cd {}\nexport WHARF_TEST_SKIPS=/mnt/wharf-vm/skips CARGO_TARGET_DIR={}\nstatus=0\n",
+        quoted(&workspace().display().to_string()),
+        quoted(&target().display().to_string()),
+    );
+    for (name, path) in &programs {
+        let path = quoted(&path.display().to_string());
+        if name == "containers" {
+            script.push_str(&format!("{path} {filter} || status=1\n"));
+        } else if wanted.contains(&name.as_str()) {
+            script.push_str(&format!("{path} --test-threads 1 {filter} || status=1\n"));
+        }
+    }
+    script.push_str("(exit $status)");
+
+    let mut boot = Boot::new(script);
+    boot.timeout = Duration::from_secs(if long { 3600 } else { 600 });
+    let mut results = 0;
+    let outcome = in_guest(&boot, |line| {
+        results += usize::from(line.starts_with("test result: "));
+        println!("{line}");
+    })?;
+    if let Some(list) = std::env::var_os("WHARF_TEST_SKIPS") {
+        let skipped =
+            std::fs::read_to_string(outcome.folder.path().join("skips")).unwrap_or_default();
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(list)
+            .map_err(|error| error.to_string())?;
+        for line in skipped.lines() {
+            std::io::Write::write_fmt(&mut file, format_args!("{line} (in the guest)\n"))
+                .map_err(|error| error.to_string())?;
+        }
+    }
+    match (outcome.status, results) {
+        (0, 1..) => Ok(()),
+        (0, 0) => Err("no test ran in the guest".to_owned()),
+        _ => Err("tests failed in the guest".to_owned()),
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), String> {
+    let done = Command::new("cargo")
+        .args(arguments)
+        .current_dir(workspace())
+        .status();
+    if done.is_ok_and(|status| status.success()) {
+        Ok(())
+    } else {
+        Err(format!("cargo {} failed", arguments.join(" ")))
+    }
+}
+
+/// Builds the test programs; answers with their names and paths.
+fn test_programs() -> Result<Vec<(String, PathBuf)>, String> {
+    let out = Command::new("cargo")
+        .args([
+            "test",
+            "--no-run",
+            "--quiet",
+            "--message-format",
+            "json",
+            "--test",
+            "*",
+        ])
+        .args([
+            "--package",
+            "wharf-container-runtime",
+            "--package",
+            "wharf-tests",
+        ])
+        .current_dir(workspace())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cargo: {error}"))?;
+    if !out.status.success() {
+        return Err("the tests cannot be built".to_owned());
+    }
+    let lines = String::from_utf8_lossy(&out.stdout);
+    Ok(lines
+        .lines()
+        .filter_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            let path = message["executable"].as_str()?;
+            let name = message["target"]["name"].as_str()?;
+            (message["profile"]["test"] == true).then(|| (name.to_owned(), PathBuf::from(path)))
+        })
+        .collect())
+}
