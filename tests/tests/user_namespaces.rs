@@ -735,3 +735,162 @@ fn everything_else_works_as_ever() {
         .ok()
         .is("0:0");
 }
+
+#[test]
+fn ranges_survive_the_daemon_and_end_with_their_containers() {
+    let host = host();
+    let mut daemon = daemon(&host, &[]);
+    let create = |daemon: &Daemon<'_>, name: &str| {
+        daemon
+            .wharf(&["create", "--name", name, "--userns=auto", "busybox", "true"])
+            .ok();
+        inspect(daemon, name)["State"]["IDMappings"]["UidMap"][0].clone()
+    };
+    let first = create(&daemon, "box-a");
+    let second = create(&daemon, "box-b");
+    assert_ne!(first, second);
+    daemon.kill();
+    daemon.restart();
+    let third = create(&daemon, "box-c");
+    assert!(third != first && third != second);
+    assert_eq!(
+        inspect(&daemon, "box-a")["State"]["IDMappings"]["UidMap"][0],
+        first
+    );
+    daemon.docker(&["rm", "box-a"]).ok();
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(create(&daemon, "box-d"), first);
+    // A container that could not be made holds nothing.
+    daemon
+        .wharf(&[
+            "create",
+            "--userns=auto",
+            "-v",
+            "/a:/b:idmap=uids=@70000-70000-1",
+            "busybox",
+            "true",
+        ])
+        .code(1)
+        .complains("the container has no id 70000");
+    daemon.docker(&["rm", "box-d"]).ok();
+    assert_eq!(create(&daemon, "box-e"), first);
+}
+
+#[test]
+fn options_that_need_rights_work_or_say_why() {
+    let host = host();
+    let daemon = daemon(&host, &["--userns-remap", "mapper"]);
+    let folder = host.join("data");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("file"), "x").unwrap();
+    let bind = |mode: &str| format!("{}:/data:{mode}", folder.display());
+    let run = |flags: &[&str], command: &str| {
+        let mut words = vec!["run", "--rm"];
+        words.extend(flags);
+        words.extend(["busybox", "sh", "-c", command]);
+        daemon.docker(&words)
+    };
+    run(&["-v", &bind("ro")], "cat /data/file; touch /data/x")
+        .code(1)
+        .complains("Read-only file system");
+    host.sh(&format!(
+        "mount --bind {0} {0} && mount --make-rshared {0}",
+        folder.display()
+    ))
+    .ok();
+    run(&["-v", &bind("rslave")], "cat /data/file").ok().is("x");
+    run(&["-v", &bind("rshared")], "cat /data/file")
+        .ok()
+        .is("x");
+    run(&["-v", &bind("ro,idmap")], "stat -c %u /data/file")
+        .ok()
+        .is("0");
+    run(
+        &["--read-only", "--tmpfs", "/tmp:uid=33,mode=700"],
+        "stat -c %u /tmp; touch /x",
+    )
+    .code(1)
+    .says("33");
+    run(
+        &["--cgroupns", "private"],
+        "cat /proc/self/cgroup > /dev/null",
+    )
+    .ok();
+    run(&["--uts", "host"], "hostname > /dev/null").ok();
+    run(&["--cap-add", "ALL"], "mount -t tmpfs none /mnt 2>/dev/null || mkdir /mnt; mount -t tmpfs none /mnt && echo mounted")
+        .ok()
+        .says("mounted");
+    run(
+        &["--security-opt", "no-new-privileges", "--user", "33"],
+        "id -u",
+    )
+    .ok()
+    .is("33");
+    run(&["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj")
+        .ok()
+        .is("500");
+    run(&["--security-opt", "seccomp=unconfined"], "unshare -U true").ok();
+    daemon
+        .docker(&[
+            "volume",
+            "create",
+            "-o",
+            "type=tmpfs",
+            "-o",
+            "device=tmpfs",
+            "-o",
+            "o=size=1m,uid=33",
+            "memory",
+        ])
+        .ok();
+    run(&["-v", "memory:/memory"], "stat -c %u /memory")
+        .ok()
+        .is("33");
+    let device = format!("device={}", folder.display());
+    daemon
+        .docker(&[
+            "volume",
+            "create",
+            "-o",
+            "type=none",
+            "-o",
+            &device,
+            "-o",
+            "o=bind",
+            "bound",
+        ])
+        .ok();
+    // A bind by another name: the host's ids, unless asked for.
+    run(&["-v", "bound:/data"], "stat -c %u /data/file")
+        .ok()
+        .is("65534");
+    run(&["-v", "bound:/data:idmap"], "stat -c %u /data/file")
+        .ok()
+        .is("0");
+    daemon
+        .docker(&["run", "-d", "--name", "box", "busybox", "sleep", "600"])
+        .ok();
+    daemon
+        .docker(&[
+            "exec",
+            "--privileged",
+            "box",
+            "mount",
+            "-t",
+            "tmpfs",
+            "none",
+            "/root",
+        ])
+        .ok();
+    daemon.docker(&["network", "create", "later"]).ok();
+    daemon.docker(&["network", "connect", "later", "box"]).ok();
+    daemon
+        .docker(&["exec", "box", "ip", "addr", "show", "eth1"])
+        .ok();
+    daemon.docker(&["update", "--memory", "64m", "--memory-swap", "64m", "box"]);
+    daemon.docker(&["pause", "box"]).ok();
+    daemon.docker(&["unpause", "box"]).ok();
+    daemon.docker(&["restart", "-t", "0", "box"]).ok();
+    daemon.docker(&["exec", "box", "true"]).ok();
+}

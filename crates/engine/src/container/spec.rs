@@ -590,10 +590,13 @@ fn mounts(record: &ContainerRecord, facts: &Facts) -> Vec<Mount> {
                         source,
                         options,
                         ..
-                    }) => Mount {
-                        options: options.clone(),
-                        ..mount(destination, fs_type, source, &[])
-                    },
+                    }) => {
+                        let mount = Mount {
+                            options: options.clone(),
+                            ..mount(destination, fs_type, source, &[])
+                        };
+                        mapped(mount, facts.mount_maps.get(destination), facts)
+                    }
                     // A volume holds the ids its containers see, whatever the host calls them:
                     // containers with different mappings can share it.
                     Some(VolumeSource::Directory(path)) => mapped(

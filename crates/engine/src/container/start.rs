@@ -351,6 +351,12 @@ impl Engine {
             .container_layer(&record.id)
             .map_err(Error::from_fault)?;
         let runtime = self.runtime_program(&host.runtime, run_dir)?;
+        if runtime.is_some() && facts.id_maps.is_some() {
+            return Err(Error::not_implemented(format!(
+                "a user namespace with the runtime {} is not supported by this version of Wharf: use --userns=host or the built-in runtime",
+                host.runtime
+            )));
+        }
         let mut document = spec::build(record, &facts);
         let choice = &facts.security.seccomp;
         let mut seccomp_bpf = None;

@@ -46,6 +46,12 @@ pub(super) fn driver_config(config: &EngineConfig) -> Result<Config> {
         dns_servers: daemon.dns.clone(),
         dns_options: daemon.dns_opts.clone(),
         dns_search: daemon.dns_search.clone(),
+        // Ready namespaces belong to the daemon's user namespace: of no use to remapped containers.
+        pool_size: if daemon.userns_remap.is_empty() {
+            Config::default().pool_size
+        } else {
+            0
+        },
         ..Config::default()
     })
 }
