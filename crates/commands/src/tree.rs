@@ -117,6 +117,7 @@ static COMMANDS: &[Node] = &[
     node("unpause", &container::unpause::COMMAND),
     node("update", &container::update::COMMAND),
     node("wait", &container::wait::COMMAND),
+    node("why", &container::why::COMMAND),
 ];
 
 /// Commands of Docker that Wharf does not have yet: refused by name.

@@ -18,6 +18,7 @@
 //! - [`create`]/[`run`]: [`create.rs`](create) is the parent's side, `init.rs` the child's.
 //! - [`exec`]: another process in a running container.
 //! - [`cgroup`]: the container's cgroup: limits, statistics, freezing, removal.
+//! - [`kernel_log`]: what the kernel's log says about processes it ended.
 //! - [`error`]: what can fail, and how Docker words it.
 //! - [`init_reaper`]: PID 1 of containers started with `--init`.
 
@@ -27,6 +28,7 @@ pub mod create;
 pub mod error;
 pub mod exec;
 pub mod id_map;
+pub mod kernel_log;
 pub mod kill;
 pub mod reaper;
 pub mod resctrl;

@@ -18,4 +18,4 @@ pub use compile::{CompileError, compile, compile_for};
 pub use interpret::Call;
 pub use profile::{Machine, NATIVE, Profile, ProfileError};
 pub use program::{Instruction, Listener, NotAProgram, Program};
-pub use tables::{audit, number};
+pub use tables::{audit, call_name, number};

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cause::ExitCause;
 use crate::message::Failure;
 
 /// The listening socket in a shim's run directory.
@@ -72,6 +73,9 @@ pub struct ExitRecord {
     /// Why it never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_failure: Option<Failure>,
+    /// What else was seen of its end.
+    #[serde(default)]
+    pub cause: Box<ExitCause>,
 }
 
 /// Where a running container is to be found, for a daemon that can not reach its shim any more.
@@ -139,6 +143,7 @@ mod tests {
             started_at_ns: 1,
             finished_at_ns: 2,
             start_failure: None,
+            cause: Box::default(),
         };
         write_atomically(&path, &record, true).unwrap();
         assert_eq!(read(&path).unwrap(), Some(record));

@@ -28,14 +28,19 @@
 //!
 //! - [`message`]: the requests, replies and events.
 //! - [`start`]: everything a shim has to know to run a container.
+//! - [`cause`]: why a container ended.
 //! - [`wire`]: frames and descriptors; usable blocking, non-blocking and under tokio.
 //! - [`files`]: what the shim leaves on disk: the exit record and its own whereabouts.
 
+pub mod cause;
 pub mod files;
 pub mod message;
 pub mod start;
 pub mod wire;
 
+pub use cause::{
+    ExitCause, ForbiddenCall, OomRecord, OomScope, OomVictim, RequestedSignal, SignalOrigin,
+};
 pub use files::{ExitRecord, ShimRecord};
 pub use message::{
     AttachMode, Event, ExecStart, Failure, FailureKind, Message, Reply, Request, RequestFrame,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use wharf_oci::runtime::Process;
 
+use crate::cause::SignalOrigin;
 use crate::files::ExitRecord;
 use crate::start::Start;
 
@@ -45,6 +46,9 @@ pub enum Request {
         /// Signal every process of the container instead of its first only.
         #[serde(default)]
         all: bool,
+        /// On whose behalf.
+        #[serde(default)]
+        origin: SignalOrigin,
     },
     /// Set a terminal's size, in characters.
     Resize {

@@ -293,6 +293,7 @@ mod tests {
                 target: Target::Exec("e".into()),
                 signal: 15,
                 all: false,
+                origin: Default::default(),
             },
         };
         let mut decoder = Decoder::default();

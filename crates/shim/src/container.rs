@@ -22,10 +22,11 @@ use wharf_logs::{LogTarget, LogWriter};
 use wharf_oci::runtime::NamespaceKind;
 use wharf_shim_protocol::message::ExecState;
 use wharf_shim_protocol::{
-    AttachMode, Event, ExecStart, ExitRecord, Failure, FailureKind, Reply, ShimRecord, Start,
-    Target, VERSION, files,
+    AttachMode, Event, ExecStart, ExitRecord, Failure, FailureKind, Reply, RequestedSignal,
+    ShimRecord, SignalOrigin, Start, Target, VERSION, files,
 };
 
+use crate::cause;
 use crate::external::External;
 use crate::launch;
 use crate::process::{Left, Process};
@@ -73,6 +74,10 @@ pub(crate) struct Container {
     ended_execs: Vec<ExecState>,
     pub(crate) oom: Option<OwnedFd>,
     oom_kills: u64,
+    /// The program is a child of the built-in init.
+    init: bool,
+    /// The last signal passed on to the program.
+    requested: Option<RequestedSignal>,
     pub(crate) exit: Option<ExitRecord>,
     /// What can wait until the daemon has its answer is done.
     pub(crate) settled: bool,
@@ -123,6 +128,8 @@ impl Container {
             oom: None,
             oom_kills: 0,
             carrier,
+            init: start.init,
+            requested: None,
             log,
             main,
             execs: Vec::new(),
@@ -207,7 +214,15 @@ impl Container {
         target: &Target,
         number: i32,
         all: bool,
+        origin: SignalOrigin,
     ) -> Result<(), Failure> {
+        if *target == Target::Main {
+            self.requested = Some(RequestedSignal {
+                signal: number,
+                origin,
+                at_ns: now_ns(),
+            });
+        }
         let signal = wharf_sys::signal::by_number(number);
         let signal = signal.ok_or_else(|| {
             Failure::new(
@@ -368,6 +383,14 @@ impl Container {
             started_at_ns: self.started_at_ns,
             finished_at_ns,
             start_failure: None,
+            cause: Box::new(cause::gather(
+                self.main.number(),
+                status,
+                self.init,
+                self.requested,
+                self.carrier.cgroup(),
+                oom_kills,
+            )),
         };
         // If it can not be written the daemon, if there is one, is told all the same.
         let _ = files::write_atomically(&self.exit_path, &record, self.durable_exit);

@@ -10,12 +10,14 @@
 //!
 //! - [`shim`]: the loop and the daemon's requests.
 //! - [`container`]: the container's life from its start to its exit record.
+//! - [`cause`]: why it ended.
 //! - [`launch`]: a start or exec message to the runtime library.
 //! - [`external`]: the same by the program of another OCI runtime.
 //! - [`process`]: a process's standard streams, and who is connected to them.
 //! - [`client`]: one connected client.
 //! - [`control`]: one connection of the daemon.
 
+mod cause;
 mod client;
 mod container;
 mod control;

@@ -321,7 +321,11 @@ impl Shim {
                 target,
                 signal,
                 all,
-            } => self.container()?.signal(&target, signal, all).map(done),
+                origin,
+            } => self
+                .container()?
+                .signal(&target, signal, all, origin)
+                .map(done),
             Request::Resize {
                 target,
                 width,
@@ -430,6 +434,7 @@ impl Shim {
                     started_at_ns: 0,
                     finished_at_ns: now,
                     start_failure: Some(failure.clone()),
+                    cause: Box::default(),
                 };
                 let _ = files::write_atomically(&exit_path, &record, durable);
                 Err(failure)

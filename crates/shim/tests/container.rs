@@ -18,7 +18,8 @@ use harness::{Daemon, can_run, client, interactive, read_until, rest};
 use wharf_container_runtime::cgroup::Cgroup;
 use wharf_oci::runtime::{Memory, NamespaceKind, Resources};
 use wharf_shim_protocol::{
-    AttachMode, Event, ExitRecord, FailureKind, Reply, Request, ShimRecord, StartFd, Target, files,
+    AttachMode, Event, ExitRecord, FailureKind, Reply, Request, ShimRecord, SignalOrigin, StartFd,
+    Target, files,
 };
 
 #[test]
@@ -86,6 +87,7 @@ fn signals_end_a_container() {
                 target: Target::Main,
                 signal: 15,
                 all: false,
+                origin: SignalOrigin::Kill,
             },
             &[],
         )
@@ -100,6 +102,7 @@ fn signals_end_a_container() {
                 target: Target::Main,
                 signal: 99,
                 all: false,
+                origin: SignalOrigin::Kill,
             },
             &[],
         )
@@ -111,6 +114,7 @@ fn signals_end_a_container() {
                 target: Target::Main,
                 signal: 9,
                 all: true,
+                origin: SignalOrigin::Kill,
             },
             &[],
         )
@@ -352,6 +356,7 @@ fn execs_run_beside_the_main_process() {
                 target: target.clone(),
                 signal: 9,
                 all: false,
+                origin: SignalOrigin::Kill,
             },
             &[],
         )
@@ -369,6 +374,7 @@ fn execs_run_beside_the_main_process() {
                 target,
                 signal: 9,
                 all: false,
+                origin: SignalOrigin::Kill,
             },
             &[],
         )
@@ -393,6 +399,7 @@ fn execs_run_beside_the_main_process() {
                 target: Target::Main,
                 signal: 9,
                 all: false,
+                origin: SignalOrigin::Kill,
             },
             &[],
         )
@@ -605,6 +612,14 @@ fn an_out_of_memory_kill_is_told() {
         (record.exit_code, record.oom_killed, told),
         (137, true, true)
     );
+    let oom = record.cause.oom.unwrap();
+    assert_eq!((oom.limit, oom.kills), (Some(16 << 20), 1));
+    assert!(oom.peak > Some(8 << 20), "{oom:?}");
+    // The kernel's log may be closed to us; if it is not, it names the victim.
+    if let Some(victim) = oom.victims.last() {
+        assert_eq!(victim.name, "tail");
+        assert_eq!(oom.scope, Some(wharf_shim_protocol::OomScope::Container));
+    }
 }
 
 #[test]
@@ -623,6 +638,7 @@ fn an_init_reaps_and_passes_signals_on() {
         target: Target::Main,
         signal: 15,
         all: false,
+        origin: SignalOrigin::Kill,
     };
     daemon.call(term, &[]).unwrap();
     assert_eq!(daemon.exited().exit_code, 6);

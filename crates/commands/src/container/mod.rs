@@ -27,6 +27,7 @@ pub(crate) mod top;
 pub(crate) mod unpause;
 pub(crate) mod update;
 pub(crate) mod wait;
+pub(crate) mod why;
 
 use std::future::Future;
 
@@ -64,6 +65,7 @@ pub(crate) static NODES: &[Node] = &[
     node("unpause", &unpause::COMMAND),
     node("update", &update::COMMAND),
     node("wait", &wait::COMMAND),
+    node("why", &why::COMMAND),
 ];
 
 /// How many requests of one command run at the same time, as with Docker's client.

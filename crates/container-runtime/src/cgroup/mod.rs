@@ -29,6 +29,7 @@ use wharf_oci::runtime::Resources;
 use crate::error::{Stage, StartError};
 
 pub use layout::{Hierarchy, Layout};
+pub use oom::MemoryAtEnd;
 pub use stats::{BlockIoStat, CpuStats, MemoryStats, PidsStats, Pressure, Stats};
 
 /// A container's cgroup.
@@ -59,6 +60,11 @@ impl Cgroup {
     /// Whether it is on the unified hierarchy (v2).
     pub fn is_unified(&self) -> bool {
         matches!(self.layout, Layout::Unified { .. })
+    }
+
+    /// Whether a path out of the kernel's log is this cgroup or below it.
+    pub fn contains(&self, logged: &str) -> bool {
+        crate::kernel_log::is_within(logged, &self.path)
     }
 
     /// Where its directories are.

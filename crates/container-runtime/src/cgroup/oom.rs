@@ -8,7 +8,66 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Cgroup, write};
 
+/// Memory at the end of a container some of whose processes were killed for it; bytes. `None` for
+/// no limit and for what the kernel does not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryAtEnd {
+    /// The limit.
+    pub limit: Option<u64>,
+    /// The limit of memory and swap together.
+    pub limit_with_swap: Option<u64>,
+    /// The most that was ever in use.
+    pub peak: Option<u64>,
+    /// How often the limit was hit.
+    pub limit_hits: Option<u64>,
+    /// Whether the cgroup's own limit was what had run out, where its counters tell.
+    pub own_limit: Option<bool>,
+}
+
 impl Cgroup {
+    /// Limits and peaks, to be read after the end and before the removal.
+    pub fn memory_at_end(&self) -> MemoryAtEnd {
+        let number = |file: &str| -> Option<u64> {
+            let number = self.read_from("memory", file).ok()?.trim().parse().ok()?;
+            // No limit is the largest multiple of a page.
+            Some(number).filter(|number| *number < i64::MAX as u64 - 0xffff)
+        };
+        if self.is_unified() {
+            let events = self
+                .read_from("memory", "memory.events")
+                .unwrap_or_default();
+            let event = |name: &str| {
+                let line = events.lines().find_map(|line| line.strip_prefix(name));
+                line.and_then(|count| count.trim().parse::<u64>().ok())
+            };
+            let limit = number("memory.max");
+            let swap = number("memory.swap.max");
+            return MemoryAtEnd {
+                limit,
+                limit_with_swap: limit.and_then(|limit| limit.checked_add(swap?)),
+                peak: number("memory.peak"),
+                limit_hits: event("max "),
+                own_limit: event("oom ").map(|times| times > 0),
+            };
+        }
+        let (limit, peak) = (
+            number("memory.limit_in_bytes"),
+            number("memory.max_usage_in_bytes"),
+        );
+        MemoryAtEnd {
+            limit,
+            limit_with_swap: number("memory.memsw.limit_in_bytes"),
+            peak,
+            limit_hits: number("memory.failcnt"),
+            // Never near the limit: that can not be what was missing. At the limit proves nothing.
+            own_limit: match (limit, peak) {
+                (None, _) => Some(false),
+                (Some(limit), Some(peak)) if peak < limit / 2 => Some(false),
+                _ => None,
+            },
+        }
+    }
+
     /// How many processes the kernel has killed for want of memory.
     pub fn oom_kills(&self) -> io::Result<u64> {
         let file = if self.is_unified() {

@@ -186,7 +186,11 @@ impl Engine {
         if host.oom_kill_disable.is_none() && !facts.limits.cgroup_v2 {
             host.oom_kill_disable = Some(false);
         }
-        warnings.extend(validate::resources(host, &facts.limits)?);
+        warnings.extend(validate::resources(
+            host,
+            &facts.limits,
+            validate::Limits::New,
+        )?);
         if host.network_mode == "host" && !host.port_bindings.is_empty() {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }

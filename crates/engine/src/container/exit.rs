@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use wharf_container_runtime::cgroup::Cgroup;
 use wharf_shim_protocol::{Event, ExitRecord, Target, files};
 
+use super::ending::{self, End};
 use super::live::{Container, Run};
 use super::record::Phase;
 use super::restart_policy::{self, Ending};
@@ -65,8 +66,8 @@ pub(super) async fn supervise(
         }
     }
     if !ended {
-        let record = engine.find_out(&container).await;
-        engine.run_ended(&container, &record).await;
+        let (record, seen) = engine.find_out(&container).await;
+        engine.book_end(&container, &record, seen).await;
     }
     if let Some(process) = process {
         process.reap().await;
@@ -75,10 +76,11 @@ pub(super) async fn supervise(
 
 impl Engine {
     /// The shim went without a word: what it wrote down, or the end of whatever is left.
-    async fn find_out(&self, container: &Arc<Container>) -> ExitRecord {
+    /// And whether that was seen by anybody.
+    async fn find_out(&self, container: &Arc<Container>) -> (ExitRecord, bool) {
         let exit_path = self.containers.directory(&container.id).join("exit.json");
         if let Ok(Some(record)) = files::read::<ExitRecord>(&exit_path) {
-            return record;
+            return (record, true);
         }
         let (pid, kept) = {
             let cell = container.read();
@@ -88,7 +90,7 @@ impl Engine {
         tracing::error!(container.id = %container.id, "a container's shim ended without saying how the container did");
         kill_cgroup(&kept.cgroup_path).await;
         delete_remains(&kept).await;
-        ExitRecord {
+        let record = ExitRecord {
             exit_code: 137,
             signal: Some(9),
             oom_killed: false,
@@ -96,11 +98,17 @@ impl Engine {
             started_at_ns: 0,
             finished_at_ns: i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
             start_failure: None,
-        }
+            cause: Box::default(),
+        };
+        (record, false)
     }
 
     /// Books the end of a run, gives back what it had, and restarts or removes.
     pub(super) async fn run_ended(&self, container: &Arc<Container>, exit: &ExitRecord) {
+        self.book_end(container, exit, true).await;
+    }
+
+    async fn book_end(&self, container: &Arc<Container>, exit: &ExitRecord, seen: bool) {
         let Some(run) = container.write().run.take() else {
             return;
         };
@@ -120,6 +128,8 @@ impl Engine {
             state.exit_code = exit_code;
             state.oom_killed |= exit.oom_killed;
             state.finished_at = Some(finished_at);
+            let end = End::of_run(exit, state.started_at, !seen);
+            ending::remember(&mut state.ends, end);
             let ending = Ending {
                 exit_code,
                 manually_stopped: state.manually_stopped,
@@ -283,5 +293,6 @@ pub(super) fn unknown_end() -> ExitRecord {
         started_at_ns: 0,
         finished_at_ns: i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
         start_failure: None,
+        cause: Box::default(),
     }
 }

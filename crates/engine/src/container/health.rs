@@ -335,6 +335,7 @@ impl Drop for ProbeGuard {
                             target,
                             signal: super::signal::KILL,
                             all: false,
+                            origin: Default::default(),
                         },
                         &[],
                     )

@@ -72,6 +72,8 @@ impl HostFacts {
             cpuset: has("cpuset", cgroup("cpuset", "cpuset.cpus")),
             // Version 1 has no limit file in its root.
             pids: has("pids", Path::new("/sys/fs/cgroup/pids").is_dir()),
+            cpu_realtime: !cgroup_v2 && cgroup("cpu", "cpu.rt_period_us"),
+            kernel_memory_tcp: !cgroup_v2 && cgroup("memory", "memory.kmem.tcp.limit_in_bytes"),
             blkio_weight: if cgroup_v2 {
                 has("io", false)
             } else {

@@ -115,6 +115,7 @@ impl Engine {
 }
 
 fn state(state: &State, cell: &Cell) -> ContainerState {
+    let mut exits: Vec<_> = state.ends.iter().map(super::ending::End::to_wire).collect();
     let at = |at: Option<Timestamp>| at.map_or_else(|| time::ZERO.to_owned(), time::rfc3339_nano);
     ContainerState {
         status: state.status().to_owned(),
@@ -133,6 +134,8 @@ fn state(state: &State, cell: &Cell) -> ContainerState {
             .as_ref()
             .map(super::health::HealthState::to_wire),
         id_mappings: None,
+        last_exit: exits.pop().map(Box::new),
+        earlier_exits: exits,
     }
 }
 

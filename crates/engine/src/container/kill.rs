@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wharf_container_runtime::cgroup::Cgroup;
 use wharf_fault::{Error, Result};
-use wharf_shim_protocol::{Request, Target};
+use wharf_shim_protocol::{Request, SignalOrigin, Target};
 
 use super::live::Container;
 use super::signal;
@@ -44,7 +44,7 @@ impl Engine {
         }
         let (noted, sent) = tokio::join!(
             self.containers.persist_now(&container),
-            self.signal_main(&container, signal, is_stop)
+            self.signal_main(&container, signal, SignalOrigin::Kill, is_stop)
         );
         noted?;
         sent.map_err(|error| {
@@ -67,6 +67,7 @@ impl Engine {
         &self,
         container: &Arc<Container>,
         signal: i32,
+        origin: SignalOrigin,
         thaw: bool,
     ) -> Result<()> {
         let link = container.link()?;
@@ -74,19 +75,25 @@ impl Engine {
         let attributes = container.event_attributes([("signal", signal.to_string())]);
         self.events
             .publish("container", "kill", container.id.as_str(), attributes);
-        self.send_signal(&link, signal).await?;
+        self.send_signal(&link, signal, origin).await?;
         if thaw && container.read().record.state.paused {
             return self.resume(container).await;
         }
         Ok(())
     }
 
-    async fn send_signal(&self, link: &super::shim_link::ShimLink, signal: i32) -> Result<()> {
+    async fn send_signal(
+        &self,
+        link: &super::shim_link::ShimLink,
+        signal: i32,
+        origin: SignalOrigin,
+    ) -> Result<()> {
         link.command(
             Request::Signal {
                 target: Target::Main,
                 signal,
                 all: false,
+                origin,
             },
             &[],
         )

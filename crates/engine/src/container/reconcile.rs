@@ -26,6 +26,7 @@ use wharf_ids::ContainerId;
 use wharf_network::LiveContainer;
 use wharf_shim_protocol::{ExitRecord, Reply, Request, ShimState, files};
 
+use super::ending::{self, End};
 use super::exit::{kill_cgroup, remove_run_dir, supervise, unknown_end};
 use super::live::{Container, Run, RunRecord};
 use super::record::Phase;
@@ -320,6 +321,7 @@ fn settle_records(engine: &Engine, ended: &[(Arc<Container>, RunRecord)]) -> Has
         };
         // A run directory without an exit: the container was being started, and no start was
         // acknowledged, unless the record says so.
+        let seen = exit.is_some();
         let Some(exit) = exit.or_else(|| was_running.then(unknown_end)) else {
             continue;
         };
@@ -341,6 +343,11 @@ fn settle_records(engine: &Engine, ended: &[(Arc<Container>, RunRecord)]) -> Has
                 state.oom_killed = exit.oom_killed;
                 state.finished_at =
                     Timestamp::from_nanosecond(i128::from(exit.finished_at_ns)).ok();
+                let end = End::of_run(&exit, state.started_at, !seen);
+                // It may have been booked, and the daemon have died before the next step.
+                if state.ends.last().map(|last| last.started_at) != Some(end.started_at) {
+                    ending::remember(&mut state.ends, end);
+                }
             }
             state.restarting = false;
             if let Some(kept) = run {

@@ -11,6 +11,7 @@ use wharf_api_types::container::{ContainerConfig, HostConfig};
 use wharf_api_types::endpoint::EndpointSettings;
 use wharf_ids::ContainerId;
 
+use super::ending::End;
 use super::mounts::MountRecord;
 use crate::user_namespaces::IdMaps;
 
@@ -107,6 +108,9 @@ pub struct State {
     pub manually_stopped: bool,
     /// It ran at least once.
     pub started_before: bool,
+    /// How the last runs ended, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<End>,
 }
 
 impl State {

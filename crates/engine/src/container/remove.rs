@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wharf_fault::{Error, Kind, Result};
+use wharf_shim_protocol::SignalOrigin;
 use wharf_state::Batch;
 
 use super::live::Container;
@@ -96,7 +97,10 @@ impl Engine {
                 run.keep_on_exit = true;
             }
         }
-        match self.signal_main(container, signal::KILL, true).await {
+        match self
+            .signal_main(container, signal::KILL, SignalOrigin::Remove, true)
+            .await
+        {
             Ok(()) => {}
             // It ended by itself meanwhile.
             Err(error) if error.kind() == Kind::Conflict => {}

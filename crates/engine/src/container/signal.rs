@@ -46,6 +46,14 @@ pub(super) const KILL: i32 = 9;
 /// SIGTERM.
 pub(super) const TERM: i32 = 15;
 
+/// `SIGTERM`; a number without a name as it is.
+pub(super) fn name(number: i32) -> String {
+    match NAMES.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => format!("SIG{name}"),
+        None => format!("signal {number}"),
+    }
+}
+
 /// `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`, `RTMAX-1`.
 pub(super) fn parse(text: &str) -> Result<i32> {
     let invalid = || Error::invalid(format!("invalid signal: {text}"));

@@ -336,7 +336,6 @@ fn namespaces(host: &HostConfig, facts: &Facts) -> Vec<Namespace> {
 }
 
 fn resources(host: &HostConfig, facts: &Facts) -> Resources {
-    let positive = |value: i64| (value > 0).then_some(value);
     let mut devices = Vec::new();
     if host.privileged {
         devices.push(DeviceRule {
@@ -359,38 +358,6 @@ fn resources(host: &HostConfig, facts: &Facts) -> Resources {
             devices.extend(super::devices::parse_rule(rule));
         }
     }
-    let (period, quota) = if host.nano_cpus > 0 {
-        const PERIOD_US: i64 = 100_000;
-        // Billionths of a CPU into microseconds of CPU time per period.
-        (
-            PERIOD_US,
-            (i128::from(host.nano_cpus) * i128::from(PERIOD_US) / 1_000_000_000) as i64,
-        )
-    } else {
-        (host.cpu_period, host.cpu_quota)
-    };
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let cpu = Cpu {
-        shares: u64::try_from(host.cpu_shares)
-            .ok()
-            .filter(|shares| *shares > 0),
-        quota: (quota != 0).then_some(quota),
-        period: u64::try_from(period).ok().filter(|period| *period > 0),
-        cpus: text(&host.cpuset_cpus),
-        mems: text(&host.cpuset_mems),
-        ..Cpu::default()
-    };
-    let memory = Memory {
-        limit: positive(host.memory),
-        reservation: positive(host.memory_reservation),
-        swap: (host.memory_swap != 0 && (host.memory > 0 || host.memory_swap > 0))
-            .then_some(host.memory_swap),
-        swappiness: host
-            .memory_swappiness
-            .and_then(|value| u64::try_from(value).ok()),
-        disable_oom_killer: host.oom_kill_disable.filter(|disabled| *disabled),
-        ..Memory::default()
-    };
     let block_io = BlockIo {
         weight: (host.blkio_weight > 0).then_some(host.blkio_weight),
         weight_device: facts.throttle.weights.clone(),
@@ -402,8 +369,8 @@ fn resources(host: &HostConfig, facts: &Facts) -> Resources {
     };
     Resources {
         devices,
-        memory: (memory != Memory::default()).then_some(memory),
-        cpu: (cpu != Cpu::default()).then_some(cpu),
+        memory: memory(host),
+        cpu: cpu(host),
         pids: host
             .pids_limit
             .filter(|limit| *limit > 0)
@@ -411,6 +378,51 @@ fn resources(host: &HostConfig, facts: &Facts) -> Resources {
         block_io: (block_io != BlockIo::default()).then_some(block_io),
         ..Resources::default()
     }
+}
+
+/// Processor limits, if there are any.
+pub(super) fn cpu(host: &HostConfig) -> Option<Cpu> {
+    let (period, quota) = if host.nano_cpus > 0 {
+        const PERIOD_US: i64 = 100_000;
+        // Billionths of a CPU into microseconds of CPU time per period.
+        (
+            PERIOD_US,
+            (i128::from(host.nano_cpus) * i128::from(PERIOD_US) / 1_000_000_000) as i64,
+        )
+    } else {
+        (host.cpu_period, host.cpu_quota)
+    };
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
+    let cpu = Cpu {
+        shares: positive(host.cpu_shares),
+        quota: (quota != 0).then_some(quota),
+        period: positive(period),
+        realtime_period: positive(host.cpu_realtime_period),
+        realtime_runtime: (host.cpu_realtime_runtime != 0).then_some(host.cpu_realtime_runtime),
+        cpus: text(&host.cpuset_cpus),
+        mems: text(&host.cpuset_mems),
+        ..Cpu::default()
+    };
+    (cpu != Cpu::default()).then_some(cpu)
+}
+
+/// Memory limits, if there are any.
+pub(super) fn memory(host: &HostConfig) -> Option<Memory> {
+    let positive = |value: i64| (value > 0).then_some(value);
+    let memory = Memory {
+        limit: positive(host.memory),
+        reservation: positive(host.memory_reservation),
+        swap: (host.memory_swap != 0 && (host.memory > 0 || host.memory_swap > 0))
+            .then_some(host.memory_swap),
+        kernel_tcp: positive(host.kernel_memory_tcp),
+        swappiness: host
+            .memory_swappiness
+            .and_then(|value| u64::try_from(value).ok()),
+        disable_oom_killer: host.oom_kill_disable.filter(|disabled| *disabled),
+        ..Memory::default()
+    };
+    (memory != Memory::default()).then_some(memory)
 }
 
 fn character_device(allow: bool, major: i64, minor: i64) -> DeviceRule {

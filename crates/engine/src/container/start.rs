@@ -17,6 +17,7 @@ use wharf_network::AttachRequest;
 use wharf_oci::runtime::{NamespaceKind, ThrottleDevice, WeightDevice};
 use wharf_shim_protocol::{Reply, Request, Rootfs, Start, StartFd, Target};
 
+use super::ending::{self, End};
 use super::live::{Container, Run, RunRecord, WaitingClient};
 use super::record::{ContainerRecord, Phase};
 use super::shim_link::{LinkError, ShimLink};
@@ -531,6 +532,8 @@ impl Engine {
             let mut cell = container.write();
             let state = &mut cell.record.state;
             state.error = wharf_fault::chain(error);
+            let end = End::of_failed_start(state.error.clone(), exit_code);
+            ending::remember(&mut state.ends, end);
             state.exit_code = exit_code;
             state.restarting = false;
             if state.phase != Phase::Created {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_fault::{Error, Result};
+use wharf_shim_protocol::SignalOrigin;
 
 use super::live::Container;
 use super::signal;
@@ -130,7 +131,15 @@ impl Engine {
                 self.containers.persist_now(container).await
             }
         };
-        let (noted, sent) = tokio::join!(noted, self.signal_main(container, stop_signal, true));
+        let origin = if for_restart {
+            SignalOrigin::Restart
+        } else {
+            SignalOrigin::Stop
+        };
+        let (noted, sent) = tokio::join!(
+            noted,
+            self.signal_main(container, stop_signal, origin, true)
+        );
         noted?;
         let ended = async {
             // The sender lives in the container.
@@ -158,7 +167,14 @@ impl Engine {
                 }
             }
         }
-        if let Err(error) = self.signal_main(container, signal::KILL, true).await
+        let origin = if for_restart {
+            SignalOrigin::Restart
+        } else {
+            SignalOrigin::StopTimeout
+        };
+        if let Err(error) = self
+            .signal_main(container, signal::KILL, origin, true)
+            .await
             && container.read().run.is_some()
         {
             return Err(error);

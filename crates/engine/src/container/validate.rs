@@ -35,14 +35,31 @@ pub(super) struct Host {
     pub cpuset: bool,
     /// Task limits.
     pub pids: bool,
+    /// Real-time shares of a CPU.
+    pub cpu_realtime: bool,
+    /// Limits on kernel memory of TCP buffers.
+    pub kernel_memory_tcp: bool,
     /// Block device weights.
     pub blkio_weight: bool,
     /// Block device rates.
     pub blkio_throttle: bool,
 }
 
-/// Checks and normalises limits; returns the warnings of `create`.
-pub(super) fn resources(host_config: &mut HostConfig, host: &Host) -> Result<Vec<String>> {
+/// Whose limits are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limits {
+    /// All of a new container.
+    New,
+    /// Changes to those of a container that exists.
+    Update,
+}
+
+/// Checks and normalises limits; returns the warnings of `create` and `update`.
+pub(super) fn resources(
+    host_config: &mut HostConfig,
+    host: &Host,
+    limits: Limits,
+) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     let mut warn = |text: &str| warnings.push(text.to_owned());
     let c = host_config;
@@ -70,7 +87,7 @@ pub(super) fn resources(host_config: &mut HostConfig, host: &Host) -> Result<Vec
     if c.memory > 0 && c.memory_swap > 0 && c.memory_swap < c.memory {
         return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
     }
-    if c.memory == 0 && c.memory_swap > 0 {
+    if c.memory == 0 && c.memory_swap > 0 && limits == Limits::New {
         return invalid(
             "You should always set the Memory limit when using Memoryswap limit, see usage",
         );
@@ -103,8 +120,17 @@ pub(super) fn resources(host_config: &mut HostConfig, host: &Host) -> Result<Vec
             "Minimum memory limit can not be less than memory reservation limit, see usage",
         );
     }
-    if c.kernel_memory != 0 || c.kernel_memory_tcp != 0 {
-        return invalid("kernel memory limits are not supported by current kernels: KernelMemory");
+    if c.kernel_memory > 0 {
+        warn(
+            "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
+        );
+    }
+    c.kernel_memory = 0;
+    if c.kernel_memory_tcp > 0 && !host.kernel_memory_tcp {
+        warn(
+            "Your kernel does not support kernel memory TCP limit capabilities or the cgroup is not mounted. Limitation discarded.",
+        );
+        c.kernel_memory_tcp = 0;
     }
     if c.oom_kill_disable.is_some() && (host.cgroup_v2 || !host.memory) {
         if c.oom_kill_disable == Some(true) {
@@ -224,10 +250,16 @@ fn cpu(c: &mut HostConfig, host: &Host, warn: &mut impl FnMut(&str)) -> Result<(
     if c.cpu_quota > 0 && c.cpu_quota < 1000 {
         return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)".to_owned());
     }
-    if c.cpu_realtime_period != 0 || c.cpu_realtime_runtime != 0 {
-        return Err(Error::invalid(
-            "Your kernel does not support CPU real-time scheduler: CpuRealtimePeriod and CpuRealtimeRuntime can not be set",
-        ));
+    if (c.cpu_realtime_period != 0 || c.cpu_realtime_runtime != 0) && !host.cpu_realtime {
+        return invalid("Your kernel does not support CPU real-time scheduler".to_owned());
+    }
+    if c.cpu_realtime_period != 0
+        && c.cpu_realtime_runtime != 0
+        && c.cpu_realtime_runtime > c.cpu_realtime_period
+    {
+        return invalid(
+            "cpu real-time runtime cannot be higher than cpu real-time period".to_owned(),
+        );
     }
     if (!c.cpuset_cpus.is_empty() || !c.cpuset_mems.is_empty()) && !host.cpuset {
         warn("Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.");
@@ -641,13 +673,15 @@ mod tests {
             cpu: true,
             cpuset: true,
             pids: true,
+            cpu_realtime: false,
+            kernel_memory_tcp: true,
             blkio_weight: false,
             blkio_throttle: true,
         }
     }
 
     fn refused(config: HostConfig) -> String {
-        resources(&mut config.clone(), &host())
+        resources(&mut config.clone(), &host(), Limits::New)
             .unwrap_err()
             .to_string()
     }
@@ -714,9 +748,26 @@ mod tests {
             blkio_weight: 300,
             ..HostConfig::default()
         };
-        let warnings = resources(&mut config, &host()).unwrap();
+        let warnings = resources(&mut config, &host(), Limits::New).unwrap();
         assert_eq!(warnings.len(), 1);
         assert_eq!(config.blkio_weight, 0);
+        let mut config = HostConfig {
+            kernel_memory: 8 << 20,
+            ..HostConfig::default()
+        };
+        let warnings = resources(&mut config, &host(), Limits::New).unwrap();
+        assert!(warnings[0].starts_with("Your kernel does not support kernel memory limit"));
+        assert_eq!(config.kernel_memory, 0);
+    }
+
+    #[test]
+    fn an_update_may_change_swap_alone() {
+        let mut swap = HostConfig {
+            memory_swap: 64 << 20,
+            ..HostConfig::default()
+        };
+        assert!(resources(&mut swap, &host(), Limits::New).is_err());
+        assert!(resources(&mut swap, &host(), Limits::Update).is_ok());
     }
 
     #[test]

@@ -91,6 +91,33 @@ pub fn number(arch: SeccompArch, name: &str) -> Option<u32> {
     (number != NONE).then_some(u32::from(number) | base)
 }
 
+/// The name of a call, given the kernel's value for the architecture.
+pub fn call_name(audit_arch: u32, call: u32) -> Option<&'static str> {
+    use SeccompArch as A;
+    const KNOWN: [SeccompArch; 12] = [
+        A::X86_64,
+        A::X32,
+        A::X86,
+        A::Aarch64,
+        A::Arm,
+        A::Riscv64,
+        A::Loongarch64,
+        A::Ppc64le,
+        A::S390x,
+        A::S390,
+        A::Mipsel64,
+        A::Mipsel,
+    ];
+    let of = |arch: SeccompArch| {
+        let mut names = NUMBERS.iter().map(|(name, _)| *name);
+        names.find(|name| number(arch, name) == Some(call))
+    };
+    KNOWN
+        .into_iter()
+        .filter(|arch| audit(*arch) == audit_arch)
+        .find_map(of)
+}
+
 fn column(arch: SeccompArch) -> Column {
     match arch {
         SeccompArch::X86_64 => Column::X86_64,
@@ -146,6 +173,8 @@ mod tests {
         for (arch, name, expected) in known {
             assert_eq!(number(arch, name), expected, "{arch:?} {name}");
         }
+        assert_eq!(call_name(0xc000_003e, 165), Some("mount"));
+        assert_eq!(call_name(0xc000_003e, 9999), None);
         // The kernel this runs on is asked by the compiler's own constant.
         assert_eq!(audit(SeccompArch::X86_64), 0xc000_003e);
         assert_eq!(audit(SeccompArch::S390x), 0x8000_0016);

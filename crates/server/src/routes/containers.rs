@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio_util::io::SyncIoBridge;
 use wharf_api_types::ApiVersion;
 use wharf_api_types::archive::PathStat;
-use wharf_api_types::container::CreateContainer;
+use wharf_api_types::container::{ContainerUpdated, CreateContainer, HostConfig};
+use wharf_api_types::go_json;
 use wharf_api_types::time::parse_reference;
 use wharf_engine::container::{
     AttachOptions, ExtractOptions, ListOptions, LogOptions, StopOptions, WaitCondition,
@@ -52,9 +53,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/containers/{id}/export", |_| async {
             missing("exporting containers")
         }),
-        route(Method::POST, "/containers/{id}/update", |_| async {
-            missing("updating containers")
-        }),
+        route(Method::POST, "/containers/{id}/update", update),
         route(Method::HEAD, "/containers/{id}/archive", path_stat),
         route(Method::GET, "/containers/{id}/archive", copy_from),
         route(Method::PUT, "/containers/{id}/archive", copy_to),
@@ -198,6 +197,26 @@ async fn kill(request: Request) -> Reply {
         .container_kill(request.param("id"), request.query.str("signal"))
         .await?;
     Ok(reply::no_content())
+}
+
+async fn update(mut request: Request) -> Reply {
+    let value: Value = request.json().await?;
+    // The body has the limits and the restart policy of a HostConfig; what else is in it is not
+    // looked at, as in Docker.
+    let mut change: HostConfig =
+        go_json::from_value(value).map_err(|error| Error::invalid(error.to_string()))?;
+    if !request.version.at_least(40) {
+        change.pids_limit = None;
+    }
+    if request.version.at_least(42) {
+        change.kernel_memory = 0;
+    }
+    let warnings = request
+        .engine
+        .container_update(request.param("id"), change)
+        .await?;
+    let warnings = (!warnings.is_empty()).then_some(warnings);
+    Ok(reply::json(&ContainerUpdated { warnings }))
 }
 
 async fn pause(request: Request) -> Reply {

@@ -1,0 +1,226 @@
+//! Limits changed on running containers, and why containers ended.
+
+use serde_json::Value;
+use wharf_tests::{Daemon, Host, docker_client, fixtures, skip};
+
+/// A daemon with busybox in it, or nothing where there is no reference client.
+macro_rules! daemon {
+    ($test:literal, $host:ident) => {{
+        if docker_client().is_none() {
+            return skip($test, "no docker client 28.x on this machine");
+        }
+        let daemon = Daemon::start(&$host);
+        daemon.load(&fixtures::busybox());
+        daemon
+    }};
+}
+
+fn inspect(daemon: &Daemon<'_>, name: &str) -> Value {
+    let out = daemon.docker(&["inspect", name]).ok();
+    let list: Value = serde_json::from_str(&out.stdout).expect("inspect prints JSON");
+    list[0].clone()
+}
+
+#[test]
+fn limits_change_on_running_containers() {
+    let host = Host::new();
+    let daemon = daemon!("limits_change_on_running_containers", host);
+    let docker = |arguments: &[&str]| daemon.docker(arguments);
+    docker(&[
+        "run", "-d", "--name", "worker", "--memory", "64m", "busybox", "sleep", "1000",
+    ])
+    .ok();
+    let inside = |file: &str| {
+        let (v1, v2) = match file {
+            "memory" => ("memory/memory.limit_in_bytes", "memory.max"),
+            "cpu" => ("cpu/cpu.cfs_quota_us", "cpu.max"),
+            "pids" => ("pids/pids.max", "pids.max"),
+            other => panic!("{other}"),
+        };
+        let line = format!("cat /sys/fs/cgroup/{v1} 2>/dev/null || cat /sys/fs/cgroup/{v2}");
+        docker(&["exec", "worker", "sh", "-c", &line]).ok().text()
+    };
+    assert_eq!(inside("memory"), (64 << 20).to_string());
+    // Docker's rule: the swap limit does not follow by itself.
+    docker(&["update", "--memory", "256m", "worker"])
+        .code(1)
+        .complains("update the memoryswap at the same time");
+    docker(&[
+        "update",
+        "--memory",
+        "256m",
+        "--memory-swap",
+        "512m",
+        "--cpus",
+        "0.5",
+        "--pids-limit",
+        "77",
+        "worker",
+    ])
+    .ok()
+    .is("worker");
+    assert_eq!(inside("memory"), (256 << 20).to_string());
+    assert!(inside("cpu").starts_with("50000"));
+    assert_eq!(inside("pids"), "77");
+    docker(&["update", "--cpu-quota", "20000", "worker"])
+        .code(1)
+        .complains("CPU Quota cannot be updated as NanoCPUs has already been set");
+    docker(&["update", "--memory", "1m", "worker"])
+        .code(1)
+        .complains("Minimum memory limit allowed is 6MB");
+    docker(&["update", "--pids-limit", "-1", "worker"]).ok();
+    assert_eq!(inside("pids"), "max");
+    docker(&["update", "--restart", "on-failure:4", "worker"]).ok();
+    let before = inspect(&daemon, "worker");
+    assert_eq!(before["HostConfig"]["Memory"], 256 << 20);
+    assert_eq!(before["HostConfig"]["NanoCpus"], 500_000_000);
+    assert_eq!(
+        before["HostConfig"]["RestartPolicy"]["MaximumRetryCount"],
+        4
+    );
+    docker(&["update", "--memory", "64m", "nobody"])
+        .code(1)
+        .complains("No such container");
+
+    // Stopped: kept for the next run.
+    docker(&["stop", "-t", "0", "worker"]).ok();
+    docker(&[
+        "update",
+        "--memory",
+        "128m",
+        "--memory-swap",
+        "-1",
+        "worker",
+    ])
+    .ok();
+    docker(&["start", "worker"]).ok();
+    assert_eq!(inside("memory"), (128 << 20).to_string());
+    docker(&["rm", "-f", "worker"]).ok();
+    docker(&[
+        "run", "-d", "--rm", "--name", "fleeting", "busybox", "sleep", "1000",
+    ])
+    .ok();
+    docker(&["update", "--restart", "always", "fleeting"])
+        .code(1)
+        .complains("AutoRemove is enabled");
+}
+
+#[test]
+fn ends_are_explained() {
+    let host = Host::new();
+    let daemon = daemon!("ends_are_explained", host);
+    let docker = |arguments: &[&str]| daemon.docker(arguments);
+    let kind = |name: &str| {
+        let last = inspect(&daemon, name)["State"]["LastExit"].clone();
+        last["Kind"].as_str().unwrap_or_default().to_owned()
+    };
+    // Out of its own memory.
+    docker(&[
+        "run",
+        "--name",
+        "hog",
+        "--memory",
+        "16m",
+        "--memory-swap",
+        "16m",
+        "busybox",
+        "sh",
+        "-c",
+        "echo begin; exec tail /dev/zero",
+    ])
+    .code(137);
+    let state = inspect(&daemon, "hog")["State"].clone();
+    assert_eq!(
+        (&state["OOMKilled"], &state["ExitCode"]),
+        (&Value::Bool(true), &Value::from(137))
+    );
+    let oom = &state["LastExit"]["OOM"];
+    assert_eq!(kind("hog"), "oom", "{state}");
+    assert_eq!(oom["Limit"], 16 << 20, "{oom}");
+    assert!(
+        oom["Kills"].as_u64() >= Some(1) && oom["Peak"].as_u64() > Some(8 << 20),
+        "{oom}"
+    );
+    let why = daemon.wharf(&["why", "hog"]).ok();
+    why.says("want of memory")
+        .says("limit 16MiB")
+        .says("begin")
+        .says("update --memory");
+    let why = daemon.wharf(&["why", "--format", "json", "hog"]).ok();
+    let why: Value = serde_json::from_str(&why.stdout).expect("JSON");
+    assert_eq!(why["LastExit"]["OOM"]["Limit"], 16 << 20);
+    daemon
+        .wharf(&["why", "--format", "{{.LastExit.Kind}}", "hog"])
+        .ok()
+        .is("oom");
+
+    // By itself.
+    docker(&["run", "--name", "three", "busybox", "sh", "-c", "exit 3"]).code(3);
+    assert_eq!(kind("three"), "exited");
+    daemon
+        .wharf(&["why", "three"])
+        .ok()
+        .says("ended by itself with exit code 3");
+    // Never began.
+    docker(&["run", "--name", "none", "busybox", "no-such-program"]).code(127);
+    assert_eq!(kind("none"), "not-started");
+    daemon
+        .wharf(&["why", "none"])
+        .ok()
+        .says("executable file not found");
+    // By a user: at once, and after patience.
+    for (name, end, expected, origin) in [
+        ("killed", vec!["kill", "killed"], "killed", "kill"),
+        (
+            "stopped",
+            vec!["stop", "-t", "1", "stopped"],
+            "stopped",
+            "stop-timeout",
+        ),
+    ] {
+        let folder = host.join(name);
+        std::fs::create_dir(&folder).expect("scratch is writable");
+        host.sh(&format!("mkfifo {}/ready", folder.display())).ok();
+        let volume = format!("{}:/ready", folder.display());
+        let script = "trap '' TERM; echo > /ready/ready; while :; do sleep 1000 & wait; done";
+        docker(&[
+            "run", "-d", "--name", name, "-v", &volume, "busybox", "sh", "-c", script,
+        ])
+        .ok();
+        // Opens when the signal is ignored.
+        host.sh(&format!("read x < {}/ready", folder.display()))
+            .ok();
+        docker(&end).ok();
+        let last = inspect(&daemon, name)["State"]["LastExit"].clone();
+        assert_eq!(
+            (&last["Kind"], &last["RequestedBy"]),
+            (&expected.into(), &origin.into()),
+            "{last}"
+        );
+    }
+    daemon
+        .wharf(&["why", "stopped"])
+        .ok()
+        .says("did not end in the time it had");
+    // From outside: nobody knows who.
+    docker(&["run", "-d", "--name", "victim", "busybox", "sleep", "1000"]).ok();
+    let pid = inspect(&daemon, "victim")["State"]["Pid"].to_string();
+    host.sh(&format!("kill -9 {pid}")).ok();
+    docker(&["wait", "victim"]).ok().is("137");
+    assert_eq!(kind("victim"), "signal");
+    daemon
+        .wharf(&["why", "victim"])
+        .ok()
+        .says("the sender is unknown");
+    // Runs before the last are remembered.
+    docker(&["start", "-a", "three"]).code(3);
+    let earlier = inspect(&daemon, "three")["State"]["EarlierExits"].clone();
+    assert_eq!(earlier[0]["ExitCode"], 3);
+    daemon.wharf(&["why", "three"]).ok().says("Earlier runs");
+    docker(&["create", "--name", "fresh", "busybox"]).ok();
+    daemon.wharf(&["why", "fresh"]).ok().says("never started");
+    daemon
+        .wharf(&["why", "nobody"])
+        .code(1)
+        .complains("No such container");
+}
