@@ -44,6 +44,8 @@ pub fn main() -> ExitCode {
         // Run by hand: there is nobody to talk to.
         return ExitCode::from(64);
     };
+    // While nobody waits: the start will fork. A kernel that refuses costs microseconds then.
+    let _ = wharf_sys::program_pages::map_for_children();
     // Nothing the daemon was started in must stay busy because of us.
     let _ = std::env::set_current_dir("/");
     match Shim::new(UnixStream::from(control)).run() {

@@ -23,6 +23,8 @@ use crate::client::{Client, Heard};
 
 /// Bytes read from a process at once.
 const READ_SIZE: usize = 128 * 1024;
+/// The same as long as little comes.
+const READ_SIZE_FIRST: usize = 4096;
 
 /// Input that may wait for the process; a client that sends more has to wait, too.
 const INPUT_MAX: usize = 64 * 1024;
@@ -223,7 +225,10 @@ impl Process {
             Stream::Stderr => &mut self.streams.stderr,
         };
         let Some(fd) = slot else { return Got::End };
-        buffer.resize(READ_SIZE, 0);
+        if buffer.is_empty() {
+            // Most programs say little: their end is not kept waiting for a large buffer's pages.
+            buffer.resize(READ_SIZE_FIRST, 0);
+        }
         let count = match rustix::io::read(&*fd, buffer.as_mut_slice()) {
             Ok(count) => count,
             Err(Errno::AGAIN) => return Got::NothingYet,
@@ -235,6 +240,7 @@ impl Process {
             *slot = None;
             return Got::End;
         }
+        let filled = count == buffer.len();
         let bytes = &buffer[..count];
         if let Some(log) = log {
             // What can not be written is lost; the container must not stop for a full disk.
@@ -242,6 +248,9 @@ impl Process {
         }
         self.clients
             .retain_mut(|(_, client)| client.output(stream, bytes));
+        if filled {
+            buffer.resize(READ_SIZE, 0);
+        }
         Got::Bytes
     }
 

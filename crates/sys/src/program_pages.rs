@@ -31,6 +31,54 @@ pub fn release_clean() -> io::Result<usize> {
     Ok(released)
 }
 
+/// Maps all of the program's code and constants now, and in a way that children of this process
+/// find them mapped: for a process that waits for work which will begin with a fork.
+///
+/// A fork leaves the mappings of files out, for the child to fault in bit by bit, except where a
+/// mapping holds a page of the process's own. So a page of each is made our own, by writing to it
+/// what it holds. The caller must have one thread only.
+pub fn map_for_children() -> io::Result<()> {
+    unsafe extern "C" {
+        /// The program's head, in front of its constants.
+        static __executable_start: u8;
+    }
+    let constants = (&raw const __executable_start).addr();
+    let code = map_for_children as fn() -> io::Result<()> as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    for (address, access) in [
+        (constants, libc::PROT_READ),
+        (code, libc::PROT_READ | libc::PROT_EXEC),
+    ] {
+        let (start, length) = mapping_around(&maps, address).ok_or(Errno::NOENT)?;
+        let pointer = start as *mut libc::c_void;
+        let checked = |result: libc::c_int| match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        };
+        // SAFETY: the mapping is the one of this program's constants or of its code, and it keeps
+        // its access while it is writable too. With one thread nobody else runs meanwhile, what is
+        // written is what was read, and populating it changes no content.
+        unsafe {
+            checked(libc::mprotect(pointer, length, access | libc::PROT_WRITE))?;
+            let byte = pointer.cast::<u8>();
+            byte.write_volatile(byte.read_volatile());
+            checked(libc::mprotect(pointer, length, access))?;
+            checked(libc::madvise(pointer, length, libc::MADV_POPULATE_READ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Start and length in bytes of the private mapping in the text of a `maps` file that holds `address`.
+fn mapping_around(maps: &str, address: usize) -> Option<(usize, usize)> {
+    maps.lines().find_map(|line| {
+        let (from, to) = line.split_ascii_whitespace().next()?.split_once('-')?;
+        let from = usize::from_str_radix(from, 16).ok()?;
+        let to = usize::from_str_radix(to, 16).ok()?;
+        (from..to).contains(&address).then_some((from, to - from))
+    })
+}
+
 /// Start, length in bytes and resident kilobytes of `program`'s mappings in the text of an `smaps`
 /// that are not writable and hold no page of their own (relocated constants are such pages).
 fn clean_mappings(smaps: &str, program: &Path) -> Vec<(usize, usize, usize)> {
@@ -109,5 +157,41 @@ Anonymous:             0 kB
     fn the_program_goes_on_without_its_pages() {
         assert!(release_clean().unwrap() > 0);
         assert_eq!(format!("{:?}", std::env::args().count() > 0), "true");
+    }
+
+    #[test]
+    fn children_find_the_program_mapped() {
+        use rustix::process::{WaitOptions, waitpid};
+        use rustix::thread::ThreadNameSpaceType;
+
+        let child = || {
+            let mapped = map_for_children().is_ok();
+            // A child of the child, which has touched nothing yet but what it runs.
+            let grandchild = crate::clone::fork(|| u8::from(!mapped || resident_kb() < 200));
+            let Ok(pid) = grandchild else { return 2 };
+            match waitpid(Some(pid), WaitOptions::empty()) {
+                Ok(Some((_, status))) => status.exit_status().map_or(3, |code| code as u8),
+                _ => 4,
+            }
+        };
+        let (pid, _pidfd) =
+            crate::clone::clone_process(ThreadNameSpaceType::empty(), None, child).unwrap();
+        let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0));
+    }
+
+    /// Resident kilobytes of this program's code mapping.
+    fn resident_kb() -> usize {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        let mut code = false;
+        for line in smaps.lines() {
+            let mut words = line.split_ascii_whitespace().skip(1);
+            if words.next() == Some("r-xp") {
+                code = !line.contains('[');
+            } else if code && let Some(kb) = field(line, "Rss:") {
+                return kb;
+            }
+        }
+        0
     }
 }
