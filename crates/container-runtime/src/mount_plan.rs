@@ -11,19 +11,21 @@ use crate::id_map::IdMaps;
 
 /// One mount, its options understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PlannedMount {
+pub struct PlannedMount {
     /// Where, in the container; normalised and absolute.
-    pub(crate) destination: PathBuf,
+    pub destination: PathBuf,
     /// What.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// Attributes set and cleared on the mount itself.
-    pub(crate) set: Attributes,
-    pub(crate) clear: Attributes,
+    pub set: Attributes,
+    /// See [`set`](Self::set).
+    pub clear: Attributes,
     /// Attributes set and cleared on it and all mounts below.
-    pub(crate) set_recursively: Attributes,
-    pub(crate) clear_recursively: Attributes,
+    pub set_recursively: Attributes,
+    /// See [`set_recursively`](Self::set_recursively).
+    pub clear_recursively: Attributes,
     /// Propagation, and whether it goes for mounts below too.
-    pub(crate) propagation: Option<(Propagation, bool)>,
+    pub propagation: Option<(Propagation, bool)>,
     /// The SELinux label its top directory gets, where the whole cannot have one.
     pub(crate) label: Option<String>,
     /// Whether a tmpfs begins with what it covers.
@@ -31,7 +33,7 @@ pub(crate) struct PlannedMount {
     /// How the IDs of a bind are mapped.
     pub(crate) id_map: Option<BindIdMap>,
     /// The source as the document names it, for messages.
-    pub(crate) source: String,
+    pub source: String,
 }
 
 /// The mapping of a bind's IDs.
@@ -45,7 +47,7 @@ pub(crate) struct BindIdMap {
 
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A path of the host, with the mounts below it if `recursive`.
     Bind { source: CString, recursive: bool },
     /// A new instance of a file system.
@@ -163,7 +165,7 @@ fn meaning(option: &str) -> Meaning {
 }
 
 /// Understands one mount of the document.
-pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
+pub fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
     let refuse = |what: String| StartError::refused(Stage::Config, what);
     let destination = normalise(&mount.destination).ok_or_else(|| {
         refuse(format!(
@@ -313,7 +315,7 @@ pub(crate) fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
 
 /// `path` without `.`, `..` and repeated slashes, as the container's root sees it; `None` if it
 /// is not absolute or contains a NUL.
-pub(crate) fn normalise(path: &str) -> Option<PathBuf> {
+pub fn normalise(path: &str) -> Option<PathBuf> {
     if !path.starts_with('/') || path.contains('\0') {
         return None;
     }

@@ -173,6 +173,47 @@ impl Prepared {
     }
 }
 
+/// Checks everything of `spec` that can be checked without looking at the host: what this accepts
+/// can only fail for what is found there.
+pub fn check(spec: &Spec) -> Result<(), StartError> {
+    let mut linux = spec.linux.clone().unwrap_or_default();
+    for namespace in &mut linux.namespaces {
+        // Whether there is something to join is for the host to say.
+        namespace.path = None;
+    }
+    let none = Process::default();
+    refuse_unsupported(spec)?;
+    let namespaces = Namespaces::plan(&linux, Vec::new())?;
+    Launch::prepare(
+        spec.process.as_ref().unwrap_or(&none),
+        &Extras {
+            user: None,
+            group_add: &[],
+            seccomp: None,
+            document_seccomp: linux.seccomp.as_ref(),
+            reaper: false,
+            user_namespace: namespaces.user.is_some(),
+        },
+    )?;
+    time_offsets(&linux, namespaces.new)?;
+    for mount in &spec.mounts {
+        mount_plan::plan(mount)?;
+    }
+    sysctl::plan(&linux.sysctl, &namespaces.own)?;
+    devices::plan(&linux.devices)?;
+    paths(&linux.masked_paths)?;
+    paths(&linux.readonly_paths)?;
+    let persona = linux.personality.as_ref();
+    persona.map_or(Ok(0), personality)?;
+    label::selinux("linux.mountLabel", linux.mount_label.as_deref())?;
+    let has_network = namespaces.own.contains(&NamespaceKind::Network);
+    net_devices::plan(&linux, has_network)?;
+    if let Some(rdt) = &linux.intel_rdt {
+        resctrl::plan(rdt, Some("check"))?;
+    }
+    Ok(())
+}
+
 fn refused(what: impl Into<String>) -> StartError {
     StartError::refused(Stage::Config, what)
 }
