@@ -19,7 +19,9 @@ use super::live::Container;
 use super::mounts::{MountRecord, MountSource};
 use super::record::{ContainerRecord, ImageSource, State, TABLE};
 use super::seccomp::SeccompCache;
-use super::{endpoints, image_defaults, mounts, names, security, spec, validate, volume_intent};
+use super::{
+    apparmor, endpoints, image_defaults, mounts, names, security, spec, validate, volume_intent,
+};
 use crate::Engine;
 use crate::user_namespaces::{IdMaps, Reserved};
 use crate::volumes::{ANONYMOUS_LABEL, VolumeHold};
@@ -167,14 +169,7 @@ impl Engine {
         validate::host_config(host, &settings)?;
         let options = security::parse(host)?;
         SeccompCache::check(&options.seccomp)?;
-        if !facts.apparmor {
-            let wanted = options.apparmor;
-            if !matches!(wanted.as_str(), "" | "unconfined") {
-                return Err(Error::invalid(format!(
-                    "AppArmor is not enabled on this host: --security-opt apparmor={wanted} cannot be honoured"
-                )));
-            }
-        }
+        apparmor::check(facts.apparmor, &options.apparmor)?;
         let mut warnings = Vec::new();
         if host.memory > 0 && host.memory_swap == 0 {
             // Docker: as much swap as memory.

@@ -13,7 +13,7 @@ use super::attach::detach_keys;
 use super::client_socket::{ClientSocket, frame};
 use super::live::Container;
 use super::shim_link::LinkError;
-use super::{security, spec};
+use super::{apparmor, security, spec};
 use crate::Engine;
 
 /// Most sessions kept for one container; the oldest that ended goes first.
@@ -319,6 +319,11 @@ impl Engine {
             no_new_privileges: security
                 .no_new_privileges
                 .unwrap_or(self.config.daemon.no_new_privileges),
+            apparmor_profile: apparmor::profile(
+                self.containers.host.apparmor,
+                record.host_config.privileged,
+                &security.apparmor,
+            ),
             oom_score_adj: Some(
                 i32::try_from(record.host_config.oom_score_adj).unwrap_or_default(),
             ),

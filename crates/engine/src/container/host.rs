@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::security;
 use super::validate::{Host, parse_cpu_list};
+use super::{apparmor, security};
 
 /// Facts about the host that do not change while the engine runs.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(super) struct HostFacts {
     pub capabilities: Vec<&'static str>,
     /// Mounts can be made read-only recursively (Linux 5.12).
     pub recursive_readonly: bool,
-    /// AppArmor is on.
+    /// AppArmor confines containers.
     pub apparmor: bool,
     /// The host's name.
     pub hostname: String,
@@ -93,8 +93,7 @@ impl HostFacts {
             limits,
             capabilities: security::available(),
             recursive_readonly: kernel >= (5, 12),
-            apparmor: std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
-                .is_ok_and(|text| text.starts_with('Y')),
+            apparmor: apparmor::make_ready(),
             hostname: uname.nodename().to_string_lossy().into_owned(),
             kernel,
             throttle_dirs,

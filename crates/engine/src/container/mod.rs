@@ -10,6 +10,7 @@
 //! One file per verb; each is an `impl Engine`. Pure parts ([`spec`], [`mounts`], [`validate`],
 //! [`status`], [`restart_policy`], [`list`]'s filters) know nothing of the rest.
 
+mod apparmor;
 mod archive;
 mod attach;
 mod client_socket;

@@ -14,6 +14,7 @@ use wharf_oci::runtime::{
     WeightDevice,
 };
 
+use super::apparmor;
 use super::devices::Devices;
 use super::mounts::{MountSource, ReadOnlyReach, tmpfs_options};
 use super::record::ContainerRecord;
@@ -83,6 +84,8 @@ pub(super) struct Facts {
     pub capabilities: Vec<String>,
     /// Security options.
     pub security: SecurityOptions,
+    /// Whether AppArmor confines containers.
+    pub apparmor: bool,
     /// `no-new-privileges` when the container does not say.
     pub no_new_privileges_default: bool,
     /// Resource limits of the daemon that the container does not override.
@@ -195,10 +198,11 @@ fn process(record: &ContainerRecord, facts: &Facts) -> Process {
             .security
             .no_new_privileges
             .unwrap_or(facts.no_new_privileges_default),
-        apparmor_profile: match facts.security.apparmor.as_str() {
-            "" | "unconfined" => None,
-            profile => Some(profile.to_owned()),
-        },
+        apparmor_profile: apparmor::profile(
+            facts.apparmor,
+            host.privileged,
+            &facts.security.apparmor,
+        ),
         oom_score_adj: Some(i32::try_from(host.oom_score_adj).unwrap_or_default()),
         ..Process::default()
     }

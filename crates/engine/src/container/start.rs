@@ -335,6 +335,7 @@ impl Engine {
             shm,
             capabilities: security::capabilities(host, &self.containers.host.capabilities),
             security: security::parse(host)?,
+            apparmor: self.containers.host.apparmor,
             no_new_privileges_default: self.config.daemon.no_new_privileges,
             default_ulimits: self.default_ulimits(),
             link_env: links.env,
