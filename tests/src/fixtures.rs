@@ -262,7 +262,7 @@ fn tar_of(folder: &Path, name: &str, root: &Path) -> PathBuf {
 }
 
 /// A docker archive (manifest.json, config, layers) as `docker save` of old wrote it.
-fn archive(folder: &Path, name: &str, layers: &[PathBuf], config: &Value) -> PathBuf {
+pub fn archive(folder: &Path, name: &str, layers: &[PathBuf], config: &Value) -> PathBuf {
     let mut config = config.clone();
     config["Env"] = json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
     let diff_ids: Vec<String> = layers

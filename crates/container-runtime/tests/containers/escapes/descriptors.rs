@@ -59,7 +59,8 @@ impl Spy {
             rustix::fs::mknodat(rustix::fs::CWD, volume.join(name), kind, mode, 0).unwrap();
         }
         let script = "echo ready; read word </v/go; \
-                      for p in /proc/[0-9]*; do test $p = /proc/1 || readlink $p/exe $p/cwd $p/fd/*; done; \
+                      for p in /proc/[0-9]*; do test $p = /proc/1 || \
+                      for f in $p/exe $p/cwd $p/fd/*; do readlink $f; done; done; \
                       echo done >/v/done; read word </v/go";
         let mut container = sandbox.container(&["sh", "-c", script]);
         container.config.spec.mounts.push(bind(&volume, "/v"));

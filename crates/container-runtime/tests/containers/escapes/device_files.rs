@@ -116,13 +116,14 @@ fn fake_devpts(sandbox: &Sandbox) {
 }
 
 fn linked_null(sandbox: &Sandbox) {
-    let (dev, precious) = (sandbox.directory("dev"), sandbox.directory("precious"));
-    let precious = precious.join("file");
+    let (dev, volume) = (sandbox.directory("dev"), sandbox.directory("volume"));
+    let precious = volume.join("file");
     fs::write(&precious, "precious").unwrap();
-    symlink(&precious, dev.join("null")).unwrap();
+    symlink("/volume/file", dev.join("null")).unwrap();
     let mut container = sandbox.container(&["sh", "-c", "cat; cat /dev/stdin"]);
     without_mount(&mut container, "/dev");
     container.config.spec.mounts.push(bind(&dev, "/dev"));
+    container.config.spec.mounts.push(bind(&volume, "/volume"));
     container.process().user.uid = 1234;
     let outcome = container.run();
     assert_eq!(outcome.stdout, "", "{outcome:?}");

@@ -1,0 +1,268 @@
+//! What keeps a container in its place, from outside: defaults, what can be asked for, and attacks
+//! that need the whole engine. The runtime's own are in
+//! `crates/container-runtime/tests/containers/escapes`.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+
+use wharf_tests::{Daemon, Host, fixtures};
+
+fn with_busybox(host: &Host) -> Daemon<'_> {
+    let daemon = Daemon::start(host);
+    daemon.load(&fixtures::busybox());
+    daemon
+}
+
+/// CVE-2019-5736: a container runs the runtime's own program (`/proc/self/exe` as entrypoint, or
+/// as a script's interpreter), keeps its file open and overwrites it once nobody executes it: the
+/// next container's runtime is the attacker's, on the host. Guard: the shim is executed from a
+/// sealed file in memory (`sys/memfd.rs`, `engine/container/shim_spawn.rs`), which nobody can
+/// write, whoever has it open.
+#[test]
+fn cve_2019_5736_our_program_cannot_be_overwritten() {
+    let host = Host::new();
+    let mut daemon = with_busybox(&host);
+    daemon
+        .docker(&[
+            "run", "-d", "--init", "--name", "victim", "busybox", "sleep", "1000",
+        ])
+        .ok();
+    // From inside: PID 1 is our program.
+    daemon
+        .docker(&[
+            "exec",
+            "victim",
+            "sh",
+            "-c",
+            "echo overwritten >/proc/1/exe",
+        ])
+        .code(1);
+    daemon.docker(&["run", "--rm", "busybox", "/proc/self/exe"]);
+    daemon.docker(&[
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "echo '#!/proc/self/exe' >/x; chmod +x /x; exec /x",
+    ]);
+    // With its file in hand when nobody executes it any more.
+    let pid = daemon
+        .docker(&["inspect", "-f", "{{.State.Pid}}", "victim"])
+        .ok();
+    let path = format!(
+        "/proc/{}/root/proc/{}/exe",
+        host.init_pid(),
+        pid.stdout.trim()
+    );
+    let program = File::open(path).unwrap();
+    daemon.docker(&["rm", "-f", "victim"]).ok();
+    daemon.kill();
+    let again = format!("/proc/self/fd/{}", program.as_raw_fd());
+    let written = loop {
+        match File::options().write(true).open(&again) {
+            // The shim that was kept ready is still on its way out.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::yield_now();
+            }
+            Err(error) => break Err(error),
+            Ok(mut file) => break file.write_all(b"overwritten"),
+        }
+    };
+    let error = written.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        std::io::ErrorKind::PermissionDenied,
+        "{error}"
+    );
+}
+
+/// CVE-2024-21626 by way of the engine: whatever number the working directory names, it is none of
+/// the daemon's or the shim's directories.
+#[test]
+fn cve_2024_21626_working_directories_are_the_containers() {
+    let host = Host::new();
+    let daemon = with_busybox(&host);
+    daemon
+        .docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .ok();
+    for number in 3..20 {
+        let directory = format!("/proc/self/fd/{number}");
+        for out in [
+            daemon.docker(&["run", "--rm", "-w", &directory, "busybox", "pwd"]),
+            daemon.docker(&["exec", "-w", &directory, "box", "pwd"]),
+        ] {
+            assert!(out.code != 0 || out.stdout == "/\n", "{number}: {out:?}");
+        }
+    }
+}
+
+/// CVE-2022-23648 (containerd): the image's volume is a link to a directory of the host, whose
+/// files are copied into the new volume. Guard: the image's files are read below its own root
+/// (`sys/rootfs.rs`).
+#[test]
+fn cve_2022_23648_image_volumes_hold_nothing_of_the_hosts() {
+    let host = Host::new();
+    let daemon = Daemon::start(&host);
+    let secret = host.join("secret");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::write(secret.join("key"), "secret").unwrap();
+    let target = secret.display().to_string();
+    for link in [target.clone(), format!("../../../../../../../..{target}")] {
+        daemon.load(&with_linked_volume(&host, &link));
+        let out = daemon.docker(&["run", "--rm", "evil", "sh", "-c", "ls -R /data/ 2>&1; true"]);
+        assert!(!out.stdout.contains("key"), "{out:?}");
+    }
+}
+
+/// An image whose volume `/data` is a link to `target`.
+fn with_linked_volume(host: &Host, target: &str) -> std::path::PathBuf {
+    let layer = host.join("layer.tar");
+    let mut tar = tar::Builder::new(File::create(&layer).unwrap());
+    tar.append_path_with_name("/bin/busybox", "bin/busybox")
+        .unwrap();
+    for (path, target) in [
+        ("bin/sh", "busybox"),
+        ("bin/ls", "busybox"),
+        ("data", target),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        header.set_mtime(1_700_000_000);
+        tar.append_link(&mut header, path, target).unwrap();
+    }
+    tar.finish().unwrap();
+    fixtures::archive(
+        host.path(),
+        "evil",
+        &[layer],
+        &serde_json::json!({"Cmd": ["sh"], "Volumes": {"/data": {}}, "Env": ["PATH=/bin"]}),
+    )
+}
+
+/// CVE-2020-15257 (containerd): the shim's control socket was an abstract one, which a container
+/// with the host's network could connect to. Guard: ours are files in a directory of root's.
+/// CVE-2024-25621, CVE-2021-41091 (containerd, moby): the data root was open to every user of the
+/// host, who could run set-user-ID programs of containers there.
+#[test]
+fn cve_2020_15257_nothing_of_ours_is_open_to_others() {
+    let host = Host::new();
+    let daemon = with_busybox(&host);
+    let out = daemon.docker(&[
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "busybox",
+        "grep",
+        "-c",
+        "@",
+        "/proc/net/unix",
+    ]);
+    assert_eq!(out.stdout, "0\n", "{out:?}");
+    for directory in [daemon.data_root(), daemon.exec_root()] {
+        let mode = host.sh(&format!("stat -c %a {}", directory.display())).ok();
+        assert!(mode.stdout.trim().ends_with('0'), "{directory:?}: {mode:?}");
+    }
+    let out = host.sh(&format!(
+        "find {} {} -type s -perm /006",
+        daemon.data_root().display(),
+        daemon.exec_root().display()
+    ));
+    assert_eq!(out.stdout, "", "{out:?}");
+}
+
+/// The defaults, and what `--security-opt` makes of them, for the program and for an exec.
+#[test]
+fn defaults_and_options() {
+    let host = Host::new();
+    let daemon = with_busybox(&host);
+    let status =
+        "grep -E '^(CapInh|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t\\n'";
+    let defaults = "CapInh:0000000000000000CapBnd:00000000a80425fbCapAmb:0000000000000000NoNewPrivs:0Seccomp:2";
+    let run = |options: &[&str], script: &str| {
+        let arguments = [&["run", "--rm"], options, &["busybox", "sh", "-c", script]].concat();
+        daemon.docker(&arguments)
+    };
+    run(&[], status).ok().is(defaults);
+    daemon
+        .docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .ok();
+    daemon
+        .docker(&["exec", "box", "sh", "-c", status])
+        .ok()
+        .is(defaults);
+    run(&["--security-opt", "seccomp=unconfined"], status)
+        .ok()
+        .says("Seccomp:0");
+    run(&["--security-opt", "no-new-privileges"], status)
+        .ok()
+        .says("NoNewPrivs:1");
+    let profile = host.join("profile.json");
+    std::fs::write(
+        &profile,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
+            [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#,
+    )
+    .unwrap();
+    let option = format!("seccomp={}", profile.display());
+    run(&["--security-opt", &option], "mkdir /x 2>&1")
+        .code(1)
+        .says("No space left on device");
+    // Paths the kernel's settings are behind.
+    let write = "exec 2>&1; echo 1 >/proc/sys/kernel/panic";
+    run(&[], write).code(1).says("Read-only file system");
+    let covered = "grep -c ' /proc/' /proc/self/mounts";
+    assert_ne!(run(&[], covered).ok().stdout, "0\n");
+    run(&["--security-opt", "systempaths=unconfined"], covered)
+        .code(1)
+        .is("0");
+    // What this host cannot enforce is refused, not forgotten.
+    let refused = |option: &str, why: &str| {
+        let out = run(&["--security-opt", option], "true").code(125);
+        assert!(out.stderr.contains(why), "{out:?}");
+    };
+    let enforced = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    if !enforced.is_ok_and(|text| text.starts_with('Y')) {
+        refused("apparmor=mine", "AppArmor is not enabled");
+    }
+    refused("label=type:mine_t", "SELinux");
+    run(&["--security-opt", "label=disable"], "true").ok();
+}
+
+/// A profile that leaves calls to a supervisor, which is told which container asks.
+#[test]
+fn supervisor_of_a_container() {
+    let host = Host::new();
+    let daemon = with_busybox(&host);
+    let socket = host.join("agent");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let profile = host.join("profile.json");
+    let json = serde_json::json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": socket, "listenerMetadata": "mine",
+        "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}],
+    });
+    std::fs::write(&profile, json.to_string()).unwrap();
+    let option = format!("seccomp={}", profile.display());
+    let id = daemon
+        .docker(&[
+            "run",
+            "-d",
+            "--security-opt",
+            &option,
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
+    let (mut connection, _) = listener.accept().unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut connection, &mut text).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["metadata"], "mine");
+    assert_eq!(document["state"]["id"], id.stdout.trim());
+    assert_eq!(document["state"]["status"], "creating");
+}
