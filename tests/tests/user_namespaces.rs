@@ -379,6 +379,21 @@ fn a_kept_id_is_the_callers_on_both_sides() {
         owner(&host, &home.join("roots")),
         format!("{}:4712", 0x7000_0000_u32 + 32)
     );
+    // A client that does not say who it is: the socket does.
+    let request =
+        r#"{"Image":"busybox","Cmd":["true"],"HostConfig":{"UsernsMode":"keep-id:uid=5"}}"#;
+    let mut command = host.command("setpriv");
+    command
+        .args(["--reuid", "4711", "--regid", "4712", "--clear-groups", "--"])
+        .args(["curl", "--silent", "--show-error", "--unix-socket"])
+        .arg(daemon.url().trim_start_matches("unix://"))
+        .args(["-H", "Content-Type: application/json", "-d", request])
+        .arg("http://wharf/v1.44/containers/create?name=asked");
+    run(command, None).ok().says("\"Id\"");
+    let asked = inspect(&daemon, "asked");
+    assert_eq!(asked["Config"]["User"], "5:4712");
+    assert_eq!(asked["State"]["IDMappings"]["UidMap"][1], "5:4711:1");
+    assert_eq!(asked["State"]["IDMappings"]["GidMap"][1], "4712:4712:1");
     daemon
         .wharf(&["run", "--rm", "--userns=keep-id", "busybox", "true"])
         .code(125)

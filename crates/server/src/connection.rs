@@ -24,6 +24,18 @@ pub(crate) enum ClientStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Who is at the other end, user and group; only a unix socket knows.
+pub(crate) type Caller = Option<(u32, u32)>;
+
+impl ClientStream {
+    fn caller(&self) -> Caller {
+        match self {
+            Self::Unix(stream) => stream.peer_cred().ok().map(|peer| (peer.uid(), peer.gid())),
+            Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
+}
+
 /// Serves a connection until the client closes it, a route takes it away, or the server stops and
 /// the request under way is answered.
 pub(crate) async fn serve(
@@ -32,14 +44,15 @@ pub(crate) async fn serve(
     limits: Limits,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let caller = stream.caller();
     let (slot, mut hijacks) = HijackSlot::new();
     let service = hyper::service::service_fn(move |request| {
         let dispatch = Arc::clone(&dispatch);
         let slot = slot.clone();
         // Boxed, so that the connection can be moved out of its loop.
-        Box::pin(
-            async move { Ok::<_, std::convert::Infallible>(dispatch.answer(request, slot).await) },
-        )
+        Box::pin(async move {
+            Ok::<_, std::convert::Infallible>(dispatch.answer(request, slot, caller).await)
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use wharf_engine::Engine;
 use wharf_fault::{Error, Kind};
 
+use crate::connection::Caller;
 use crate::hijack::HijackSlot;
 use crate::negotiate;
 use crate::reply::{self, Reply, Response};
@@ -55,11 +56,12 @@ impl Dispatch {
         &self,
         request: HttpRequest<Incoming>,
         slot: HijackSlot,
+        caller: Caller,
     ) -> Response {
         let begin = Instant::now();
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        let mut response = match self.route(request, slot).await {
+        let mut response = match self.route(request, slot, caller).await {
             Ok(response) => response,
             Err(error) => {
                 // The client learns of its own mistakes; those of the host belong in the log too.
@@ -78,11 +80,16 @@ impl Dispatch {
         response
     }
 
-    async fn route(&self, request: HttpRequest<Incoming>, slot: HijackSlot) -> Reply {
+    async fn route(
+        &self,
+        request: HttpRequest<Incoming>,
+        slot: HijackSlot,
+        caller: Caller,
+    ) -> Reply {
         let (head, body) = request.into_parts();
         let body = BodySlot::new(body);
         let expects = head.headers.contains_key(EXPECT);
-        let reply = self.run(head, body.clone(), slot).await;
+        let reply = self.run(head, body.clone(), slot, caller).await;
         // A client that waits to be asked for the body sends none after this answer.
         if let Some(rest) = body.take()
             && !rest.is_end_stream()
@@ -93,7 +100,7 @@ impl Dispatch {
         reply
     }
 
-    async fn run(&self, head: Parts, body: BodySlot, slot: HijackSlot) -> Reply {
+    async fn run(&self, head: Parts, body: BodySlot, slot: HijackSlot, caller: Caller) -> Reply {
         let path = percent_decode(head.uri.path(), false).ok_or_else(|| {
             Error::invalid(format!("invalid URL escape in {:?}", head.uri.path()))
         })?;
@@ -104,7 +111,8 @@ impl Dispatch {
             .ok_or_else(|| Error::not_found("page not found"))?;
         let query = Query::parse(head.uri.query().unwrap_or(""))?;
         let engine = self.engine.clone();
-        let request = Request::new(engine, version, query, params, head.headers, body, slot);
+        let mut request = Request::new(engine, version, query, params, head.headers, body, slot);
+        request.caller = caller;
         let work = route.run(request);
         match route.on_client_gone {
             OnClientGone::Cancel => work.await,

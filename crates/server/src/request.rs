@@ -19,6 +19,7 @@ use wharf_api_types::{ApiVersion, Filters, go_json};
 use wharf_engine::Engine;
 use wharf_fault::{Error, Result};
 
+use crate::connection::Caller;
 use crate::hijack::{ClientSocket, HijackSlot};
 
 /// The largest JSON body; more than any sensible container has in its settings.
@@ -39,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) query: Query,
     /// The headers.
     pub(crate) headers: HeaderMap,
+    /// Who asks, where that is known.
+    pub(crate) caller: Caller,
     params: Vec<(&'static str, String)>,
     body: BodySlot,
     hijack: HijackSlot,
@@ -85,6 +88,7 @@ impl Request {
             version,
             query,
             headers,
+            caller: None,
             params,
             body,
             hijack,

@@ -4,6 +4,7 @@
 //! that are mapped can own files: the host's root usually is not, so it cannot make any.
 
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySets, capabilities, set_capabilities};
 
 /// Runs `work`, in which files made by the calling thread belong to `uid` and `gid`. The rights of
@@ -11,6 +12,7 @@ use rustix::thread::{CapabilitySets, capabilities, set_capabilities};
 pub fn as_owner<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Errno> {
     let before = capabilities(None)?;
     let restore = Restore {
+        dumpable: dumpable_behavior()?,
         uid: set_fsuid(uid),
         gid: set_fsgid(gid),
         capabilities: before,
@@ -28,6 +30,8 @@ pub fn as_owner<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Er
 
 /// The thread's identity as it was, also after a panic.
 struct Restore {
+    /// A change of identity takes the process its ownership of its files in `/proc`.
+    dumpable: DumpableBehavior,
     uid: u32,
     gid: u32,
     capabilities: CapabilitySets,
@@ -37,8 +41,9 @@ impl Drop for Restore {
     fn drop(&mut self) {
         set_fsuid(self.uid);
         set_fsgid(self.gid);
-        // They were ours before.
+        // They were ours before, and it was so.
         let _ = set_capabilities(None, self.capabilities);
+        let _ = set_dumpable_behavior(self.dumpable);
     }
 }
 
@@ -68,10 +73,12 @@ mod tests {
         let top = std::env::temp_dir().join(format!("wharf-owner-{}", std::process::id()));
         std::fs::create_dir(&top).unwrap();
         let file = top.join("file");
+        let before = dumpable_behavior().unwrap();
         // The directory is root's and 0755: without root's rights nothing could be made in it.
         as_owner(4711, 4712, || std::fs::write(&file, "x"))
             .unwrap()
             .unwrap();
+        assert_eq!(dumpable_behavior().unwrap(), before);
         let theirs = std::fs::metadata(&file).unwrap();
         assert_eq!((theirs.uid(), theirs.gid()), (4711, 4712));
         let ours = top.join("ours");

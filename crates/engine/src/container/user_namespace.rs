@@ -106,6 +106,21 @@ pub(super) fn mount_maps<'a>(
 }
 
 impl Engine {
+    /// Completes the `keep-id` of a client that did not say who calls: `uid` and `gid` as this
+    /// process sees them.
+    pub fn name_caller(&self, host: &mut HostConfig, uid: u32, gid: u32) {
+        if let Ok(Mode::KeepId(keep)) = mode(host)
+            && let Some(options) = self.containers.user_namespaces.caller(&keep, uid, gid)
+        {
+            let separator = if host.userns_mode.contains(':') {
+                ','
+            } else {
+                ':'
+            };
+            host.userns_mode = format!("{}{separator}{options}", host.userns_mode);
+        }
+    }
+
     /// Checks the mode of a container that is being made and gives it its ids.
     pub(super) fn settle_user_namespace(&self, host: &mut HostConfig) -> Result<Option<Reserved>> {
         let mode = mode(host)?;

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use wharf_oci::runtime::IdMapping;
 
-use super::ranges::{IdRange, RangeSet};
+use super::ranges::IdRange;
 
 /// Lines the kernel takes in a `uid_map` (`UID_GID_MAP_MAX_EXTENTS`).
 const EXTENTS_MAX: usize = 340;
@@ -145,8 +145,8 @@ impl IdMap {
     }
 
     /// What of the host it takes.
-    pub(crate) fn host_ids(&self) -> RangeSet {
-        self.0.iter().map(Extent::host_range).collect()
+    pub(crate) fn host_ranges(&self) -> impl Iterator<Item = IdRange> {
+        self.0.iter().map(Extent::host_range)
     }
 
     /// The highest id that follows on 0 without a gap; `None` when 0 is not mapped.

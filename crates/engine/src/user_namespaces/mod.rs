@@ -116,6 +116,16 @@ impl UserNamespaces {
         self.remap.as_ref()
     }
 
+    /// The options that say who calls, where `keep` does not; `uid` and `gid` are as the daemon
+    /// sees them.
+    pub(crate) fn caller(&self, keep: &KeepId, uid: u32, gid: u32) -> Option<String> {
+        if keep.host_uid.is_some() || keep.host_gid.is_some() {
+            return None;
+        }
+        let (uid, gid) = (self.own.uids.to_host(uid)?, self.own.gids.to_host(gid)?);
+        Some(format!("host-uid={uid},host-gid={gid}"))
+    }
+
     /// Gives a container that has `mode` its mapping; `in_use` lists those on record. `None` for
     /// modes whose mapping is found out at each start.
     pub(crate) fn assign(
@@ -140,15 +150,12 @@ impl UserNamespaces {
         let pools = self.own.pools()?;
         let mut pending = lock(&self.pending);
         let known = in_use();
-        let taken = known
-            .iter()
-            .chain(self.remap.as_ref())
-            .chain(pending.iter().map(Arc::as_ref));
-        let (mut uids, mut gids) = (RangeSet::default(), RangeSet::default());
-        for maps in taken {
-            uids = uids.union(&maps.uids.host_ids());
-            gids = gids.union(&maps.gids.host_ids());
-        }
+        let taken = || {
+            let recorded = known.iter().chain(self.remap.as_ref());
+            recorded.chain(pending.iter().map(Arc::as_ref))
+        };
+        let uids: RangeSet = taken().flat_map(|maps| maps.uids.host_ranges()).collect();
+        let gids: RangeSet = taken().flat_map(|maps| maps.gids.host_ranges()).collect();
         let size = auto.size.unwrap_or(SIZE_DEFAULT);
         let map = |what: &str, fixed: &[Extent], pool: &RangeSet, used: &RangeSet| {
             around(fixed, size, &pool.without(used)).map_err(|why| match why {
@@ -218,7 +225,10 @@ impl Own {
     /// `keep-id` as an automatic range with two ids given.
     fn auto_of(&self, keep: &KeepId) -> std::result::Result<Auto, String> {
         let (Some(host_uid), Some(host_gid)) = (keep.host_uid, keep.host_gid) else {
-            return Err("--userns=keep-id: the daemon does not know who calls it: add host-uid=N,host-gid=N (wharf's command line does)".to_owned());
+            return Err(
+                "--userns=keep-id: the daemon does not know who calls it: add host-uid=N,host-gid=N"
+                    .to_owned(),
+            );
         };
         if host_uid == 0 || host_gid == 0 {
             return Err(

@@ -10,8 +10,9 @@
 //! container:NAME                                 that container's namespace
 //! ```
 //!
-//! `auto`, `keep-id` and their options are Podman's. A daemon does not know who calls it:
-//! `host-uid` and `host-gid` say so, and Wharf's command line adds them.
+//! `auto`, `keep-id` and their options are Podman's. Who calls a daemon is said by `host-uid` and
+//! `host-gid`: Wharf's command line adds them, and the server where the client is on a unix
+//! socket.
 
 use super::id_map::Extent;
 

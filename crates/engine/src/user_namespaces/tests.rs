@@ -188,7 +188,7 @@ proptest! {
                 }
                 // Everything that was not given comes from what is free.
                 let given: RangeSet = fixed.iter().map(Extent::host_range).collect();
-                prop_assert!(map.host_ids().without(&given).without(&free).is_empty());
+                prop_assert!(map.host_ranges().collect::<RangeSet>().without(&given).without(&free).is_empty());
             }
             Err(Refusal::Exhausted { wanted, left }) => prop_assert!(left < wanted),
             Err(Refusal::Wrong(_)) => prop_assert!(IdMap::new(fixed).is_err()),

@@ -94,6 +94,9 @@ async fn create(mut request: Request) -> Reply {
     let mut body =
         CreateContainer::from_value(value).map_err(|error| Error::invalid(error.to_string()))?;
     adapt_create(&mut body, request.version)?;
+    if let Some((uid, gid)) = request.caller {
+        request.engine.name_caller(&mut body.host_config, uid, gid);
+    }
     let platform = platform(request.query.str("platform"))?;
     let created = request
         .engine
