@@ -224,6 +224,10 @@ impl Launch {
         let failed = |errno| StartError::new(Stage::Capabilities, errno, "");
         let sets = &self.capabilities;
         capability::limit_bounding(sets.current_bounding, sets.bounding).map_err(failed)?;
+        // All that is opened from here on closes itself; the document's filter may be of before this
+        // system call was.
+        fd::close_on_exec_from(3)
+            .map_err(|errno| StartError::new(Stage::Clone, errno, "descriptors"))?;
         if !self.no_new_privileges {
             // Installing a filter needs either CAP_SYS_ADMIN, which is about to go, or
             // no-new-privileges, which the container is not to have.
@@ -241,8 +245,6 @@ impl Launch {
         rustix::process::umask(Mode::from_raw_mode(self.umask.unwrap_or(0o022)));
         let program = self.find_program(&environment)?;
         signal::reset_all().map_err(|errno| StartError::new(Stage::Clone, errno, "signal mask"))?;
-        fd::close_on_exec_from(3)
-            .map_err(|errno| StartError::new(Stage::Clone, errno, "descriptors"))?;
         if self.no_new_privileges && self.listener().is_some() {
             // While the parent is there to hand the listener on.
             self.install_filter(channel)?;

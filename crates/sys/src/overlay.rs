@@ -66,11 +66,7 @@ impl<P: AsRef<Path>> Overlay<'_, P> {
 
     /// A file system context with everything set, created.
     fn configured(&self) -> Result<OwnedFd, Configure> {
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        // Before Linux 6.5 overlay's keys are collected unread, whatever they are, until the end.
-        if fsconfig_set_string(&context, NOBODYS_KEY, "").is_ok() {
-            return Err(Configure::NoLayerList);
-        }
+        let context = context()?;
         for (index, layer) in self.lower.iter().enumerate() {
             match set_layer(&context, "lowerdir+", layer.as_ref()) {
                 // An unknown key is the only reason to refuse the first one with EINVAL that does
@@ -186,7 +182,7 @@ impl DetachedOverlay<'_> {
     }
 
     fn configured(&self) -> Result<OwnedFd, Configure> {
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let context = context()?;
         for layer in self.lower {
             match set_layer_fd(&context, "lowerdir+", layer) {
                 Err(Errno::INVAL) => return Err(Configure::NoLayerList),
@@ -267,6 +263,16 @@ pub fn mount_detached<P: AsRef<Path> + Sync>(
         Err(_) => crate::namespace::in_private_mount_namespace(|| overlay.mount(attributes))?
             .map_err(Into::into),
     }
+}
+
+/// A file system context, on kernels where overlay reads its options one by one.
+fn context() -> Result<OwnedFd, Configure> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // Before Linux 6.5 keys are collected unread, whatever they are, until the end.
+    if fsconfig_set_string(&context, NOBODYS_KEY, "").is_ok() {
+        return Err(Configure::NoLayerList);
+    }
+    Ok(context)
 }
 
 /// Why an overlay could not be configured.
