@@ -48,7 +48,7 @@ pub(crate) fn first_process(
     prepared: &Prepared,
     cgroup: Option<BorrowedFd<'_>>,
     (ours, theirs): (&ParentEnd, &ChildEnd),
-    child: impl FnOnce() -> u8,
+    child: impl FnOnce() -> u8 + Send,
 ) -> Result<Birth, StartError> {
     let mut namespaces = prepared.new_namespaces;
     let Some(user) = &prepared.user_namespace else {
@@ -110,7 +110,7 @@ fn by_stage(
     user: &UserNamespace,
     cgroup: Option<BorrowedFd<'_>>,
     (ours, theirs): (&ParentEnd, &ChildEnd),
-    child: impl FnOnce() -> u8,
+    child: impl FnOnce() -> u8 + Send,
 ) -> Result<(Pid, OwnedFd, Mapped), StartError> {
     let own = match user {
         UserNamespace::New(_) => ThreadNameSpaceType::USER,
@@ -180,7 +180,7 @@ fn stage(
     user: &UserNamespace,
     cgroup: Option<BorrowedFd<'_>>,
     channel: &ChildEnd,
-    child: impl FnOnce() -> u8,
+    child: impl FnOnce() -> u8 + Send,
 ) -> Result<(), StartError> {
     if let UserNamespace::Joined(namespace, _) = user {
         init::join(namespace)?;
@@ -220,19 +220,49 @@ fn joined_pid_namespace(joined: &[NamespaceFd]) -> Option<BorrowedFd<'_>> {
 }
 
 /// Runs `work`, whose child processes are born in `namespace` (a namespace file or a pidfd).
-pub(crate) fn in_pid_namespace<T>(
+pub(crate) fn in_pid_namespace<T: Send>(
     namespace: Option<BorrowedFd<'_>>,
-    work: impl FnOnce() -> Result<T, Errno>,
+    work: impl FnOnce() -> Result<T, Errno> + Send,
 ) -> Result<T, StartError> {
     let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
     let Some(namespace) = namespace else {
         return work().map_err(clone_failed);
     };
-    let way_back = Own::open(NamespaceKind::Pid)?;
     not_dumpable()?;
-    enter(namespace, NamespaceKind::Pid)?;
-    let result = work().map_err(clone_failed);
-    way_back.enter()?;
+    out_and_back(&[NamespaceKind::Pid], || {
+        enter(namespace, NamespaceKind::Pid)?;
+        work().map_err(clone_failed)
+    })
+}
+
+/// Runs `work`, which enters namespaces of these kinds, and leaves us where we were.
+///
+/// Nobody but root gets back into one of the system's namespaces. Threads need not: for others this
+/// one waits while another does the work, so that children find everything as if it had been this
+/// one's, and is then the only one again.
+fn out_and_back<T: Send>(
+    kinds: &[NamespaceKind],
+    work: impl FnOnce() -> Result<T, StartError> + Send,
+) -> Result<T, StartError> {
+    if !wharf_sys::namespace::is_initial_user() && !kinds.is_empty() {
+        return wharf_sys::namespace::on_disposable_thread(|| {
+            if kinds.contains(&NamespaceKind::Mount) {
+                // Threads share their root directory until they say otherwise.
+                wharf_sys::namespace::unshare(UnshareFlags::FS)
+                    .map_err(|errno| namespace_failed(NamespaceKind::Mount, errno))?;
+            }
+            work()
+        })
+        .map_err(|error| crate::launch::io(Stage::Clone, &error, "thread"))?;
+    }
+    let way_back = kinds
+        .iter()
+        .map(|kind| Own::open(*kind))
+        .collect::<Result<Vec<_>, _>>()?;
+    let result = work();
+    for own in way_back.into_iter().rev() {
+        own.enter()?;
+    }
     result
 }
 
@@ -244,30 +274,20 @@ fn not_dumpable() -> Result<(), StartError> {
 }
 
 /// Runs `work` in all of `joined`, the user namespace excepted; children are born there.
-pub(crate) fn in_namespaces<T>(
+pub(crate) fn in_namespaces<T: Send>(
     joined: &[NamespaceFd],
-    work: impl FnOnce() -> Result<T, StartError>,
+    work: impl FnOnce() -> Result<T, StartError> + Send,
 ) -> Result<T, StartError> {
-    let mut way_back = Vec::with_capacity(joined.len());
-    let mut entered = Ok(());
-    for namespace in joined {
-        entered = Own::open(namespace.kind).and_then(|own| {
-            if namespace.kind == NamespaceKind::Pid {
-                not_dumpable()?;
-            }
+    let kinds: Vec<NamespaceKind> = joined.iter().map(|namespace| namespace.kind).collect();
+    if kinds.contains(&NamespaceKind::Pid) {
+        not_dumpable()?;
+    }
+    out_and_back(&kinds, || {
+        for namespace in joined {
             enter(namespace.fd.as_fd(), namespace.kind)?;
-            way_back.push(own);
-            Ok(())
-        });
-        if entered.is_err() {
-            break;
         }
-    }
-    let result = entered.and_then(|()| work());
-    for own in way_back.into_iter().rev() {
-        own.enter()?;
-    }
-    result
+        work()
+    })
 }
 
 /// A namespace of our own, to come back to.

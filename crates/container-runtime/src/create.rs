@@ -4,8 +4,8 @@
 //! the user's program. While the child mounts, the parent makes the cgroups; on the unified
 //! hierarchy the child is born in its cgroup instead.
 
-use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
@@ -61,6 +61,10 @@ impl Created {
             Err(error) => Err(bury(container, error)),
         }
     }
+}
+
+fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
+    place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Creates a container and starts its program, in one go.
@@ -128,10 +132,10 @@ fn begin(
         gate,
     };
     // The child takes them out of its own copy of this; ours are closed with it.
-    let streams = Cell::new(streams);
+    let streams = Mutex::new(streams);
     let cgroup_fd = born_in.as_ref().map(AsFd::as_fd);
     let born = birth::first_process(&prepared, cgroup_fd, (&ours, &theirs), || {
-        let Err(error) = init::first_process(&prepared, streams.take(), &meeting);
+        let Err(error) = init::first_process(&prepared, take(&streams), &meeting);
         theirs.send_error(&error);
         1
     });
@@ -142,7 +146,7 @@ fn begin(
             return Err(error);
         }
     };
-    let streams = streams.take();
+    let streams = take(&streams);
     drop(theirs);
     let namespaces = Namespaces(to_join(&prepared));
     let container = Running {

@@ -339,7 +339,15 @@ fn set_sysctls(prepared: &Prepared, made: &Made) -> Result<(), StartError> {
     let failed = |errno| StartError::new(Stage::Sysctl, errno, "");
     let proc = match &made.proc {
         Some(proc) => rustix::io::fcntl_dupfd_cloexec(proc, 3).map_err(failed)?,
-        None => new_filesystem("proc", &[], MountAttrFlags::empty()).map_err(failed)?,
+        None => match new_filesystem("proc", &[], MountAttrFlags::empty()) {
+            // Not of processes that are not ours alone. The host's, which absolute paths still lead
+            // to, shows our own network's parameters as well.
+            Err(Errno::PERM) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::open(c"/proc", flags, Mode::empty()).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        },
     };
     sysctl::apply(&Rootfs::new(proc), &prepared.sysctls)
 }

@@ -4,11 +4,11 @@
 //! [`Launch::prepare`] runs in the parent and understands everything that can be understood
 //! there; [`Launch::program`] runs in the child and does not return unless something fails.
 
-use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
@@ -44,7 +44,7 @@ pub(crate) struct Launch {
     io_priority: Option<(u8, u8)>,
     labels: Labels,
     /// Filled by [`Launch::open_labels`].
-    open_labels: OnceCell<OpenLabels>,
+    open_labels: OnceLock<OpenLabels>,
     /// Our own program, to become the container's reaper.
     reaper: Option<OwnedFd>,
     /// Size of the terminal, columns and rows.
@@ -157,7 +157,7 @@ impl Launch {
                     .filter(|profile| !profile.is_empty()),
                 selinux: label::selinux("process.selinuxLabel", process.selinux_label.as_deref())?,
             },
-            open_labels: OnceCell::new(),
+            open_labels: OnceLock::new(),
             reaper,
             terminal_size: process
                 .console_size

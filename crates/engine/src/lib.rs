@@ -21,6 +21,7 @@ mod user_namespaces;
 pub mod volumes;
 
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -50,6 +51,22 @@ pub struct EngineConfig {
     pub shim: ShimProgram,
     /// The settings of `daemon.json` and the command line.
     pub daemon: config::DaemonConfig,
+    /// What an ordinary user's daemon was given; `None` for root's.
+    pub rootless: Option<Rootless>,
+}
+
+/// The engine as an ordinary user, who is root in a user namespace only.
+#[derive(Debug, Clone)]
+pub struct Rootless {
+    /// The network namespace of bridges and firewall; the daemon's own is the host's.
+    pub network: Arc<OwnedFd>,
+    /// Held by every shim: the namespaces stay as long as somebody holds it.
+    pub lifeline: Arc<OwnedFd>,
+    /// The program that connects containers to the outside, or why there is none.
+    pub uplink: std::result::Result<String, String>,
+    /// The cgroup, from the hierarchy's root, below which the system lets this user make more.
+    /// Without one, containers have no limits.
+    pub cgroup_parent: Option<String>,
 }
 
 /// The parts of an engine; reached through [`Engine`].

@@ -125,6 +125,18 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+    /// An entry belongs to somebody who does not exist in an ordinary user's namespace.
+    #[error(
+        "cannot unpack \"{entry}\": it belongs to {uid}:{gid}, and this user has too few subordinate ids for that; root gives more with usermod --add-subuids and --add-subgids"
+    )]
+    NoSuchId {
+        /// The entry's name, shortened and made printable.
+        entry: String,
+        /// The owner.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
     /// Bytes that should be decompressed are damaged, or the source failed.
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
@@ -281,6 +293,7 @@ impl Fault for ImageError {
             Self::MissingContent(_)
             | Self::NotUnpacked(_)
             | Self::Unpack { .. }
+            | Self::NoSuchId { .. }
             | Self::Save(_)
             | Self::OverlayUnsupported { .. }
             | Self::Io { .. }

@@ -79,7 +79,7 @@ impl Snapshots {
         let overlay = Overlay {
             lower: &[&lower],
             writable: Some((&upper, &work)),
-            options: &[],
+            options: &wharf_sys::overlay::own_options(),
         };
         let mounted = mount_detached(&overlay, MountAttrFlags::empty());
         self.discard(&path)?;

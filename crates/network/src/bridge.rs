@@ -5,6 +5,7 @@ use std::io;
 use crate::error::{NetworkError, Result};
 use crate::mac::MacAddr;
 use crate::netlink::{Requests, Socket};
+use crate::netns::Worker;
 use crate::network::Network;
 use crate::nft::Element;
 use crate::options::BridgeOptions;
@@ -14,6 +15,7 @@ use crate::sysctl;
 /// index and whether it was made.
 pub(crate) fn ensure(
     host: &mut Socket,
+    worker: &Worker,
     network: &Network,
     options: &BridgeOptions,
     alias: &str,
@@ -43,7 +45,7 @@ pub(crate) fn ensure(
         host.execute(requests)
             .map_err(|refused| failed("create", refused.into()))?;
     }
-    let configured = configure(host, network, options, alias);
+    let configured = configure(host, worker, network, options, alias);
     match configured {
         Ok(index) => Ok((index, made)),
         Err(source) => {
@@ -59,6 +61,7 @@ pub(crate) fn ensure(
 
 fn configure(
     host: &mut Socket,
+    worker: &Worker,
     network: &Network,
     options: &BridgeOptions,
     alias: &str,
@@ -69,13 +72,16 @@ fn configure(
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     // Before it goes up: with IPv6 off the kernel must not give it a link-local address.
     let no_ipv6 = if network.ipv6 { "0" } else { "1" };
-    let settings = sysctl::Settings::open();
-    match settings.set(&format!("ipv6/conf/{name}/disable_ipv6"), no_ipv6) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // A kernel without IPv6.
-        _ => {}
-    }
-    settings.set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+    let bridge = name.to_owned();
+    worker.at_home(move || {
+        let settings = sysctl::Settings::open();
+        match settings.set(&format!("ipv6/conf/{bridge}/disable_ipv6"), no_ipv6) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // A kernel without IPv6.
+            _ => {}
+        }
+        settings.set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")
+    })?;
     let addresses = host.addresses()?;
     let wanted: Vec<_> = network
         .subnets

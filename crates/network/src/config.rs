@@ -1,7 +1,9 @@
 //! How one daemon's networking is set up.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::subnet::{Ipv4Net, Ipv6Net, Subnet};
 
@@ -64,6 +66,9 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Ready network namespaces kept for the default bridge when idle; 0 switches the pool off.
     pub pool_size: usize,
+    /// The network namespace of bridges and firewall where it is not the daemon's own (rootless:
+    /// the daemon has no say over the host's). Published ports are relayed into it then.
+    pub bridge_namespace: Option<Arc<OwnedFd>>,
 }
 
 impl Default for Config {
@@ -91,6 +96,7 @@ impl Default for Config {
             default_network_options: std::collections::BTreeMap::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             pool_size: 4,
+            bridge_namespace: None,
         }
     }
 }

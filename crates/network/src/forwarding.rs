@@ -9,6 +9,7 @@ use wharf_state::{Batch, Store};
 
 use crate::config::Config;
 use crate::error::{NetworkError, Result};
+use crate::netns::Worker;
 use crate::network::Driver;
 use crate::networks::{State, store_error};
 use crate::nft::Options;
@@ -37,12 +38,18 @@ impl Guard {
             direct_routing: config.allow_direct_routing,
             guard4: self.ipv4,
             guard6: self.ipv6,
+            relayed: config.bridge_namespace.is_some(),
         }
     }
 }
 
 /// Switches forwarding on if a network needs it and the configuration allows it.
-pub(crate) fn enable(store: &Store, config: &Config, state: &State) -> Result<Guard> {
+pub(crate) fn enable(
+    store: &Store,
+    config: &Config,
+    worker: &Worker,
+    state: &State,
+) -> Result<Guard> {
     let needed = |ipv6: bool| {
         config.ip_forward
             && state.networks.values().any(|live| {
@@ -52,9 +59,16 @@ pub(crate) fn enable(store: &Store, config: &Config, state: &State) -> Result<Gu
             })
     };
     Ok(Guard {
-        ipv4: family(store, "forwarding4", &["ipv4/ip_forward"], needed(false))?,
+        ipv4: family(
+            store,
+            worker,
+            "forwarding4",
+            &["ipv4/ip_forward"],
+            needed(false),
+        )?,
         ipv6: family(
             store,
+            worker,
             "forwarding6",
             &["ipv6/conf/default/forwarding", "ipv6/conf/all/forwarding"],
             needed(true),
@@ -63,21 +77,31 @@ pub(crate) fn enable(store: &Store, config: &Config, state: &State) -> Result<Gu
 }
 
 /// Switches one family on where needed; whether it was us, now or earlier.
-fn family(store: &Store, key: &str, paths: &[&str], needed: bool) -> Result<bool> {
+fn family(
+    store: &Store,
+    worker: &Worker,
+    key: &str,
+    paths: &'static [&'static str],
+    needed: bool,
+) -> Result<bool> {
     let failed = |source| store_error("forwarding state", source);
-    let here =
-        here().map_err(|source| NetworkError::kernel("identify the network namespace", source))?;
+    let here = here(worker)
+        .map_err(|source| NetworkError::kernel("identify the network namespace", source))?;
     let earlier = store
         .get::<Switched>(META, key)
         .map_err(failed)?
         .is_some_and(|switched| switched == here);
     let mut switched = false;
     for path in paths.iter().filter(|_| needed) {
-        let refused = |source| NetworkError::kernel(format!("switch net/{path} on"), source);
-        if sysctl::read(path).map_err(refused)? == "0" {
-            sysctl::Settings::open().set(path, "1").map_err(refused)?;
-            switched = true;
-        }
+        switched |= worker
+            .at_home(|| {
+                let off = sysctl::read(path)? == "0";
+                if off {
+                    sysctl::Settings::open().set(path, "1")?;
+                }
+                Ok(off)
+            })
+            .map_err(|source| NetworkError::kernel(format!("switch net/{path} on"), source))?;
     }
     if switched && !earlier {
         let mut batch = Batch::new();
@@ -87,10 +111,10 @@ fn family(store: &Store, key: &str, paths: &[&str], needed: bool) -> Result<bool
     Ok(switched || earlier)
 }
 
-fn here() -> std::io::Result<Switched> {
+fn here(worker: &Worker) -> std::io::Result<Switched> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
         .trim()
         .to_owned();
-    let netns = rustix::fs::fstat(crate::netns::current()?)?.st_ino;
+    let netns = rustix::fs::fstat(worker.home())?.st_ino;
     Ok(Switched { boot_id, netns })
 }

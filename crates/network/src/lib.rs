@@ -15,6 +15,7 @@
 //! netns      namespaces: worker thread, pools            netlink   the socket; links, addresses, routes
 //! nft        our table: rules, elements, self-healing    ports     host ports: ledger, sockets, relay
 //! dns        127.0.0.11: names, answers, forwarding      files     hosts, hostname, resolv.conf
+//! answers    rootless: the way back of relayed connections
 //! ```
 //!
 //! A start on the default bridge takes a namespace that has address and route already, adds the
@@ -29,6 +30,7 @@
 //! lets a single network be made or removed at a time: a container's own, then the host's netlink
 //! socket, then the state.
 
+mod answers;
 mod attach;
 mod bridge;
 mod config;

@@ -23,11 +23,11 @@ use crate::network::{Driver, Network, NetworkEndpoint, NetworkSpec, NetworkView}
 use crate::nft::{Element, Firewall};
 use crate::options::BridgeOptions;
 use crate::plan::{self, PREDEFINED, Surroundings};
-use crate::ports::PortTable;
+use crate::ports::{Bridges, PortTable};
 use crate::sandbox::{Attached, Bare, OnBridge};
 use crate::subnet::Subnet;
 use crate::sysctl::Ipv6Switch;
-use crate::{forwarding, reconcile, sandbox};
+use crate::{answers, forwarding, reconcile, sandbox};
 
 const TABLE: &str = "networks";
 const META: &str = "network-meta";
@@ -152,10 +152,29 @@ impl Networks {
     /// [`Networks::reconcile`], which must be called once, before the first `prepare`.
     pub fn open(store: Store, config: Config, runtime: Handle) -> Result<Self> {
         let instance = Instance::new(config.instance.as_deref())?;
-        let mut host = Socket::route()
+        let worker = Worker::start(config.bridge_namespace.as_ref())
+            .map_err(|source| NetworkError::kernel("start the network namespace thread", source))?;
+        let (mut host, lookup) = worker
+            .at_home(|| Ok((Socket::route()?, Socket::route()?)))
             .map_err(|source| NetworkError::kernel("open a netlink socket", source))?;
-        let lookup = Socket::route()
-            .map_err(|source| NetworkError::kernel("open a netlink socket", source))?;
+        let mut bridges = None;
+        if let Some(namespace) = &config.bridge_namespace {
+            let mut requests = Requests::new();
+            requests.up("lo");
+            host.execute(requests)
+                .map_err(|refused| NetworkError::kernel("bring loopback up", refused))?;
+            let client_addresses = match answers::lead_back(&mut host) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(%error, "containers will not see the addresses of their ports' clients");
+                    false
+                }
+            };
+            bridges = Some(Bridges {
+                namespace: Arc::clone(namespace),
+                client_addresses,
+            });
+        }
         let ula = ula_pool(&store)?;
         let mut records = Vec::new();
         for (_, record) in store
@@ -182,7 +201,7 @@ impl Networks {
             let options = BridgeOptions::parse(&record.options, config.mtu)?;
             let mut index = 0;
             if record.driver == Driver::Bridge {
-                match bridge::ensure(&mut host, &record, &options, &alias) {
+                match bridge::ensure(&mut host, &worker, &record, &options, &alias) {
                     Ok((made, _)) => index = made,
                     // One network in a bad way must not keep the others from working.
                     Err(error) if record.is_user_defined() => {
@@ -196,19 +215,25 @@ impl Networks {
                 .networks
                 .insert(record.id.clone(), Live::new(record, options, index));
         }
-        let guard = forwarding::enable(&store, &config, &state)?;
+        let guard = forwarding::enable(&store, &config, &worker, &state)?;
         let rules = guard.options(&config);
-        let firewall = Firewall::open(&instance.table(), rules, elements)
+        let table = instance.table();
+        let firewall = worker
+            .at_home(move || Firewall::open(&table, rules, elements))
             .map_err(|source| NetworkError::kernel("set up the nftables table", source))?;
-        firewall
-            .watch(&runtime)
+        let (watched, handle) = (Arc::clone(&firewall), runtime.clone());
+        worker
+            .at_home(move || watched.watch(&handle))
             .map_err(|source| NetworkError::kernel("watch the nftables ruleset", source))?;
-        let worker = Worker::start()
-            .map_err(|source| NetworkError::kernel("start the network namespace thread", source))?;
         let dns = dns::Directory::new();
         let ipv6 = Ipv6Switch::open();
         let inner = Inner {
-            ports: PortTable::new(runtime.clone(), config.userland_proxy, ipv6.clone()),
+            ports: PortTable::new(
+                runtime.clone(),
+                config.userland_proxy,
+                ipv6.clone(),
+                bridges,
+            ),
             ipv6,
             config,
             instance,
@@ -285,6 +310,7 @@ impl Networks {
         }
         let (index, made) = bridge::ensure(
             &mut lock(&inner.host),
+            &inner.worker,
             &record,
             &options,
             &inner.instance.alias(),
@@ -318,7 +344,7 @@ impl Networks {
         state
             .networks
             .insert(record.id.clone(), Live::new(record.clone(), options, index));
-        let guard = forwarding::enable(&inner.store, &inner.config, &state)?;
+        let guard = forwarding::enable(&inner.store, &inner.config, &inner.worker, &state)?;
         drop(state);
         inner
             .firewall
@@ -486,7 +512,13 @@ impl Inner {
         }
         tracing::warn!(network = %network.name, bridge = %network.bridge, "the bridge was removed; making it again");
         let mut host = lock(&self.host);
-        let (index, _) = bridge::ensure(&mut host, network, &options, &self.instance.alias())?;
+        let (index, _) = bridge::ensure(
+            &mut host,
+            &self.worker,
+            network,
+            &options,
+            &self.instance.alias(),
+        )?;
         drop(host);
         if let Some(live) = self.state().networks.get_mut(&network.id) {
             live.bridge = index;

@@ -86,6 +86,7 @@ where
                 instance: "-hijack01".to_owned(),
                 shim: ShimProgram::File("/bin/true".into()),
                 daemon,
+                rootless: None,
             })
             .await
             .unwrap();

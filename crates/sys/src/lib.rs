@@ -10,7 +10,7 @@
 //! - file systems: [`mount`] (the descriptor-based mount calls), [`overlay`], [`rootfs`] (paths
 //!   inside a container's root), [`file_owner`], [`memfd`]
 //! - confinement: [`capability`], [`seccomp`], [`device_filter`], [`namespace`], [`user_namespace`]
-//! - descriptors: [`fd`], [`scm`], [`terminal`]
+//! - descriptors: [`fd`], [`scm`], [`socket`], [`terminal`]
 //! - memory of our own processes: [`malloc`], [`program_pages`]
 
 #![allow(unsafe_code, reason = "this crate is the one place for it")]
@@ -33,6 +33,7 @@ pub mod rootfs;
 pub mod scm;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod spawn;
 pub mod terminal;
 pub mod user_namespace;

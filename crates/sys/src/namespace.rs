@@ -6,6 +6,22 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
+/// Whether this process is in the user namespace the system started with: root in there is root
+/// indeed, and not only over what a user may do. Looked up once: a process that joins another user
+/// namespace does so before it asks.
+pub fn is_initial_user() -> bool {
+    static INITIAL: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *INITIAL.get_or_init(|| {
+        // Without user namespaces in the kernel there is no such file.
+        std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| maps_everything(&map))
+    })
+}
+
+/// Whether an id map gives every id itself.
+fn maps_everything(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Leaves namespaces behind: the calling thread gets new ones. Descriptors stay shared.
 pub fn unshare(namespaces: UnshareFlags) -> Result<(), Errno> {
     if namespaces.contains(UnshareFlags::FILES) {
@@ -53,6 +69,12 @@ pub fn in_private_mount_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> i
     })
 }
 
+/// Runs `work` on a thread made for it: for namespaces that it enters and nobody could leave again,
+/// such as a user's way out of a namespace back into one of the system's.
+pub fn on_disposable_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    on_own_thread(move || Ok(work()))
+}
+
 fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
@@ -63,4 +85,16 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Re
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_range_is_the_initial_namespace() {
+        assert!(maps_everything("         0          0 4294967295\n"));
+        assert!(!maps_everything("0 1000 1\n1 100000 65536\n"));
+        assert!(!maps_everything(""));
+    }
 }

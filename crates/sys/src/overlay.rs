@@ -15,6 +15,28 @@ use rustix::mount::{
     mount, open_tree, unmount,
 };
 
+/// The option by which overlay keeps its marks in attributes that any owner of a file may set
+/// (`user.overlay.*`), for those who are root in a user namespace only.
+pub const USER_ATTRIBUTES: &str = "userxattr";
+
+/// The attribute by which a directory hides what lower layers have there.
+pub fn opaque_attribute() -> &'static str {
+    if crate::namespace::is_initial_user() {
+        "trusted.overlay.opaque"
+    } else {
+        "user.overlay.opaque"
+    }
+}
+
+/// The options every overlay of this process's layers needs.
+pub fn own_options() -> Vec<String> {
+    if crate::namespace::is_initial_user() {
+        Vec::new()
+    } else {
+        vec![USER_ATTRIBUTES.to_owned()]
+    }
+}
+
 /// What an overlay mount is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Overlay<'a, P> {

@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Where such a daemon's log goes: nobody's terminal is its own.
+use crate::user;
+
+/// Where the log of root's daemon goes: nobody's terminal is its own.
 const LOG: &str = "/run/wharf.log";
 
 /// Starts `wharf daemon` in a session of its own; returns when it serves clients.
@@ -13,14 +16,12 @@ const LOG: &str = "/run/wharf.log";
 /// Two clients that do this at once both succeed: the daemon that finds the socket taken ends, and
 /// its client finds the other one.
 pub(crate) fn start_daemon() -> io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "only root can start the daemon; start it with `sudo wharf daemon`, or join its socket's group",
-        ));
-    }
+    let log_path = match user::directories().map_err(io::Error::other)? {
+        None => PathBuf::from(LOG),
+        Some(directories) => directories.log(),
+    };
     let (mut ready, writer) = io::pipe()?;
-    let log = File::options().create(true).append(true).open(LOG)?;
+    let log = File::options().create(true).append(true).open(&log_path)?;
     let mut command = Command::new("/proc/self/exe");
     command
         .args(["daemon", "--ready-fd=1"])
@@ -37,7 +38,11 @@ pub(crate) fn start_daemon() -> io::Result<()> {
         return Ok(());
     }
     let status = child.wait()?;
-    Err(io::Error::other(format!(
-        "the daemon did not start ({status}); its log is {LOG}"
-    )))
+    Err(io::Error::other(match line.strip_prefix("failed: ") {
+        Some(reason) => reason.trim_end().to_owned(),
+        None => format!(
+            "the daemon did not start ({status}); its log is {}",
+            log_path.display()
+        ),
+    }))
 }

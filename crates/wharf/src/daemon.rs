@@ -3,11 +3,12 @@
 mod listeners;
 mod log;
 mod pidfile;
+mod rootless;
 
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -16,8 +17,10 @@ use wharf_commands::daemon::{DaemonFlags, daemon_flags};
 use wharf_engine::config::{DaemonConfig, Settings};
 use wharf_engine::{Engine, EngineConfig, ShimProgram};
 use wharf_fault::{Error, Result, chain};
+use wharf_rootless::{Directories, Inside};
 
 use self::pidfile::PidFile;
+use crate::user;
 
 /// The file read when `--config-file` names none; it need not exist.
 const CONFIG_FILE: &str = "/etc/wharf/daemon.json";
@@ -48,14 +51,24 @@ pub(crate) fn main(words: &[OsString], name: &str) -> ExitCode {
             return fail(&Error::invalid("--ready-fd names no open descriptor").caused_by(error));
         }
     };
-    let config = match configuration(&flags) {
-        Ok(config) => config,
-        Err(error) => return fail(&error),
+    let mut ready = ready;
+    let begin = || -> Result<(DaemonConfig, Option<Directories>)> {
+        let user = user::directories()?;
+        Ok((configuration(&flags, user.as_ref())?, user))
+    };
+    let (config, user) = match begin() {
+        Ok(begun) => begun,
+        Err(error) => return fail_to(ready, &error),
     };
     if flags.validate {
         drop(writeln!(std::io::stderr(), "configuration OK"));
         return ExitCode::SUCCESS;
     }
+    // Before the first thread: namespaces are joined by the whole process or not at all.
+    let inside = match user.as_ref().map(wharf_rootless::enter).transpose() {
+        Ok(inside) => inside,
+        Err(error) => return fail_to(ready, &Error::from_fault(error)),
+    };
     let log = log::start(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -69,10 +82,19 @@ pub(crate) fn main(words: &[OsString], name: &str) -> ExitCode {
             return fail(&Error::system("cannot start the daemon's threads").caused_by(source));
         }
     };
-    match runtime.block_on(serve(&flags, config, &log, ready)) {
+    match runtime.block_on(serve(&flags, config, &log, &mut ready, (user, inside))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => fail_to(ready, &error),
     }
+}
+
+/// Tells whoever waits for the daemon, too.
+fn fail_to(ready: Option<OwnedFd>, error: &Error) -> ExitCode {
+    if let Some(ready) = ready {
+        let text = format!("failed: {}\n", chain(error));
+        drop(std::fs::File::from(ready).write_all(text.as_bytes()));
+    }
+    fail(error)
 }
 
 fn fail(error: &Error) -> ExitCode {
@@ -84,15 +106,24 @@ fn fail(error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Flags and file, merged and checked.
-fn configuration(flags: &DaemonFlags) -> Result<DaemonConfig> {
+/// Flags and file, merged and checked; what they leave open is the system's, or the `user`'s.
+fn configuration(flags: &DaemonFlags, user: Option<&Directories>) -> Result<DaemonConfig> {
     let given = Settings::parse(&Value::Object(flags.settings.clone()).to_string())?;
-    let (path, required) = match &flags.config_file {
-        Some(path) => (path.as_str(), true),
-        None => (CONFIG_FILE, false),
+    let (path, required) = match (&flags.config_file, user) {
+        (Some(path), _) => (PathBuf::from(path), true),
+        (None, None) => (PathBuf::from(CONFIG_FILE), false),
+        (None, Some(user)) => (user.config.join("daemon.json"), false),
     };
-    let file = Settings::load(Path::new(path), required)?.unwrap_or_default();
-    let mut config = DaemonConfig::resolve(Settings::merge(given, file)?)?;
+    let file = Settings::load(&path, required)?.unwrap_or_default();
+    let mut settings = Settings::merge(given, file)?;
+    if let Some(user) = user {
+        settings.data_root.get_or_insert_with(|| user.data.clone());
+        settings.exec_root.get_or_insert_with(|| user.exec_root());
+        settings.pidfile.get_or_insert_with(|| user.pidfile());
+        // The socket is the user's; the host's groups do not exist for us.
+        settings.group.get_or_insert_with(|| "0".to_owned());
+    }
+    let mut config = DaemonConfig::resolve(settings)?;
     if config.pidfile.as_os_str().is_empty() {
         config.pidfile = PID_FILE.into();
     }
@@ -103,17 +134,20 @@ async fn serve(
     flags: &DaemonFlags,
     config: DaemonConfig,
     log: &log::Level,
-    ready: Option<OwnedFd>,
+    ready: &mut Option<OwnedFd>,
+    (user, inside): (Option<Directories>, Option<Inside>),
 ) -> Result<()> {
     // Taken before anything is written: a second daemon on the same roots must change nothing.
-    let addresses = listeners::addresses(&config)?;
+    let addresses = listeners::addresses(&config, user.as_ref())?;
     let pid_file = PidFile::create(&config.pidfile)?;
+    let (rootless, keeper) = inside.map(|inside| rootless::parts(inside)).unzip();
     let engine = Engine::open(EngineConfig {
         data_root: config.data_root.clone(),
         exec_root: config.exec_root.clone(),
-        instance: instance(&config.data_root),
+        instance: instance(&config.data_root, user.as_ref()),
         shim: ShimProgram::Embedded(SHIM),
         daemon: config.clone(),
+        rootless,
     })
     .await?;
     let listeners = listeners::open(&addresses, &config).await?;
@@ -125,7 +159,7 @@ async fn serve(
     let mut hang_up = signals(SignalKind::hangup())?;
     let reload = async {
         while hang_up.recv().await.is_some() {
-            reload(flags, &engine, log);
+            reload(flags, user.as_ref(), &engine, log);
         }
     };
     let shutdown = async {
@@ -133,9 +167,10 @@ async fn serve(
             _ = terminate.recv() => tracing::info!("SIGTERM: ending; containers go on"),
             _ = interrupt.recv() => tracing::info!("SIGINT: ending; containers go on"),
             () = reload => {}
+            () = rootless::end_of(keeper) => tracing::error!("the process that keeps this user's namespaces is gone: ending; the next command starts anew"),
         }
     };
-    if let Some(ready) = ready {
+    if let Some(ready) = ready.take() {
         // Whoever waits may have gone; that is no reason not to serve.
         drop(std::fs::File::from(ready).write_all(b"ready\n"));
     }
@@ -151,8 +186,8 @@ fn signals(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
 }
 
 /// SIGHUP: what can change in a running daemon, changes; the rest waits for a restart.
-fn reload(flags: &DaemonFlags, engine: &Engine, log: &log::Level) {
-    match configuration(flags) {
+fn reload(flags: &DaemonFlags, user: Option<&Directories>, engine: &Engine, log: &log::Level) {
+    match configuration(flags, user) {
         Ok(new) => {
             let outcome = engine.reload(new);
             log.set(&outcome.config);
@@ -164,8 +199,12 @@ fn reload(flags: &DaemonFlags, engine: &Engine, log: &log::Level) {
 
 /// The suffix of this instance's names: none for the default data root, else a dash and eight hex
 /// digits made from the path.
-fn instance(data_root: &Path) -> String {
-    if data_root == DaemonConfig::default().data_root {
+fn instance(data_root: &Path, user: Option<&Directories>) -> String {
+    let default = user.map_or_else(
+        || DaemonConfig::default().data_root,
+        |user| user.data.clone(),
+    );
+    if data_root == default {
         return String::new();
     }
     // FNV-1a: names only have to differ, and to stay the same from start to start.
@@ -185,9 +224,9 @@ mod tests {
 
     #[test]
     fn only_the_default_root_has_no_suffix() {
-        assert_eq!(instance(Path::new("/var/lib/wharf")), "");
-        let other = instance(Path::new("/srv/engine"));
+        assert_eq!(instance(Path::new("/var/lib/wharf"), None), "");
+        let other = instance(Path::new("/srv/engine"), None);
         assert_eq!(other.len(), 9);
-        assert_ne!(other, instance(Path::new("/srv/engine2")));
+        assert_ne!(other, instance(Path::new("/srv/engine2"), None));
     }
 }

@@ -1,8 +1,9 @@
 //! The one binary: `wharf`, also installed as `docker`.
 //!
 //! ```text
-//! wharf daemon …   the engine          (daemon)
+//! wharf daemon …   the engine          (daemon), an ordinary user's in namespaces of its own (user)
 //! wharf COMMAND …  the command line    (wharf_commands), which starts the daemon when there is none
+//! wharf rootless-keeper  what keeps those namespaces (wharf_rootless::keeper); daemons start it
 //! ```
 //!
 //! Composition only: what a command does is in `commands`, what the engine does in `engine`, how
@@ -10,6 +11,7 @@
 
 mod autostart;
 mod daemon;
+mod user;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -27,8 +29,13 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|word| word == "daemon") {
         return daemon::main(&args[1..], &name);
     }
+    if let [word, exec_root] = args.as_slice()
+        && word == wharf_rootless::keeper::COMMAND
+    {
+        return wharf_rootless::keeper::main(Path::new(exec_root));
+    }
     let hooks = Hooks {
-        default_socket: DEFAULT_SOCKET.into(),
+        default_socket: user::default_socket(),
         autostart: autostart::start_daemon,
         extra_commands: &[("daemon", "Run the engine")],
     };

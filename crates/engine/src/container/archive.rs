@@ -193,7 +193,7 @@ impl Engine {
                     let overlay = Overlay {
                         lower: &lower,
                         writable,
-                        options: &[],
+                        options: &wharf_sys::overlay::own_options(),
                     };
                     mount_detached(&overlay, rustix::mount::MountAttrFlags::empty()).map_err(
                         |source| {

@@ -36,7 +36,7 @@ pub(super) fn fill(layers: &[PathBuf], place: &str, volume: &Path) -> io::Result
     let overlay = Overlay {
         lower: layers,
         writable: None,
-        options: &[],
+        options: &wharf_sys::overlay::own_options(),
     };
     let root = Rootfs::new(mount_detached(
         &overlay,
@@ -231,7 +231,10 @@ fn copy_attributes(source: BorrowedFd<'_>, target: BorrowedFd<'_>, stat: &Stat) 
             continue;
         };
         // Overlay's own bookkeeping is no content.
-        if name.to_bytes().starts_with(b"trusted.overlay.") {
+        if [&b"trusted.overlay."[..], b"user.overlay."]
+            .iter()
+            .any(|own| name.to_bytes().starts_with(own))
+        {
             continue;
         }
         let mut value = vec![0_u8; 64 * 1024];

@@ -153,14 +153,16 @@ fn node(path: &Path, inside: &str) -> std::io::Result<Option<Device>> {
         _ => return Ok(None),
     };
     let number = metadata.rdev();
+    // In a user namespace the host's node itself is used: its owner is what it is.
+    let owned = wharf_sys::namespace::is_initial_user();
     Ok(Some(Device {
         path: inside.to_owned(),
         kind: kind.to_owned(),
         major: Some(i64::from(rustix::fs::major(number))),
         minor: Some(i64::from(rustix::fs::minor(number))),
         file_mode: Some(metadata.mode() & 0o7777),
-        uid: Some(metadata.uid()),
-        gid: Some(metadata.gid()),
+        uid: owned.then(|| metadata.uid()),
+        gid: owned.then(|| metadata.gid()),
     }))
 }
 

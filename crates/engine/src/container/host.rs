@@ -1,7 +1,7 @@
 //! What this host offers, looked up once when the engine opens.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::validate::{Host, parse_cpu_list};
 use super::{apparmor, security};
@@ -25,22 +25,75 @@ pub(super) struct HostFacts {
     pub throttle_dirs: Vec<String>,
     /// Bytes of memory.
     pub memory_bytes: u64,
+    /// We may make cgroups.
+    pub cgroups: bool,
+    /// We are root in a user namespace only.
+    pub rootless: Option<RootlessFacts>,
+}
+
+/// What is different for an ordinary user's engine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RootlessFacts {
+    /// The last of the consecutive group ids from 0 on that exist here.
+    pub last_gid: u32,
+    /// Our own out-of-memory score adjustment: none of our processes can have a lower one.
+    pub oom_score_adj: i32,
+}
+
+impl RootlessFacts {
+    fn gather() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        Self {
+            last_gid: last_id(&read("/proc/self/gid_map")),
+            oom_score_adj: read("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
+        }
+    }
+}
+
+/// The last consecutive id, from 0 on, that an id map has.
+fn last_id(map: &str) -> u32 {
+    let mut ranges: Vec<(u32, u32)> = map
+        .lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse);
+            let (first, _, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            Some((first.ok()?, count.ok()?))
+        })
+        .collect();
+    ranges.sort_unstable();
+    let mut next = 0_u32;
+    for (first, count) in ranges {
+        if first != next {
+            break;
+        }
+        next = next.saturating_add(count);
+    }
+    next.saturating_sub(1)
 }
 
 impl HostFacts {
-    /// Looks around.
-    pub(super) fn gather() -> Self {
+    /// Looks around. `parent` is where cgroups can be made; a `rootless` engine has none, or one
+    /// with the controllers it was given.
+    pub(super) fn gather(rootless: bool, parent: Option<&str>) -> Self {
+        let cgroups = parent.is_some();
         let cgroup = |controller: &str, file: &str| {
-            Path::new("/sys/fs/cgroup")
-                .join(controller)
-                .join(file)
-                .exists()
+            cgroups
+                && Path::new("/sys/fs/cgroup")
+                    .join(controller)
+                    .join(file)
+                    .exists()
         };
         let cgroup_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let v2_root = match parent.filter(|_| rootless) {
+            Some(parent) => Path::new("/sys/fs/cgroup").join(parent.trim_start_matches('/')),
+            None => PathBuf::from("/sys/fs/cgroup"),
+        };
         let v2_controllers =
-            std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+            std::fs::read_to_string(v2_root.join("cgroup.controllers")).unwrap_or_default();
         let has = |name: &str, v1: bool| {
-            if cgroup_v2 {
+            if !cgroups {
+                false
+            } else if cgroup_v2 {
                 v2_controllers.split_whitespace().any(|word| word == name)
             } else {
                 v1
@@ -93,11 +146,14 @@ impl HostFacts {
             limits,
             capabilities: security::available(),
             recursive_readonly: kernel >= (5, 12),
-            apparmor: apparmor::make_ready(),
+            // Profiles are loaded and given by root.
+            apparmor: !rootless && apparmor::make_ready(),
             hostname: uname.nodename().to_string_lossy().into_owned(),
             kernel,
             throttle_dirs,
             memory_bytes: memory_bytes(),
+            cgroups,
+            rootless: rootless.then(RootlessFacts::gather),
         }
     }
 }
@@ -124,6 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn consecutive_ids_are_counted() {
+        assert_eq!(last_id("0 1000 1\n1 100000 65536\n"), 65_536);
+        assert_eq!(last_id("1 100000 65536\n0 1000 1\n70000 1 1\n"), 65_536);
+        assert_eq!(last_id("0 0 4294967295\n"), u32::MAX - 1);
+        assert_eq!(last_id(""), 0);
+    }
+
+    #[test]
     fn kernel_versions_are_read() {
         assert_eq!(kernel_version("6.18.44-fc"), (6, 18));
         assert_eq!(kernel_version("5.10"), (5, 10));
@@ -132,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_host_has_processors_and_memory() {
-        let facts = HostFacts::gather();
+        let facts = HostFacts::gather(false, Some("/wharf"));
         assert!(facts.limits.cpu_count > 0 && facts.memory_bytes > 0);
         assert!(facts.limits.cpus.contains(&0));
     }

@@ -35,6 +35,7 @@ mod mounts;
 mod names;
 mod pause;
 mod ports;
+mod processes;
 mod prune;
 mod readiness;
 pub mod reconcile;
@@ -104,7 +105,7 @@ pub struct Containers {
     root: PathBuf,
     /// `<exec-root>/containers`.
     run_root: PathBuf,
-    /// Parent of the containers' cgroups.
+    /// Parent of the containers' cgroups; meaningless where they have none.
     cgroup_parent: String,
     store: Store,
     /// Numbers the clients handed to shims.
@@ -139,12 +140,16 @@ impl Containers {
         {
             registry.insert(Arc::new(Container::new(record)));
         }
+        let own_parent = match &config.rootless {
+            Some(rootless) => rootless.cgroup_parent.clone(),
+            None => Some(format!("/wharf{}", config.instance)),
+        };
         let cgroup_parent = if config.daemon.cgroup_parent.is_empty() {
-            format!("/wharf{}", config.instance)
+            own_parent.clone().unwrap_or_default()
         } else {
             config.daemon.cgroup_parent.clone()
         };
-        let host = HostFacts::gather();
+        let host = HostFacts::gather(config.rootless.is_some(), own_parent.as_deref());
         Ok(Self {
             registry,
             spawner: ShimSpawner::new(&config.shim)?,

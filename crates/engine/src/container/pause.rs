@@ -32,6 +32,12 @@ impl Engine {
             }
         };
         if !self.freeze_by_program(&container, true).await? {
+            if cgroup_path.is_empty() {
+                return Err(Error::conflict(format!(
+                    "cannot pause container {}: it has no cgroup, because none is delegated to this user",
+                    container.id
+                )));
+            }
             freeze(&cgroup_path, true).await.map_err(|source| {
                 Error::system(format!("cannot pause container {}", container.id)).caused_by(source)
             })?;

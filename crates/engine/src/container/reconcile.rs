@@ -143,19 +143,27 @@ async fn look_at(engine: &Engine, run_dir: PathBuf) -> Seen {
         }
         // Never started, or ended a moment ago: nothing was promised about it, or its end is on disk.
         (Some(container), _) => {
-            clear(&kept, &run_dir).await;
+            clear(engine, &kept, &run_dir).await;
             Seen::Ended(container, Box::new(kept))
         }
         (None, _) => {
-            clear(&kept, &run_dir).await;
+            clear(engine, &kept, &run_dir).await;
             Seen::Nothing
         }
     }
 }
 
 /// Ends what is left of a run and removes its traces.
-async fn clear(kept: &RunRecord, run_dir: &Path) {
-    kill_cgroup(&kept.cgroup_path).await;
+async fn clear(engine: &Engine, kept: &RunRecord, run_dir: &Path) {
+    if kept.cgroup_path.is_empty() {
+        if let Ok(id) = kept.container_id.parse::<ContainerId>()
+            && let Ok(layer) = engine.images.store().container_layer(&id)
+        {
+            super::processes::end_all_on(&layer.upper);
+        }
+    } else {
+        kill_cgroup(&kept.cgroup_path).await;
+    }
     delete_remains(kept).await;
     if let Some(shm) = &kept.shm {
         unmount_shm(shm);
@@ -200,11 +208,16 @@ async fn connect(run_dir: &Path) -> Option<Shim> {
         )
     };
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok((Ok((Reply::State(state), _)), Ok((Reply::Held { .. }, dns)))) => Some(Shim {
+        Ok((Ok((Reply::State(state), _)), Ok((Reply::Held { names }, held)))) => Some(Shim {
             link,
             events,
             state: *state,
-            dns,
+            dns: names
+                .into_iter()
+                .zip(held)
+                .filter(|(name, _)| name != super::start::LIFELINE)
+                .map(|(_, socket)| socket)
+                .collect(),
         }),
         Ok(other) => {
             tracing::warn!(?other, path = %run_dir.display(), "a shim gave a wrong answer");

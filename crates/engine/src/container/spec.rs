@@ -16,6 +16,7 @@ use wharf_oci::runtime::{
 
 use super::apparmor;
 use super::devices::Devices;
+use super::host::RootlessFacts;
 use super::mounts::{MountSource, ReadOnlyReach, tmpfs_options};
 use super::record::ContainerRecord;
 use super::security::SecurityOptions;
@@ -70,7 +71,7 @@ pub(super) fn readonly_paths() -> Vec<String> {
 /// What the record does not say.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
-    /// The container's cgroup, from the hierarchy's root.
+    /// The container's cgroup, from the hierarchy's root; empty where it has none.
     pub cgroup_path: String,
     /// Where `hosts`, `hostname` and `resolv.conf` lie. Other containers' for `container:`.
     pub files_dir: PathBuf,
@@ -104,6 +105,8 @@ pub(super) struct Facts {
     pub mount_maps: BTreeMap<String, IdMaps>,
     /// The host has message queues at `/dev/mqueue`.
     pub host_mqueue: bool,
+    /// We are root in a user namespace only.
+    pub rootless: Option<RootlessFacts>,
 }
 
 /// Rate limits of block devices, numbers looked up.
@@ -145,7 +148,7 @@ pub(super) fn build(record: &ContainerRecord, facts: &Facts) -> Spec {
             gid_mappings: map_of(facts, |maps| &maps.gids),
             sysctl: sysctls(host, own_network, facts),
             resources: Some(resources(host, facts)),
-            cgroups_path: Some(facts.cgroup_path.clone()),
+            cgroups_path: (!facts.cgroup_path.is_empty()).then(|| facts.cgroup_path.clone()),
             namespaces: namespaces(host, facts),
             devices: facts.devices.nodes.clone(),
             masked_paths: host.masked_paths.clone().unwrap_or_default(),
@@ -203,7 +206,14 @@ fn process(record: &ContainerRecord, facts: &Facts) -> Process {
             host.privileged,
             &facts.security.apparmor,
         ),
-        oom_score_adj: Some(i32::try_from(host.oom_score_adj).unwrap_or_default()),
+        oom_score_adj: {
+            let wanted = i32::try_from(host.oom_score_adj).unwrap_or_default();
+            Some(
+                facts
+                    .rootless
+                    .map_or(wanted, |own| wanted.max(own.oom_score_adj)),
+            )
+        },
         ..Process::default()
     }
 }
@@ -289,7 +299,11 @@ fn sysctls(host: &HostConfig, own_network: bool, facts: &Facts) -> BTreeMap<Stri
     if own_network {
         // Groups that are not mapped are none to the kernel.
         let last_group = match &facts.id_maps {
-            None => Some(i32::MAX.unsigned_abs()),
+            None => Some(
+                facts
+                    .rootless
+                    .map_or(i32::MAX.unsigned_abs(), |own| own.last_gid),
+            ),
             Some(maps) => maps.gids.last_from_zero(),
         };
         if let Some(last) = last_group {
@@ -508,7 +522,8 @@ fn default_mounts(host: &HostConfig, facts: &Facts) -> Vec<Mount> {
             &[cgroup_access, "nosuid", "noexec", "nodev"],
         ),
     ];
-    if facts.id_maps.is_none() || host.ipc_mode != "host" {
+    let foreign = facts.id_maps.is_some() || facts.rootless.is_some();
+    if !foreign || host.ipc_mode != "host" {
         mounts.push(mount(
             "/dev/mqueue",
             "mqueue",
@@ -518,6 +533,9 @@ fn default_mounts(host: &HostConfig, facts: &Facts) -> Vec<Mount> {
     } else if facts.host_mqueue {
         // The host's queues cannot be mounted by a root of another user namespace.
         mounts.push(bind("/dev/mqueue", Path::new("/dev/mqueue"), &["rprivate"]));
+    }
+    if facts.rootless.is_some() {
+        show_the_hosts(&mut mounts, host);
     }
     match (&facts.shm, host.ipc_mode.as_str()) {
         (_, "none") => {}
@@ -559,6 +577,25 @@ fn mapped(mut mount: Mount, maps: Option<&IdMaps>, facts: &Facts) -> Mount {
         }
     }
     mount
+}
+
+/// File systems that show a namespace of the host's: nobody but its root may mount them anew, so the
+/// host's own mounts are shown.
+fn show_the_hosts(mounts: &mut [Mount], host: &HostConfig) {
+    for mount in mounts {
+        let shared = match mount.destination.as_str() {
+            "/proc" => host.pid_mode == "host",
+            "/sys" => host.network_mode == "host",
+            _ => false,
+        };
+        if shared {
+            let options = mount.options.iter().map(String::as_str);
+            let options: Vec<&str> = options
+                .map(|option| if option == "ro" { "rro" } else { option })
+                .collect();
+            *mount = bind(&mount.destination, Path::new(&mount.destination), &options);
+        }
+    }
 }
 
 fn bind(destination: &str, source: &Path, options: &[&str]) -> Mount {

@@ -62,6 +62,9 @@ impl Drop for Undo {
     }
 }
 
+/// What keeps an ordinary user's namespaces while a container lives; see [`crate::Rootless`].
+pub(super) const LIFELINE: &str = "lifeline";
+
 /// Everything a start needs, decided.
 struct Plan {
     start: Start,
@@ -342,6 +345,7 @@ impl Engine {
             joined: joined.iter().map(|(kind, _)| *kind).collect(),
             throttle: throttle(record)?,
             recursive_readonly: self.containers.host.recursive_readonly,
+            rootless: self.containers.host.rootless,
             volumes,
             host_mqueue: Path::new("/dev/mqueue").is_dir(),
             mount_maps,
@@ -383,7 +387,7 @@ impl Engine {
                 lower: layer.lower,
                 upper: layer.upper,
                 work: layer.work,
-                options: Vec::new(),
+                options: wharf_sys::overlay::own_options(),
             },
             user: (!record.config.user.is_empty()).then(|| record.config.user.clone()),
             group_add: host.group_add.clone().unwrap_or_default(),
@@ -507,6 +511,13 @@ impl Engine {
                 fds.push(socket);
             }
         }
+        if let Some(rootless) = &self.config.rootless {
+            plan.start.fds.push(StartFd::Held(LIFELINE.to_owned()));
+            let copy = rootless.lifeline.try_clone().map_err(|source| {
+                Error::system("cannot hand the namespaces' lifeline to a shim").caused_by(source)
+            })?;
+            fds.push(copy);
+        }
         for (kind, fd) in plan.joined.drain(..) {
             plan.start.fds.push(StartFd::Namespace(kind));
             fds.push(fd);
@@ -555,6 +566,9 @@ impl Engine {
     }
 
     fn cgroup_path(&self, record: &ContainerRecord) -> String {
+        if !self.containers.host.cgroups {
+            return String::new();
+        }
         let parent = match record.host_config.cgroup_parent.as_str() {
             "" => self.containers.cgroup_parent.as_str(),
             parent => parent,

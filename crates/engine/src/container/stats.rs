@@ -65,6 +65,13 @@ impl Engine {
             stats.read = time::ZERO.to_owned();
             return Ok(stats);
         };
+        if own_network && pid > 0 {
+            stats.networks = interfaces(pid);
+        }
+        if cgroup_path.is_empty() {
+            // Nobody counts; Docker's answer then, too.
+            return Ok(stats);
+        }
         let cgroup = Cgroup::at(&cgroup_path).map_err(|source| {
             Error::system("cannot open the container's cgroup").caused_by(source)
         })?;
@@ -80,9 +87,6 @@ impl Engine {
         );
         stats.cpu_stats.system_cpu_usage = system_cpu_ns();
         stats.cpu_stats.online_cpus = self.containers.host.limits.cpu_count;
-        if own_network && pid > 0 {
-            stats.networks = interfaces(pid);
-        }
         Ok(stats)
     }
 }

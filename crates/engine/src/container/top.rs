@@ -53,6 +53,9 @@ fn pids_of(container: &Arc<Container>) -> Result<BTreeSet<i32>> {
             )));
         }
         match &cell.run {
+            Some(run) if run.kept.cgroup_path.is_empty() => {
+                return Ok(super::processes::beside(cell.record.state.pid));
+            }
             Some(run) => run.kept.cgroup_path.clone(),
             None => return Err(container.not_running()),
         }

@@ -1,6 +1,7 @@
 //! From Docker's requests and settings to the network crate's.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use wharf_api_types::network::{IpamConfig, NetworkCreate};
 use wharf_fault::{Error, Result};
@@ -52,6 +53,10 @@ pub(super) fn driver_config(config: &EngineConfig) -> Result<Config> {
         } else {
             0
         },
+        bridge_namespace: config
+            .rootless
+            .as_ref()
+            .map(|rootless| Arc::clone(&rootless.network)),
         ..Config::default()
     })
 }

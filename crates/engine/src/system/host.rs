@@ -98,6 +98,32 @@ pub(super) struct Cgroups {
     pub(super) pids: bool,
 }
 
+/// What an ordinary user was given of it: the controllers of the cgroup `parent`, or nothing.
+pub(super) fn delegated(parent: Option<&str>) -> Cgroups {
+    let root = Path::new("/sys/fs/cgroup");
+    let version = cgroups().version;
+    let controllers = parent
+        .map(|parent| {
+            root.join(parent.trim_start_matches('/'))
+                .join("cgroup.controllers")
+        })
+        .and_then(|file| std::fs::read_to_string(file).ok())
+        .unwrap_or_default();
+    let has = |name: &str| {
+        controllers
+            .split_whitespace()
+            .any(|controller| controller == name)
+    };
+    Cgroups {
+        version,
+        memory: has("memory"),
+        swap: has("memory") && Path::new("/proc/swaps").exists(),
+        cpu: has("cpu"),
+        cpuset: has("cpuset"),
+        pids: has("pids"),
+    }
+}
+
 /// Looks at `/sys/fs/cgroup`.
 pub(super) fn cgroups() -> Cgroups {
     let root = Path::new("/sys/fs/cgroup");

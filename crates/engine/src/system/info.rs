@@ -17,7 +17,12 @@ impl Engine {
     pub fn info(&self) -> Result<Info> {
         let daemon = self.settings();
         let counts = self.containers.counts();
-        let cgroups = host::cgroups();
+        let rootless = self.config.rootless.as_ref();
+        let cgroups = match rootless {
+            Some(rootless) => host::delegated(rootless.cgroup_parent.as_deref()),
+            None => host::cgroups(),
+        };
+        let without_cgroups = rootless.is_some_and(|rootless| rootless.cgroup_parent.is_none());
         let (operating_system, os_version) = host::distribution();
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
         let environment = |name: &str| std::env::var(name).unwrap_or_default();
@@ -36,6 +41,14 @@ impl Engine {
             if !there {
                 warnings.push(format!("WARNING: {what}"));
             }
+        }
+        if without_cgroups {
+            warnings.push("WARNING: Running in rootless-mode without cgroups. Limits need systemd and cgroup v2, which delegate them to a user's services".to_owned());
+        }
+        if let Some(Err(reason)) = rootless.map(|rootless| &rootless.uplink) {
+            warnings.push(format!(
+                "WARNING: Containers have no network to the outside: {reason}"
+            ));
         }
         Ok(Info {
             id: engine_id(&self.store)?,
@@ -70,7 +83,7 @@ impl Engine {
             n_goroutines: host::count_own("task"),
             system_time: time::now(),
             logging_driver: daemon.log_driver.clone(),
-            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_driver: if without_cgroups { "none" } else { "cgroupfs" }.to_owned(),
             cgroup_version: cgroups.version.to_owned(),
             n_events_listener: i64::try_from(self.events.listeners()).unwrap_or(i64::MAX),
             kernel_version: host::kernel_version(),
@@ -105,6 +118,7 @@ impl Engine {
                 &daemon,
                 cgroups.version,
                 self.containers.remaps_users(),
+                rootless.is_some(),
             ),
             default_address_pools: daemon
                 .default_address_pools
@@ -128,12 +142,16 @@ fn security_options(
     daemon: &DaemonConfig,
     cgroup_version: &str,
     remaps_users: bool,
+    rootless: bool,
 ) -> Vec<String> {
     let mut options = Vec::new();
     match daemon.seccomp_profile.as_str() {
         "unconfined" => {}
         "" | "builtin" => options.push("name=seccomp,profile=builtin".to_owned()),
         file => options.push(format!("name=seccomp,profile={file}")),
+    }
+    if rootless {
+        options.push("name=rootless".to_owned());
     }
     if daemon.default_cgroupns_mode == "private"
         || daemon.default_cgroupns_mode.is_empty() && cgroup_version == "2"

@@ -299,14 +299,23 @@ impl<'a> Applier<'a> {
         };
         let device = rustix::fs::makedev(entry.device.0, entry.device.1);
         let make = || rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device);
-        match make() {
+        let made = match make() {
             Err(Errno::EXIST) => {
                 self.tree.clear(parent, name)?;
                 make()
             }
             result => result,
+        };
+        match made {
+            // Nobody but the host's root makes devices. The rest of the image is good without them,
+            // as in other engines: a container gets its devices from its start, not its image.
+            Err(Errno::PERM)
+                if kind != FileType::Fifo && !wharf_sys::namespace::is_initial_user() =>
+            {
+                return Ok(());
+            }
+            made => made.map_err(system("mknod"))?,
         }
-        .map_err(system("mknod"))?;
         self.unopened(entry, parent, name)
     }
 
@@ -441,6 +450,14 @@ fn times(entry: &Entry) -> Timestamps {
 fn explain(entry: &Entry, error: TreeError) -> ImageError {
     match error {
         TreeError::Refused(problem) => entry.problem(problem),
+        // The kernel's word for an id that does not exist in our user namespace.
+        TreeError::System("chown", Errno::INVAL) if !wharf_sys::namespace::is_initial_user() => {
+            ImageError::NoSuchId {
+                entry: printable(&entry.path),
+                uid: entry.uid,
+                gid: entry.gid,
+            }
+        }
         TreeError::System(operation, errno) => ImageError::Unpack {
             entry: printable(&entry.path),
             operation,

@@ -226,7 +226,7 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
 pub(crate) fn set_opaque(directory: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::fsetxattr(
         directory,
-        "trusted.overlay.opaque",
+        wharf_sys::overlay::opaque_attribute(),
         b"y",
         XattrFlags::empty(),
     )

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 pub(crate) use pool::Pool;
-pub(crate) use worker::Worker;
+pub(crate) use worker::{Worker, enter};
 
 /// The calling thread's network namespace.
 pub(crate) fn current() -> io::Result<OwnedFd> {

@@ -20,15 +20,42 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread, at home in the caller's namespace.
-    pub(crate) fn start() -> io::Result<Self> {
-        let home = Arc::new(super::current()?);
+    /// Starts the thread, at home in `home` or, without it, in the caller's namespace.
+    pub(crate) fn start(home: Option<&Arc<OwnedFd>>) -> io::Result<Self> {
+        let elsewhere = home.is_some();
+        let home = match home {
+            Some(home) => Arc::clone(home),
+            None => Arc::new(super::current()?),
+        };
         let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::Builder::new()
             .name("netns".to_owned())
             .stack_size(128 * 1024)
             .spawn(move || queue.into_iter().for_each(|job| job()))?;
-        Ok(Self { jobs, home })
+        let worker = Self { jobs, home };
+        if elsewhere {
+            // Every job ends with the way home: the first one leads there.
+            worker.run(|| Ok(()))?;
+        }
+        Ok(worker)
+    }
+
+    /// Another thread with the same home.
+    pub(crate) fn another(&self) -> io::Result<Self> {
+        Self::start(Some(&self.home))
+    }
+
+    /// The namespace it is at home in: that of bridges and firewall.
+    pub(crate) fn home(&self) -> &OwnedFd {
+        &self.home
+    }
+
+    /// Runs `job` at home and returns its result.
+    pub(crate) fn at_home<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.run(job)
     }
 
     /// Runs `job` in a new namespace and returns its result.
@@ -73,7 +100,7 @@ impl Worker {
 }
 
 /// Moves the calling thread into `netns`.
-fn enter(netns: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn enter(netns: BorrowedFd<'_>) -> io::Result<()> {
     Ok(move_into_link_name_space(
         netns,
         Some(LinkNameSpaceType::Network),
@@ -91,7 +118,7 @@ mod tests {
         if !allowed() {
             return;
         }
-        let worker = Worker::start().unwrap();
+        let worker = Worker::start(None).unwrap();
         let netns = worker.in_new(current).unwrap();
         let links = worker
             .inside(netns.as_fd(), || Socket::route()?.links())

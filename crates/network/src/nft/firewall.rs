@@ -332,6 +332,7 @@ mod tests {
                 direct_routing: false,
                 guard4: true,
                 guard6: true,
+                relayed: false,
             };
             let firewall = Firewall::open("wharf-test", options, BTreeSet::new()).unwrap();
             let elements = [

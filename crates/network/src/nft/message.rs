@@ -304,6 +304,8 @@ fn put_element(buffer: &mut Vec<u8>, element: &RawElement) {
 /// `NFT_META_*` keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Meta {
+    /// The packet's mark.
+    Mark = 3,
     /// Name of the interface a packet came in by.
     InputName = 6,
     /// Name of the interface it leaves by.
@@ -326,7 +328,9 @@ const ADDRESS_LOCAL: u32 = 2;
 /// Connection was established or is related to one.
 pub(super) const STATE_KNOWN: u32 = 2 | 4;
 const CT_STATE: u32 = 0;
+const CT_DIRECTION: u32 = 1;
 const CT_STATUS: u32 = 2;
+const CT_MARK: u32 = 3;
 /// `IPS_DST_NAT`.
 const STATUS_DNAT: u32 = 1 << 5;
 
@@ -481,6 +485,42 @@ impl Rule {
             nest(buffer, 5, |data| put(data, 1, &[0; 4]));
         })
         .compare(Compare::Different, 0, &[0; 4])
+    }
+
+    /// The packet is an answer of its connection.
+    pub(super) fn is_answer(self) -> Self {
+        const REPLY: u8 = 1;
+        self.load_connection(CT_DIRECTION)
+            .compare(Compare::Equal, 0, &[REPLY])
+    }
+
+    /// The connection has this mark.
+    pub(super) fn connection_marked(self, mark: u32) -> Self {
+        self.load_connection(CT_MARK)
+            .compare(Compare::Equal, 0, &mark.to_ne_bytes())
+    }
+
+    fn load_connection(self, key: u32) -> Self {
+        self.expression("ct", |buffer| {
+            put_be32(buffer, 1, register(0));
+            put_be32(buffer, 2, key);
+        })
+    }
+
+    /// Marks the connection with word 0.
+    pub(super) fn mark_connection(self) -> Self {
+        self.expression("ct", |buffer| {
+            put_be32(buffer, 2, CT_MARK);
+            put_be32(buffer, 4, register(0));
+        })
+    }
+
+    /// Marks the packet with word 0.
+    pub(super) fn mark_packet(self) -> Self {
+        self.expression("meta", |buffer| {
+            put_be32(buffer, 2, Meta::Mark as u32);
+            put_be32(buffer, 3, register(0));
+        })
     }
 
     pub(super) fn family(self, family: u8) -> Self {

@@ -5,6 +5,8 @@
 //! direct       container addresses are not reached from outside    (raw prerouting)
 //! forward      user → within → internal → known → published → drop what else enters a bridge
 //! postrouting  masquerade outgoing, from loopback, and hairpin
+//! relayed      output, rootless: a relayed connection keeps its socket's mark …
+//! answers      prerouting, rootless: … and its answers get it
 //! user         empty: the administrator's own rules, before ours
 //! ```
 
@@ -12,6 +14,7 @@ use super::message::{
     ADDRESS4, ADDRESS6, Compare, Field, Hook, IFNAME, IPV4, IPV6, Meta, PORT, PROTOCOL, Rule,
     STATE_KNOWN, SetDefinition, Transaction,
 };
+use crate::answers::{ANSWER, MARK};
 
 pub(super) const ADDR4: &str = "addr4";
 pub(super) const ANY4: &str = "any4";
@@ -38,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) guard4: bool,
     /// The same for IPv6.
     pub(crate) guard6: bool,
+    /// Relayed connections carry their clients' addresses.
+    pub(crate) relayed: bool,
 }
 
 const NETWORK: u32 = 1;
@@ -112,7 +117,9 @@ const VERSIONS: [Version; 2] = [
 ];
 
 /// Chains whose rules are ours.
-const CHAINS: [&str; 6] = [
+const CHAINS: [&str; 8] = [
+    "answers",
+    "relayed",
     "publish",
     "direct",
     "prerouting",
@@ -145,6 +152,9 @@ pub(super) fn build(transaction: &mut Transaction, options: Options) {
         })
     };
     transaction.add_chain("direct", filter(0, -300));
+    // After the kernel has found the connection, before it chooses a route.
+    transaction.add_chain("answers", filter(0, -150));
+    transaction.add_chain("relayed", filter(3, -150));
     transaction.add_chain("prerouting", nat(0, -100));
     transaction.add_chain("output", nat(3, -100));
     transaction.add_chain("postrouting", nat(4, 100));
@@ -155,11 +165,29 @@ pub(super) fn build(transaction: &mut Transaction, options: Options) {
     for set in &SETS {
         transaction.flush_set(set.name);
     }
+    if options.relayed {
+        relayed(transaction);
+    }
     publish(transaction);
     direct(transaction, options);
     translate(transaction);
     leave(transaction);
     forward(transaction, options);
+}
+
+fn relayed(transaction: &mut Transaction) {
+    let mark = MARK.to_ne_bytes();
+    let leaving = Rule::new()
+        .load_meta(Meta::Mark, 0)
+        .compare(Compare::Equal, 0, &mark)
+        .mark_connection();
+    transaction.add_rule("relayed", &leaving);
+    let coming = Rule::new()
+        .is_answer()
+        .connection_marked(MARK)
+        .load(0, &ANSWER.to_ne_bytes())
+        .mark_packet();
+    transaction.add_rule("answers", &coming);
 }
 
 fn publish(transaction: &mut Transaction) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tokio::runtime::Handle;
 
 use super::ledger::Ledger;
-use super::relay::{Relay, Relayed};
+use super::relay::{Bridges, Relay, Relayed};
 use super::socket::{PortSocket, display, ephemeral_range};
 use crate::attach::{PortBinding, PortMapping, Protocol};
 use crate::error::{NetworkError, PortBindCause, Result};
@@ -27,6 +27,8 @@ pub(crate) struct PortTable {
     runtime: Handle,
     /// Whether ports are relayed at all.
     relay: bool,
+    /// Where the bridges are when not in the host's network namespace: then every port is relayed.
+    bridges: Option<Bridges>,
     /// Started with the first port.
     relays: OnceLock<Relay>,
     ipv6: Ipv6Switch,
@@ -84,13 +86,20 @@ pub(crate) struct Published {
 }
 
 impl PortTable {
-    /// No ports yet; relays run on `runtime` if `relay` is on.
-    pub(crate) fn new(runtime: Handle, relay: bool, ipv6: Ipv6Switch) -> Arc<Self> {
+    /// No ports yet; relays run on `runtime` if `relay` is on, or if `bridges` says that the
+    /// containers' bridges are in another network namespace: nothing else leads there.
+    pub(crate) fn new(
+        runtime: Handle,
+        relay: bool,
+        ipv6: Ipv6Switch,
+        bridges: Option<Bridges>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             ipv6,
             ledger: Mutex::default(),
             runtime,
-            relay,
+            relay: relay || bridges.is_some(),
+            bridges,
             relays: OnceLock::new(),
         })
     }
@@ -115,7 +124,7 @@ impl PortTable {
         }
         let ephemeral = ephemeral_range();
         let ipv6 = self.ipv6.is_on();
-        let sockets = request.mappings.len() <= SOCKETS_MAX;
+        let sockets = self.bridges.is_some() || request.mappings.len() <= SOCKETS_MAX;
         let mut mappings: Vec<&PortMapping> = request.mappings.iter().collect();
         // Exact ports first, so that a search does not take what another mapping must have.
         mappings.sort_by_key(|mapping| (mapping.host_port == 0, mapping.host_port_end != 0));
@@ -152,7 +161,7 @@ impl PortTable {
     pub(crate) fn adopt(self: &Arc<Self>, bindings: &[PortBinding], target: Target) -> Published {
         let mut published = self.nothing();
         published.target = Arc::new(RwLock::new(target));
-        let sockets = bindings.len() <= SOCKETS_MAX;
+        let sockets = self.bridges.is_some() || bindings.len() <= SOCKETS_MAX;
         for binding in bindings {
             lock(&self.ledger).take(binding.protocol, binding.host_port, binding.host_ip);
             published.bindings.push(*binding);
@@ -279,7 +288,7 @@ impl PortTable {
                             display(host, port),
                             protocol.as_str()
                         ),
-                        source: PortBindCause(bind_reason(&source)),
+                        source: PortBindCause(bind_reason(&source, port)),
                     });
                     // Only a used port is a reason to look at the next one.
                     if source.kind() != io::ErrorKind::AddrInUse {
@@ -302,6 +311,7 @@ impl PortTable {
         socket: PortSocket,
     ) -> io::Result<()> {
         let target = Arc::clone(&published.target);
+        let everything = self.bridges.is_some();
         let find = move |client: IpAddr| {
             let target = lock_read(&target);
             let in_kernel = target
@@ -309,7 +319,8 @@ impl PortTable {
                 .is_some();
             // A UDP packet the kernel should have translated belongs to a connection it remembers
             // from before; an answer from here would only keep that memory alive.
-            let stale = binding.protocol == Protocol::Udp
+            let stale = !everything
+                && binding.protocol == Protocol::Udp
                 && in_kernel
                 && !(client.is_ipv6() && client.is_loopback());
             if stale {
@@ -332,7 +343,10 @@ impl PortTable {
             return Ok(relay);
         }
         // Of two that start one at the same time, the loser's thread ends at once.
-        drop(self.relays.set(Relay::start(self.runtime.clone())?));
+        drop(
+            self.relays
+                .set(Relay::start(self.runtime.clone(), self.bridges.as_ref())?),
+        );
         self.relays
             .get()
             .ok_or_else(|| io::Error::other("the port relay was not kept"))
@@ -369,12 +383,17 @@ fn bind_all(
         .collect()
 }
 
+/// The first port that needs no privilege.
+const UNPRIVILEGED: &str = "net.ipv4.ip_unprivileged_port_start";
+
 /// The kernel's reason in the words of Go's `syscall.Errno`, which are libc's in lower case.
-fn bind_reason(error: &io::Error) -> String {
+fn bind_reason(error: &io::Error, port: u16) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "address already in use".to_owned(),
         io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::PermissionDenied => format!(
+            "permission denied: port {port} is for root only; to let everybody use it, root runs: sysctl -w {UNPRIVILEGED}={port}"
+        ),
         // `Protocol not supported (os error 93)` in the same form.
         _ => {
             let text = error.to_string();

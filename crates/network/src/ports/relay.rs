@@ -1,7 +1,8 @@
 //! Carrying bytes between a host port and a container where the kernel can not translate.
 //!
 //! That is IPv6 loopback (there is no route_localnet for it) and IPv6 to a container without
-//! IPv6. Everything else never reaches these sockets.
+//! IPv6. Everything else never reaches these sockets. Where the bridges are in a network namespace
+//! of their own (rootless), it is everything.
 //!
 //! One thread waits for all ports of all containers. It only borrows their sockets, so that a
 //! port is free at the moment its container gives it back; what a connection needs runs on the
@@ -9,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream as StdTcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream as StdTcpStream, UdpSocket as StdUdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::outlet::{self, Outlet};
 use super::socket::PortSocket;
 use crate::attach::Protocol;
 use crate::networks::lock;
@@ -35,6 +37,14 @@ const CLIENT_IDLE: Duration = Duration::from_secs(90);
 const QUEUE: usize = 64;
 /// The thread's own wake-up.
 const WAKE: u64 = 0;
+
+/// The containers' bridges, in a network namespace that is not the daemon's.
+#[derive(Debug, Clone)]
+pub(crate) struct Bridges {
+    pub(crate) namespace: Arc<OwnedFd>,
+    /// Answers to the addresses of clients come back to the relay.
+    pub(crate) client_addresses: bool,
+}
 
 /// Where a port leads a client at this moment, if it is the relay's business.
 type FindTarget = Box<dyn Fn(IpAddr) -> Option<SocketAddr> + Send + Sync>;
@@ -82,6 +92,7 @@ struct Shared {
     wake: OwnedFd,
     sockets: Mutex<Sockets>,
     runtime: Handle,
+    outlet: Outlet,
 }
 
 #[derive(Debug, Default)]
@@ -91,13 +102,17 @@ struct Sockets {
 }
 
 impl Relay {
-    /// Starts the thread.
-    pub(super) fn start(runtime: Handle) -> io::Result<Self> {
+    /// Starts the thread, in the bridges' network namespace if it is not the daemon's.
+    pub(super) fn start(runtime: Handle, bridges: Option<&Bridges>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC)?,
             sockets: Mutex::default(),
             runtime,
+            outlet: match bridges {
+                Some(bridges) if bridges.client_addresses => Outlet::Client,
+                _ => Outlet::Own,
+            },
         });
         epoll::add(
             &shared.epoll,
@@ -109,8 +124,16 @@ impl Relay {
             .name("port-relay".to_owned())
             .stack_size(128 * 1024)
             .spawn({
-                let shared = Arc::clone(&shared);
-                move || wait(&shared)
+                let (shared, bridges) = (Arc::clone(&shared), bridges.cloned());
+                move || {
+                    if let Some(bridges) = bridges
+                        && let Err(error) = crate::netns::enter(bridges.namespace.as_fd())
+                    {
+                        tracing::error!(error = %error, "the port relay can not enter the containers' network");
+                        return;
+                    }
+                    wait(&shared);
+                }
             })?;
         Ok(Self { shared })
     }
@@ -201,16 +224,23 @@ fn accept(shared: &Shared, relayed: &Arc<Relayed>) {
     let Some(target) = (relayed.target)(from.ip()) else {
         return;
     };
+    let Ok(container) = outlet::tcp(shared.outlet, from, target) else {
+        return;
+    };
     let task = shared.runtime.spawn(async move {
         // A side that fails ends the connection; there is nobody to tell.
-        drop(carry(client, target).await);
+        drop(carry(client, container).await);
     });
     connections.push(task.abort_handle());
 }
 
-async fn carry(client: StdTcpStream, target: SocketAddr) -> io::Result<()> {
+async fn carry(client: StdTcpStream, container: StdTcpStream) -> io::Result<()> {
     let mut client = TcpStream::from_std(client)?;
-    let mut container = TcpStream::connect(target).await?;
+    let mut container = TcpStream::from_std(container)?;
+    container.writable().await?;
+    if let Some(error) = container.take_error()? {
+        return Err(error);
+    }
     client.set_nodelay(true)?;
     container.set_nodelay(true)?;
     copy_bidirectional(&mut client, &mut container).await?;
@@ -236,10 +266,13 @@ fn receive(shared: &Shared, relayed: &Arc<Relayed>, buffer: &mut [u8]) {
         if clients.len() >= CLIENTS_MAX {
             return;
         }
+        let Ok(container) = outlet::udp(shared.outlet, client, target) else {
+            return;
+        };
         let (sender, receiver) = mpsc::channel(QUEUE);
         let port = Arc::downgrade(relayed);
         let task = shared.runtime.spawn(async move {
-            drop(serve_client(port, client, target, receiver).await);
+            drop(serve_client(port, client, container, receiver).await);
         });
         let mut connections = lock(&relayed.connections);
         connections.retain(|connection| !connection.is_finished());
@@ -258,16 +291,10 @@ fn receive(shared: &Shared, relayed: &Arc<Relayed>, buffer: &mut [u8]) {
 async fn serve_client(
     port: Weak<Relayed>,
     client: SocketAddr,
-    target: SocketAddr,
+    container: StdUdpSocket,
     mut packets: mpsc::Receiver<Vec<u8>>,
 ) -> io::Result<()> {
-    let local: SocketAddr = if target.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        ([0_u16; 8], 0).into()
-    };
-    let container = UdpSocket::bind(local).await?;
-    container.connect(target).await?;
+    let container = UdpSocket::from_std(container)?;
     let mut buffer = vec![0_u8; 65_536];
     loop {
         tokio::select! {

@@ -441,9 +441,9 @@ fn start_pool<T: Send + 'static>(
     make: fn(&Inner, &Worker) -> io::Result<T>,
     discard: fn(&Inner, T),
 ) -> io::Result<Pool<T>> {
+    let worker = inner.worker.another()?;
     let inner = Arc::downgrade(inner);
     let again = Weak::clone(&inner);
-    let worker = Worker::start()?;
     Pool::start(
         name,
         size,

@@ -227,8 +227,9 @@ pub(crate) fn forget_clients(inner: &Inner, bindings: &[PortBinding]) {
     if ports.is_empty() {
         return;
     }
+    let worker = inner.worker.clone();
     inner.runtime.spawn_blocking(move || {
-        if let Err(error) = conntrack::forget_udp(&ports) {
+        if let Err(error) = worker.at_home(move || conntrack::forget_udp(&ports)) {
             tracing::warn!(error = %error, "cannot forget the clients of published UDP ports");
         }
     });

@@ -196,6 +196,7 @@ fn engine_config(root: &Path) -> EngineConfig {
         instance: format!("-{:08x}", std::process::id()),
         shim: ShimProgram::File(PathBuf::from("/bin/true")),
         daemon,
+        rootless: None,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Where the daemon listens: `--host`, or the default sockets.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use wharf_engine::config::DaemonConfig;
 use wharf_fault::{Error, Result};
+use wharf_rootless::Directories;
 use wharf_server::{Address, Listener, TlsFiles};
 
 use crate::DEFAULT_SOCKET;
@@ -15,16 +16,20 @@ const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 #[derive(Debug)]
 pub(crate) struct Addresses {
     named: Vec<Address>,
-    /// Whether the addresses are our choice, so that a taken one is no error.
-    default: bool,
+    /// Docker's socket, where the addresses are our choice: no error if somebody has it.
+    docker: Option<PathBuf>,
 }
 
 /// Reads and checks the addresses without touching any.
-pub(crate) fn addresses(config: &DaemonConfig) -> Result<Addresses> {
+pub(crate) fn addresses(config: &DaemonConfig, user: Option<&Directories>) -> Result<Addresses> {
     if config.hosts.is_empty() {
+        let (own, docker) = match user {
+            Some(user) => (user.socket(), user.docker_socket()),
+            None => (DEFAULT_SOCKET.into(), DOCKER_SOCKET.into()),
+        };
         return Ok(Addresses {
-            named: vec![Address::Unix(DEFAULT_SOCKET.into())],
-            default: true,
+            named: vec![Address::Unix(own)],
+            docker: Some(docker),
         });
     }
     let tls = config.tls || config.tlsverify;
@@ -46,7 +51,7 @@ pub(crate) fn addresses(config: &DaemonConfig) -> Result<Addresses> {
     }
     Ok(Addresses {
         named,
-        default: false,
+        docker: None,
     })
 }
 
@@ -97,10 +102,10 @@ pub(crate) async fn open(addresses: &Addresses, config: &DaemonConfig) -> Result
             }
         }
     }
-    if addresses.default {
-        match Listener::unix(Path::new(DOCKER_SOCKET), gid).await {
+    if let Some(docker) = &addresses.docker {
+        match Listener::unix(docker, gid).await {
             Ok(listener) => listeners.push(listener),
-            Err(error) => tracing::info!(%error, "{DOCKER_SOCKET} is left to its owner"),
+            Err(error) => tracing::info!(%error, "{} is left to its owner", docker.display()),
         }
     }
     Ok(listeners)

@@ -1,0 +1,273 @@
+//! The process that keeps a user's namespaces and their network.
+//!
+//! It is started by a daemon that finds none and lives outside of everything it keeps: as the user,
+//! in the host's namespaces. Its one thread waits for
+//!
+//! - a daemon at its socket, which gets the namespaces and an end of the *lifeline*, a pipe that
+//!   daemon and shims hold and nobody ever writes to;
+//! - the end of the lifeline: neither daemon nor container is left, so it ends, and with it the
+//!   namespaces and the program that connects them;
+//! - the end of that program, which is started again.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::sandbox::Sandbox;
+use crate::uplink::Uplink;
+use crate::{Result, RootlessError};
+
+/// The word that makes this program the keeper; for ourselves only.
+pub const COMMAND: &str = "rootless-keeper";
+
+/// The descriptor on which the daemon that starts it waits for its report: in place of an input.
+pub(crate) const REPORT_FD: i32 = 0;
+/// First byte of the report.
+pub(crate) const REPORT_READY: u8 = b'+';
+
+/// A network program that ends sooner than this is not started again until the next daemon comes.
+const UPLINK_LIFE_MIN: Duration = Duration::from_secs(10);
+
+/// Its socket in the exec root.
+pub(crate) fn socket(exec_root: &Path) -> PathBuf {
+    exec_root.join("keeper.sock")
+}
+
+/// Held while a keeper is started or removes its socket.
+pub(crate) fn start_lock(exec_root: &Path) -> PathBuf {
+    exec_root.join("keeper.lock")
+}
+
+/// The program: `exec_root` is where the socket goes. `report` is an inherited pipe.
+pub fn main(exec_root: &Path) -> ExitCode {
+    let report = wharf_sys::fd::take_inherited(REPORT_FD).map(File::from);
+    let Ok(mut report) = report else {
+        return ExitCode::FAILURE;
+    };
+    let keeper = match Keeper::start(exec_root) {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            // Whoever waits reads it; if nobody does, nobody is to be told.
+            drop(report.write_all(wharf_fault::chain(&error).as_bytes()));
+            return ExitCode::FAILURE;
+        }
+    };
+    if report.write_all(&[REPORT_READY]).is_err() {
+        return ExitCode::FAILURE;
+    }
+    drop(report);
+    match keeper.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+struct Keeper {
+    exec_root: PathBuf,
+    listener: UnixListener,
+    sandbox: Sandbox,
+    uplink: Option<Uplink>,
+    uplink_since: Instant,
+    /// Why there is no uplink, or its name.
+    network: String,
+    lifeline: OwnedFd,
+    /// Our own copy of the other end, until the first daemon has one.
+    unclaimed: Option<OwnedFd>,
+    /// Those who came; they watch for our end, we for theirs.
+    daemons: Vec<UnixStream>,
+}
+
+impl Keeper {
+    fn start(exec_root: &Path) -> Result<Self> {
+        Uplink::check()?;
+        let sandbox = Sandbox::make()?;
+        let path = socket(exec_root);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(RootlessError::step(
+                    format!("remove {}", path.display()),
+                    error,
+                ));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)
+            .map_err(|error| RootlessError::step(format!("listen on {}", path.display()), error))?;
+        let (lifeline, other_end) =
+            io::pipe().map_err(|error| RootlessError::step("make a pipe", error))?;
+        let mut keeper = Self {
+            exec_root: exec_root.to_owned(),
+            listener,
+            sandbox,
+            uplink: None,
+            uplink_since: Instant::now(),
+            network: String::new(),
+            lifeline: lifeline.into(),
+            unclaimed: Some(other_end.into()),
+            daemons: Vec::new(),
+        };
+        keeper.connect();
+        Ok(keeper)
+    }
+
+    /// Starts the network program. Without one, containers still have each other.
+    fn connect(&mut self) {
+        match Uplink::start(&self.sandbox, &self.exec_root) {
+            Ok(uplink) => {
+                self.network = format!("+{}", uplink.name);
+                self.uplink = Some(uplink);
+            }
+            Err(error) => self.network = format!("-{}", wharf_fault::chain(&error)),
+        }
+        self.uplink_since = Instant::now();
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        loop {
+            let mut watched = vec![
+                PollFd::new(&self.listener, PollFlags::IN),
+                PollFd::new(&self.lifeline, PollFlags::IN),
+                PollFd::new(&self.sandbox.pidfd, PollFlags::IN),
+            ];
+            // No event is waited for: an end is always told.
+            let ends = self
+                .daemons
+                .iter()
+                .map(|daemon| PollFd::new(daemon, PollFlags::empty()));
+            watched.extend(ends);
+            if let Some(uplink) = &self.uplink {
+                watched.push(PollFd::new(&uplink.pidfd, PollFlags::IN));
+            }
+            match poll(&mut watched, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            let happened: Vec<bool> = watched
+                .iter()
+                .map(|watched| !watched.revents().is_empty())
+                .collect();
+            if happened[0] {
+                // A daemon that went away again is no concern of ours.
+                drop(self.welcome());
+            } else if happened[2] {
+                // Somebody killed what holds the namespaces; whoever is in them has them still.
+                break;
+            } else if let Some(gone) = happened[3..3 + self.daemons.len()]
+                .iter()
+                .position(|gone| *gone)
+            {
+                self.daemons.swap_remove(gone);
+            } else if happened.get(3 + self.daemons.len()) == Some(&true) {
+                if let Some(uplink) = self.uplink.take() {
+                    uplink.reap();
+                }
+                "-the network program has ended".clone_into(&mut self.network);
+                if self.uplink_since.elapsed() >= UPLINK_LIFE_MIN {
+                    self.connect();
+                }
+            } else if happened[1] {
+                break;
+            }
+        }
+        self.leave();
+        Ok(())
+    }
+
+    fn welcome(&mut self) -> io::Result<()> {
+        let (daemon, _) = self.listener.accept()?;
+        // The directory is ours alone, and yet: only our own user gets in.
+        let peer = rustix::net::sockopt::socket_peercred(&daemon)?;
+        if peer.uid != rustix::process::getuid() {
+            return Ok(());
+        }
+        if self.uplink.is_none() {
+            self.connect();
+        }
+        let end = self.other_end()?;
+        let namespaces = &self.sandbox;
+        let fds = [
+            namespaces.user.as_fd(),
+            namespaces.mount.as_fd(),
+            namespaces.network.as_fd(),
+            end.as_fd(),
+        ];
+        wharf_sys::scm::send(&daemon, self.network.as_bytes(), &fds)?;
+        self.unclaimed = None;
+        self.daemons.push(daemon);
+        Ok(())
+    }
+
+    /// An end of the lifeline to give away. We keep none: it would keep us.
+    fn other_end(&self) -> io::Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.lifeline.as_raw_fd());
+        Ok(File::options().write(true).open(path)?.into())
+    }
+
+    /// The end. Whoever connects from here on is refused and starts another keeper.
+    fn leave(self) {
+        let Self {
+            exec_root,
+            listener,
+            uplink,
+            ..
+        } = self;
+        drop(listener);
+        if let Some(uplink) = uplink {
+            uplink.end();
+        }
+        // Unless another is being started: then the socket is its.
+        if let Ok(lock) = File::options().write(true).open(start_lock(&exec_root))
+            && lock.try_lock().is_ok()
+        {
+            for file in [
+                socket(&exec_root),
+                start_lock(&exec_root),
+                exec_root.join("uplink.ready"),
+            ] {
+                drop(std::fs::remove_file(file));
+            }
+            drop(std::fs::remove_dir(&exec_root));
+        }
+    }
+}
+
+/// The daemon's side of [`Keeper::welcome`].
+pub(crate) struct Given {
+    pub(crate) user: OwnedFd,
+    pub(crate) mount: OwnedFd,
+    pub(crate) network: OwnedFd,
+    pub(crate) lifeline: OwnedFd,
+    /// The network program's name, or why there is none.
+    pub(crate) uplink: std::result::Result<String, String>,
+}
+
+/// Asks the keeper at `connection` for everything. `None` when it has just gone.
+pub(crate) fn ask(connection: &UnixStream) -> io::Result<Option<Given>> {
+    let mut buffer = [0; 4096];
+    let (length, fds) = match wharf_sys::scm::receive(connection, &mut buffer) {
+        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        other => other?,
+    };
+    let Ok([user, mount, network, lifeline]) = <[OwnedFd; 4]>::try_from(fds) else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    let uplink = match text.split_at_checked(1) {
+        Some(("+", name)) => Ok(name.to_owned()),
+        Some((_, reason)) => Err(reason.to_owned()),
+        None => Err(String::new()),
+    };
+    Ok(Some(Given {
+        user,
+        mount,
+        network,
+        lifeline,
+        uplink,
+    }))
+}
