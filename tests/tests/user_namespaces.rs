@@ -909,3 +909,40 @@ fn options_that_need_rights_work_or_say_why() {
     daemon.docker(&["restart", "-t", "0", "box"]).ok();
     daemon.docker(&["exec", "box", "true"]).ok();
 }
+
+#[test]
+fn a_server_keeps_its_data_whoever_runs_it() {
+    let host = host();
+    let daemon = Daemon::start_with(&host, &["--userns-remap", "mapper"]);
+    daemon.load(&fixtures::postgres());
+    let sql = |text: &str| {
+        host.sh("for i in $(seq 100); do pg_isready -q -h 127.0.0.1 -U postgres && exit 0; busybox usleep 100000; done; exit 1").ok();
+        host.sh(&format!("psql -h 127.0.0.1 -U postgres -Atc '{text}'"))
+            .ok()
+            .text()
+    };
+    // The volume is filled from the image; the server insists on owning its files.
+    let modes: [&[&str]; 3] = [&[], &["--userns=auto"], &["--userns=host"]];
+    for (round, mode) in modes.into_iter().enumerate() {
+        let mut words = vec![
+            "run",
+            "-d",
+            "--name",
+            "db",
+            "-p",
+            "5432:5432",
+            "-v",
+            "pg:/var/lib/postgresql",
+        ];
+        words.extend(mode);
+        words.push("postgres:15");
+        daemon.wharf(&words).ok();
+        if round == 0 {
+            sql("create table t (n int)");
+        }
+        sql("insert into t values (1)");
+        assert_eq!(sql("select count(*) from t"), (round + 1).to_string());
+        daemon.docker(&["stop", "db"]).ok();
+        daemon.docker(&["rm", "db"]).ok();
+    }
+}
