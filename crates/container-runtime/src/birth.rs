@@ -24,6 +24,7 @@ use rustix::thread::{
     move_into_thread_name_spaces,
 };
 use wharf_oci::runtime::NamespaceKind;
+use wharf_sys::capability::{self, Capabilities};
 use wharf_sys::clone::{clone_process, clone_sibling};
 
 use crate::channel::{ChildEnd, ParentEnd, Report};
@@ -71,7 +72,7 @@ pub(crate) fn first_process(
             mapped: None,
         });
     };
-    let joined: &[NamespaceFd] = if prepared.parent_joins {
+    let joined: &[NamespaceFd] = if prepared.privileged {
         &prepared.joined
     } else {
         &[]
@@ -147,23 +148,8 @@ fn by_stage(
     let mapped = mapped
         .and_then(|mapped| ours.go().map(|()| mapped))
         .inspect_err(|_| end(stage, &stage_fd))?;
-    let status = loop {
-        match waitpid(Some(stage), WaitOptions::empty()) {
-            Err(Errno::INTR) => {}
-            other => {
-                break other.map_err(|errno| StartError::new(Stage::Clone, errno, "stage"))?;
-            }
-        }
-    };
-    // It has said everything before it ended; killed, it may have left a first process that waits
-    // for us, and ends when we are gone.
-    if status.is_none_or(|(_, status)| status.exit_status().is_none()) {
-        return Err(StartError::refused(Stage::Died, ""));
-    }
-    match ours.report()? {
-        Report::Born(pidfd) => Ok((pid_of(&pidfd)?, pidfd, mapped)),
-        _ => Err(StartError::refused(Stage::Died, "")),
-    }
+    let pidfd = after_stage(stage, ours)?;
+    Ok((pid_of(&pidfd)?, pidfd, mapped))
 }
 
 /// Waits until the stage has come into the namespace it joins.
@@ -195,9 +181,80 @@ fn stage(
     // The namespace's root may be able to look into what comes now.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|errno| StartError::new(Stage::Clone, errno, ""))?;
-    let pid_namespace = joined_pid_namespace(&prepared.joined).filter(|_| !prepared.parent_joins);
-    let (_, pidfd) = in_pid_namespace(pid_namespace, || clone_sibling(namespaces, cgroup, child))?;
+    if let Some(namespace) = joined_pid_namespace(&prepared.joined).filter(|_| !prepared.privileged)
+    {
+        enter(namespace, NamespaceKind::Pid)?;
+    }
+    let (_, pidfd) = clone_sibling(namespaces, cgroup, child)
+        .map_err(|errno| StartError::new(Stage::Clone, errno, ""))?;
     channel.send_born(&pidfd)
+}
+
+/// Has a further process born for the container `container` (a pidfd), of which it shares
+/// `namespaces`. Returns what it still has to join.
+pub(crate) fn further_process(
+    (container, mut namespaces): (&OwnedFd, ThreadNameSpaceType),
+    cgroup: Option<BorrowedFd<'_>>,
+    (ours, theirs): (&ParentEnd, &ChildEnd),
+    child: impl FnOnce(ThreadNameSpaceType) -> u8,
+) -> Result<(Pid, OwnedFd), StartError> {
+    let none = ThreadNameSpaceType::empty();
+    let shares_pids = namespaces.contains(ThreadNameSpaceType::PROCESS_ID);
+    namespaces.remove(ThreadNameSpaceType::PROCESS_ID);
+    let shared = shares_pids.then_some(container.as_fd());
+    if !namespaces.contains(ThreadNameSpaceType::USER) || is_privileged()? {
+        return in_pid_namespace(shared, || clone_process(none, cgroup, || child(namespaces)));
+    }
+    // Only in the user namespace we may enter the others, and have children born there.
+    let (stage, _) = clone_process(none, None, || {
+        let entered = enter(container.as_fd(), NamespaceKind::User)
+            .and_then(|()| shared.map_or(Ok(()), |pids| enter(pids, NamespaceKind::Pid)))
+            .and_then(|()| {
+                namespaces.remove(ThreadNameSpaceType::USER);
+                clone_sibling(none, cgroup, || child(namespaces))
+                    .map_err(|errno| StartError::new(Stage::Clone, errno, ""))
+            })
+            .and_then(|(_, pidfd)| theirs.send_born(&pidfd));
+        match entered {
+            Ok(()) => 0,
+            Err(error) => {
+                theirs.send_error(&error);
+                1
+            }
+        }
+    })
+    .map_err(|errno| StartError::new(Stage::Clone, errno, ""))?;
+    let pidfd = after_stage(stage, ours)?;
+    Ok((pid_of(&pidfd)?, pidfd))
+}
+
+/// Whether we may do what a user namespace's root may not.
+pub(crate) fn is_privileged() -> Result<bool, StartError> {
+    let admin = Capabilities::named("CAP_SYS_ADMIN").unwrap_or_default();
+    capability::effective()
+        .map(|effective| effective.contains(admin))
+        .map_err(|errno| StartError::new(Stage::Namespace, errno, "user"))
+}
+
+/// Waits for the end of a stage, and takes over what it has made.
+fn after_stage(stage: Pid, ours: &ParentEnd) -> Result<OwnedFd, StartError> {
+    let status = loop {
+        match waitpid(Some(stage), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            other => {
+                break other.map_err(|errno| StartError::new(Stage::Clone, errno, "stage"))?;
+            }
+        }
+    };
+    // It has said everything before it ended; killed, it may have left a process that waits for
+    // us, and ends when we are gone.
+    if status.is_none_or(|(_, status)| status.exit_status().is_none()) {
+        return Err(StartError::refused(Stage::Died, ""));
+    }
+    match ours.report()? {
+        Report::Born(pidfd) => Ok(pidfd),
+        _ => Err(StartError::refused(Stage::Died, "")),
+    }
 }
 
 /// The process `pidfd` is a descriptor of, in our PID namespace.

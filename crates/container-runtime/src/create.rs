@@ -17,6 +17,7 @@ use crate::cgroup::Cgroup;
 use crate::channel::{self, ParentEnd, Report};
 use crate::config::{ContainerConfig, NamespaceFd, Stdio};
 use crate::error::{Stage, StartError};
+use crate::id_map::IdMaps;
 use crate::init::{self, Meeting};
 use crate::net_devices;
 use crate::prepared::Prepared;
@@ -157,6 +158,10 @@ fn begin(
         namespaces,
     };
     let supervisor = Supervisor::of(&prepared.launch, config.state.as_ref(), Some(pid));
+    let maps = mapped.as_ref().map(|(mapped, _)| &mapped.maps);
+    if let Err(error) = delegate(&prepared, container.cgroup.as_ref(), maps) {
+        return Err(bury(container, error));
+    }
     if let Some((mapped, foreign)) = mapped
         && let Err(error) = supply(&prepared, &ours, pid, streams.as_ref(), (mapped, foreign))
     {
@@ -199,6 +204,30 @@ fn supply(
     }
     user_namespace::raise_limits(pid, &prepared.launch.rlimits);
     Supplies::make(prepared, &mapped, foreign)?.hand_over(channel, &mapped)
+}
+
+/// Gives the container's user its cgroup where the container is to make cgroups of its own.
+fn delegate(
+    prepared: &Prepared,
+    cgroup: Option<&Cgroup>,
+    maps: Option<&IdMaps>,
+) -> Result<(), StartError> {
+    let Some(cgroup) = cgroup.filter(|cgroup| cgroup.is_unified() && prepared.manages_cgroups())
+    else {
+        return Ok(());
+    };
+    let (uid, gid) = prepared.launch.numbers().unwrap_or((0, 0));
+    let owner = match maps {
+        Some(maps) => (maps.uid.outside(uid), maps.gid.outside(gid)),
+        None => (Some(uid), Some(gid)),
+    };
+    match owner {
+        // It is root's already.
+        (Some(0), Some(0)) => Ok(()),
+        (Some(uid), Some(gid)) => cgroup.delegate(uid, gid),
+        // Setting the identity will say so.
+        _ => Ok(()),
+    }
 }
 
 /// Moves network devices into the container's network namespace.

@@ -8,12 +8,11 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
-use wharf_sys::clone::clone_process;
 use wharf_sys::rootfs::Rootfs;
 use wharf_sys::terminal;
 
 use crate::affinity::{self, Affinity};
-use crate::birth::in_pid_namespace;
+use crate::birth;
 use crate::channel::{self, ChildEnd, ParentEnd, Report};
 use crate::config::{ExecConfig, Stdio};
 use crate::create::{Running, set_oom_score};
@@ -83,25 +82,21 @@ pub fn exec(
     };
     let (ours, theirs) = channel::pair()?;
     let namespaces = container.namespaces.0;
-    let pid_namespace = namespaces
-        .contains(ThreadNameSpaceType::PROCESS_ID)
-        .then_some(container.pidfd.as_fd());
-    let born = in_pid_namespace(pid_namespace, || {
-        clone_process(
-            ThreadNameSpaceType::empty(),
-            born_in.as_ref().map(AsFd::as_fd),
-            || {
-                let root = maps
-                    .as_ref()
-                    .map(|maps| (maps.uid.first(), maps.gid.first()));
-                let container = (container, root);
-                let place = (&doors[..], &affinity);
-                let Err(error) = joining_process(container, &launch, streams, &theirs, place);
-                theirs.send_error(&error);
-                1
-            },
-        )
-    });
+    let born = birth::further_process(
+        (&container.pidfd, namespaces),
+        born_in.as_ref().map(AsFd::as_fd),
+        (&ours, &theirs),
+        |namespaces| {
+            let root = maps
+                .as_ref()
+                .map(|maps| (maps.uid.first(), maps.gid.first()));
+            let container = (&container.pidfd, namespaces, root);
+            let place = (&doors[..], &affinity);
+            let Err(error) = joining_process(container, &launch, streams, &theirs, place);
+            theirs.send_error(&error);
+            1
+        },
+    );
     drop(theirs);
     let (pid, pidfd) = born.map_err(not_running)?;
     let supervisor = Supervisor::of(&launch, config.state.as_ref(), None);
@@ -144,7 +139,7 @@ fn accompany(
 
 /// The child: joins the container and becomes the program.
 fn joining_process(
-    (container, root): (&Running, Option<(u32, u32)>),
+    (container, namespaces, root): (&OwnedFd, ThreadNameSpaceType, Option<(u32, u32)>),
     launch: &Launch,
     streams: Option<[OwnedFd; 3]>,
     channel: &ChildEnd,
@@ -167,11 +162,9 @@ fn joining_process(
         last.apply()?;
     }
     launch.open_labels()?;
-    let mut namespaces = container.namespaces.0;
-    namespaces.remove(ThreadNameSpaceType::PROCESS_ID);
     if !namespaces.is_empty() {
         // With the mount namespace come its root and working directory.
-        move_into_thread_name_spaces(container.pidfd.as_fd(), namespaces)
+        move_into_thread_name_spaces(container.as_fd(), namespaces)
             .map_err(|errno| StartError::new(Stage::Namespace, errno, ""))?;
     }
     if let Some((uid, gid)) = root {

@@ -69,7 +69,7 @@ pub(crate) fn first_process(
     // the host's descriptors open (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(clone_failed)?;
     prepared.launch.open_labels()?;
-    for namespace in prepared.joined.iter().filter(|_| !prepared.parent_joins) {
+    for namespace in prepared.joined.iter().filter(|_| !prepared.privileged) {
         join(namespace)?;
     }
     let mut parent = Parent {

@@ -166,6 +166,14 @@ impl Launch {
         })
     }
 
+    /// The user and group the document names by number.
+    pub(crate) fn numbers(&self) -> Option<(u32, u32)> {
+        match &self.user {
+            Who::Numbers(identity) => Some((identity.uid, identity.gid)),
+            Who::Named(_) => None,
+        }
+    }
+
     /// Opens what security labels are written to. To be called in the child, while it sees the
     /// host's `/proc`.
     pub(crate) fn open_labels(&self) -> Result<(), StartError> {

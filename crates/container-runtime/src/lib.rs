@@ -15,6 +15,10 @@
 //!        ◀───────────── end of file ─────────────  execve closed the socket: the program runs
 //! ```
 //!
+//! With a user namespace the parent also writes its mapping ([`user_namespace`]) and makes what the
+//! container's root may not make (`supplies.rs`); how the first process comes into namespaces that
+//! have to be entered or prepared first is in `birth.rs`.
+//!
 //! - [`create`]/[`run`]: [`create.rs`](create) is the parent's side, `init.rs` the child's.
 //! - [`exec`]: another process in a running container.
 //! - [`cgroup`]: the container's cgroup: limits, statistics, freezing, removal.

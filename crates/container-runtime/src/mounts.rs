@@ -57,7 +57,7 @@ pub(crate) fn open_sources(
                 None => user_namespace,
             };
             let change = AttributeChange {
-                id_mapping: Some(namespace.ok_or_else(|| mount.error(Errno::INVAL))?),
+                id_mapping: Some(namespace.ok_or_else(|| mount.error(Errno::PERM))?),
                 ..AttributeChange::default()
             };
             change_attributes(&tree, c"", idmap.recursive, change)

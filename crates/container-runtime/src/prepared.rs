@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::thread::ThreadNameSpaceType;
 use wharf_oci::runtime::{Linux, NamespaceKind, Personality, Process, Resources, Spec};
-use wharf_sys::capability::{self, Capabilities};
-use wharf_sys::mount::Propagation;
+use wharf_sys::mount::{Attributes, Propagation};
 
+use crate::birth;
 use crate::config::{ContainerConfig, NamespaceFd, RootFilesystem, Stdio};
 use crate::devices::{self, PlannedDevice};
 use crate::error::{Stage, StartError};
@@ -35,9 +35,9 @@ pub(crate) struct Prepared {
     pub(crate) joined: Vec<NamespaceFd>,
     /// The user namespace, if it does not share ours.
     pub(crate) user_namespace: Option<UserNamespace>,
-    /// Whether, with a user namespace, we are in the joined ones when it is born: the root of a
-    /// user namespace may only join what belongs to it.
-    pub(crate) parent_joins: bool,
+    /// Whether, with a user namespace, we do what its root may not: be in the joined namespaces
+    /// when it is born (it may only join what belongs to it), make its mounts.
+    pub(crate) privileged: bool,
     /// What `timens_offsets` is given.
     pub(crate) time_offsets: Option<String>,
     /// User namespaces that only serve to map the IDs of binds.
@@ -119,14 +119,11 @@ impl Prepared {
         let id_mappings = Mappings::make(id_maps.filter_map(|id_map| id_map.maps.as_ref()))?;
         let mut sysctls = sysctl::plan(&linux.sysctl, &namespaces.own)?;
         let mut joined_sysctls = Vec::new();
-        let mut parent_joins = false;
+        let mut privileged = false;
         if namespaces.user.is_some() {
-            let admin = Capabilities::named("CAP_SYS_ADMIN").unwrap_or_default();
-            parent_joins = capability::effective()
-                .map_err(|errno| StartError::new(Stage::Namespace, errno, "user"))?
-                .contains(admin);
+            privileged = birth::is_privileged()?;
             let is_joined = |sysctl: &PlannedSysctl| {
-                parent_joins && !namespaces.new.contains(flag(sysctl.namespace))
+                privileged && !namespaces.new.contains(flag(sysctl.namespace))
             };
             (joined_sysctls, sysctls) = sysctls.into_iter().partition(is_joined);
         }
@@ -146,7 +143,7 @@ impl Prepared {
             )?,
             joined: namespaces.joined,
             user_namespace: namespaces.user,
-            parent_joins,
+            privileged,
             time_offsets: time_offsets(&linux, namespaces.new)?,
             id_mappings,
             rootfs,
@@ -342,6 +339,16 @@ impl Prepared {
     /// Whether mounts the host makes below the container's root appear in the container.
     pub(crate) fn root_follows_host(&self) -> bool {
         matches!(self.root_propagation, Some((Propagation::Slave, _)))
+    }
+
+    /// Whether the container is to make cgroups of its own: it sees its cgroup alone, and may
+    /// write there.
+    pub(crate) fn manages_cgroups(&self) -> bool {
+        self.new_cgroup_namespace
+            && self.mounts.iter().any(|mount| {
+                let read_only = mount.set.0 | mount.set_recursively.0;
+                mount.kind == Kind::Cgroup && read_only & Attributes::READ_ONLY.0 == 0
+            })
     }
 
     pub(crate) fn joins_pid_namespace(&self) -> bool {

@@ -89,6 +89,21 @@ impl Supplies {
         mapped: &Mapped,
         foreign: Foreign,
     ) -> Result<Self, StartError> {
+        if !prepared.privileged {
+            if !matches!(prepared.rootfs, RootFilesystem::Path(_)) {
+                return Err(StartError::refused(
+                    Stage::Config,
+                    "layers are shown through a user namespace's mapping, which needs privileges",
+                ));
+            }
+            // What somebody without privileges can do, the container's root can do as well.
+            let none = |count| std::iter::repeat_with(|| None).take(count).collect();
+            return Ok(Self {
+                root: None,
+                mounts: none(prepared.mounts.len()),
+                devices: none(devices::places(&prepared.devices)),
+            });
+        }
         let mut mounts = mounts::open_sources(
             &prepared.mounts,
             &prepared.id_mappings,
@@ -123,11 +138,15 @@ impl Supplies {
         let ((uid, gid), supplied) = channel.supplies(1 + mounts + devices)?;
         user_namespace::become_root(uid, gid)?;
         let mut supplied = supplied.into_iter();
-        Ok(Self {
+        let mut supplies = Self {
             root: supplied.next().flatten(),
             mounts: supplied.by_ref().take(mounts).collect(),
             devices: supplied.collect(),
-        })
+        };
+        if !prepared.privileged {
+            supplies.mounts = mounts::open_sources(&prepared.mounts, &prepared.id_mappings, None)?;
+        }
+        Ok(supplies)
     }
 }
 

@@ -212,7 +212,28 @@ impl Cgroup {
     }
 }
 
+/// What may be given to somebody on the unified hierarchy (`/sys/kernel/cgroup/delegate`).
+const DELEGATED: [&str; 4] = [
+    "",
+    "cgroup.procs",
+    "cgroup.threads",
+    "cgroup.subtree_control",
+];
+
 impl Cgroup {
+    /// Lets `uid` and `gid` make cgroups below it (runtime-spec, "Cgroup ownership").
+    pub(crate) fn delegate(&self, uid: u32, gid: u32) -> Result<(), StartError> {
+        let Layout::Unified { directory } = &self.layout else {
+            return Ok(());
+        };
+        for file in DELEGATED {
+            let path = directory.join(file);
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid))
+                .map_err(|error| cgroup_error(&path, &error))?;
+        }
+        Ok(())
+    }
+
     /// Removes it where it has neither processes nor children, and leaves it where it has: for
     /// the parent of all containers' cgroups, when the last one may have gone.
     pub fn remove_if_unused(&self) {

@@ -34,6 +34,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("mapped_limits_may_be_raised", limits),
     ("mapped_container_nests", nested),
     ("mapped_time_is_shifted", time),
+    ("mapped_init_reaps", init),
+    ("mapped_by_somebody_without_privileges", unprivileged),
     ("wrong_mappings_are_refused", refused),
 ];
 
@@ -44,6 +46,7 @@ pub(crate) const UNIFIED: &[Test] = &[
     ("mapped_exec_is_inside", exec),
     ("mapped_user_namespace_is_joined", joined),
     ("mapped_host_namespaces", host_namespaces),
+    ("mapped_root_manages_its_cgroups", own_cgroups),
 ];
 
 const FIRST: u32 = 200_000;
@@ -118,12 +121,21 @@ fn layers(sandbox: &Sandbox) {
     let lower = sandbox.directory("layer");
     fs::write(lower.join("of-web"), "x").unwrap();
     std::os::unix::fs::chown(lower.join("of-web"), Some(33), Some(33)).unwrap();
+    fs::create_dir(lower.join("capable")).unwrap();
+    let busybox = lower.join("capable/busybox");
+    fs::copy("/bin/busybox", &busybox).unwrap();
+    let file = fs::File::options().write(true).open(busybox).unwrap();
+    // Version 2, effective: CAP_NET_BIND_SERVICE.
+    let mut value = [0; 20];
+    value[..8].copy_from_slice(&[1, 0, 0, 2, 0, 4, 0, 0]);
+    let none = rustix::fs::XattrFlags::empty();
+    rustix::fs::fsetxattr(&file, c"security.capability", &value, none).unwrap();
     fs::create_dir(lower.join("private")).unwrap();
     fs::write(lower.join("private/old"), "old").unwrap();
     let script = "stat -c '%u:%g %n' /bin/busybox /of-web /private; \
                   echo new >/private/new && echo more >>/private/old && cat /private/old && rm /of-web; \
                   mkdir /private/dir; chown 33:33 /private/dir; \
-                  su web -s /bin/sh -c 'touch /private/dir/mine'";
+                  su web -s /bin/sh -c 'touch /private/dir/mine; /capable/busybox grep CapEff /proc/self/status'";
     let mut container = shell(sandbox, script);
     let RootFilesystem::Overlay { lower: layers, .. } = &mut container.config.rootfs else {
         panic!("an overlay")
@@ -131,7 +143,9 @@ fn layers(sandbox: &Sandbox) {
     layers.insert(0, lower.clone());
     let outcome = container.run();
     assert_eq!(
-        outcome.stdout, "0:0 /bin/busybox\n33:33 /of-web\n0:0 /private\noldmore\n",
+        outcome.stdout,
+        "0:0 /bin/busybox\n33:33 /of-web\n0:0 /private\noldmore\n\
+         CapEff:\t0000000000000400\n",
         "{outcome:?}"
     );
     // On the disk everything belongs to those the image says.
@@ -616,6 +630,159 @@ fn time(sandbox: &Sandbox) {
     // We are where we were.
     let own = fs::read_link("/proc/self/ns/time_for_children").unwrap();
     assert_eq!(fs::read_link("/proc/self/ns/time").unwrap(), own);
+}
+
+fn init(sandbox: &Sandbox) {
+    let mut container = shell(sandbox, "cat /proc/1/comm; exit 3");
+    container.config.init = true;
+    let outcome = container.run();
+    assert_eq!(outcome.code, 3, "{outcome:?}");
+    assert!(!outcome.stdout.starts_with("cat"), "{outcome:?}");
+}
+
+fn own_cgroups(sandbox: &Sandbox) {
+    let script = "mkdir /sys/fs/cgroup/sub && echo $$ >/sys/fs/cgroup/sub/cgroup.procs && cat /proc/self/cgroup | tail -1; \
+                  echo 5 >/sys/fs/cgroup/cgroup.freeze";
+    let mut container = shell(sandbox, script);
+    container.linux().namespaces.push(Namespace {
+        kind: NamespaceKind::Cgroup,
+        path: None,
+    });
+    for mount in &mut container.config.spec.mounts {
+        if mount.kind.as_deref() == Some("cgroup") {
+            mount.options.retain(|option| option != "ro");
+        }
+    }
+    let (running, output) = container.start();
+    let [out, err] = output;
+    let outcome = (
+        std::io::read_to_string(out).unwrap(),
+        std::io::read_to_string(err).unwrap(),
+    );
+    reap(running.pid);
+    running.cgroup.unwrap().remove().unwrap();
+    assert!(outcome.0.ends_with(":/sub\n"), "{outcome:?}");
+    assert!(
+        outcome.1.contains("cgroup.freeze"),
+        "its own limits are not its: {outcome:?}"
+    );
+}
+
+/// Runs `work` as `daemon`, who has subordinate IDs from 500000 on, in a process of its own.
+fn as_daemon(work: impl FnOnce()) {
+    use rustix::fs::{Gid, Uid};
+    let ids = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&ids, "daemon:500000:65536\n").unwrap();
+    fs::set_permissions(&ids, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let source = std::ffi::CString::new(ids.path().display().to_string()).unwrap();
+    // In the mount namespace of these tests.
+    for place in [c"/etc/subuid", c"/etc/subgid"] {
+        let tree = wharf_sys::mount::clone_tree(rustix::fs::CWD, &source, false).unwrap();
+        wharf_sys::mount::attach_at(&tree, place).unwrap();
+    }
+    let child = wharf_sys::clone::fork(|| {
+        let (uid, gid) = (Uid::from_raw(1), Gid::from_raw(1));
+        rustix::thread::set_thread_groups(&[]).unwrap();
+        rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+        rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+        // As a program of theirs would be.
+        let dumpable = rustix::process::DumpableBehavior::Dumpable;
+        rustix::process::set_dumpable_behavior(dumpable).unwrap();
+        work();
+        0
+    })
+    .unwrap();
+    let code = reap(child);
+    for place in [c"/etc/subuid", c"/etc/subgid"] {
+        wharf_sys::mount::detach(place).unwrap();
+    }
+    assert_eq!(code, 0, "see above");
+}
+
+fn unprivileged(sandbox: &Sandbox) {
+    let top = tempfile::tempdir().unwrap();
+    fs::set_permissions(
+        top.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let root = top.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let shell = |script: &str| {
+        let status = std::process::Command::new("/bin/sh")
+            .args(["-c", script])
+            .status();
+        assert!(status.unwrap().success(), "{script}");
+    };
+    let (from, to) = (sandbox.path().join("lower"), root.display());
+    shell(&format!(
+        "cp -a {}/. {to} && chown -R 1:1 {to}",
+        from.display()
+    ));
+    let volume = top.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    std::os::unix::fs::chown(&volume, Some(1), Some(1)).unwrap();
+
+    let script = "id -u; cat /proc/self/uid_map | xargs; touch /made /volume/made; chown web /made && echo given; \
+                  echo x >/dev/null && echo again >/dev/stdout; ls /sys/class/net";
+    let mut container = sandbox.container(&["sh", "-c", script]);
+    container.linux().cgroups_path = None;
+    container.linux().resources = None;
+    container.config.rootfs = RootFilesystem::Path(root.clone());
+    container
+        .config
+        .spec
+        .mounts
+        .push(bind(&volume, "/volume", &["rbind", "rprivate"]));
+    map(&mut container, &[range(0, 1, 1), range(1, 500_000, 65_535)]);
+    if std::path::Path::new("/usr/bin/newuidmap").exists() {
+        as_daemon(|| {
+            let outcome = container.run();
+            assert_eq!(
+                outcome.stdout, "0\n0 1 1 1 500000 65535\ngiven\nagain\nlo\n",
+                "{outcome:?}"
+            );
+        });
+        assert_eq!(fs::metadata(root.join("made")).unwrap().uid(), 500_032);
+        assert_eq!(fs::metadata(volume.join("made")).unwrap().uid(), 1);
+        // IDs that are somebody else's.
+        let linux = container.linux();
+        linux.uid_mappings[1] = range(1, 700_000, 10);
+        as_daemon(|| {
+            let text = container.try_run().unwrap_err().to_string();
+            assert!(
+                text.contains("newuidmap failed: newuidmap: uid range"),
+                "{text}"
+            );
+        });
+    } else {
+        println!("skipped in part: newuidmap (package uidmap) is missing");
+    }
+    // Themselves alone: no program is needed.
+    let linux = container.linux();
+    linux.uid_mappings = vec![range(0, 1, 1)];
+    linux.gid_mappings = vec![range(0, 1, 1)];
+    container.process().args = ["sh", "-c", "id -u; cat /proc/self/setgroups; touch /own"]
+        .map(str::to_owned)
+        .to_vec();
+    as_daemon(|| {
+        let outcome = container.run();
+        assert_eq!(outcome.stdout, "0\ndeny\n", "{outcome:?}");
+        container.process().args = vec!["sleep".into(), "1000".into()];
+        let (running, _output) = container.start();
+        let outcome = run_in(&running, "id -u; id -g", None);
+        assert_eq!(outcome.stdout, "0\n0\n", "{outcome:?}");
+        wharf_container_runtime::kill(&running, rustix::process::Signal::KILL).unwrap();
+        reap(running.pid);
+    });
+    assert_eq!(fs::metadata(root.join("own")).unwrap().uid(), 1);
+    container.config.rootfs = RootFilesystem::Layer(root);
+    as_daemon(|| {
+        assert_eq!(
+            container.try_run().unwrap_err().to_string(),
+            "layers are shown through a user namespace's mapping, which needs privileges"
+        );
+    });
 }
 
 fn refused(sandbox: &Sandbox) {
