@@ -196,7 +196,7 @@ pub(crate) fn further_process(
     (container, mut namespaces): (&OwnedFd, ThreadNameSpaceType),
     cgroup: Option<BorrowedFd<'_>>,
     (ours, theirs): (&ParentEnd, &ChildEnd),
-    child: impl FnOnce(ThreadNameSpaceType) -> u8,
+    child: impl FnOnce(ThreadNameSpaceType) -> u8 + Send,
 ) -> Result<(Pid, OwnedFd), StartError> {
     let none = ThreadNameSpaceType::empty();
     let shares_pids = namespaces.contains(ThreadNameSpaceType::PROCESS_ID);

@@ -60,6 +60,7 @@ pub fn exec(
             document_seccomp: None,
             reaper: false,
             user_namespace,
+            absent: false,
         },
     )?;
     let maps = if user_namespace {

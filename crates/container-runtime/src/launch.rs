@@ -91,14 +91,19 @@ pub(crate) struct Extras<'a> {
     /// Whether the process will be in a user namespace other than ours, where it has all
     /// capabilities.
     pub(crate) user_namespace: bool,
+    /// Whether the document has no process: such a container can be created, not started.
+    pub(crate) absent: bool,
 }
+
+/// What Docker says where there is nothing to run.
+pub(crate) const NO_COMMAND: &str = "no command specified";
 
 impl Launch {
     /// Understands `process`.
     pub(crate) fn prepare(process: &Process, extras: &Extras<'_>) -> Result<Self, StartError> {
         let refuse = |what: &str| StartError::refused(Stage::Config, what);
-        if process.args.is_empty() {
-            return Err(refuse("no command specified"));
+        if process.args.is_empty() && !extras.absent {
+            return Err(refuse(NO_COMMAND));
         }
         let arguments = process
             .args
@@ -251,7 +256,10 @@ impl Launch {
             rustix::thread::set_no_new_privs(true).map_err(failed)?;
         }
         rustix::process::umask(Mode::from_raw_mode(self.umask.unwrap_or(0o022)));
-        let program = self.find_program(&environment)?;
+        let program = match self.arguments.first() {
+            Some(name) => Some(self.find_program(name, &environment)?),
+            None => None,
+        };
         signal::reset_all().map_err(|errno| StartError::new(Stage::Clone, errno, "signal mask"))?;
         if self.no_new_privileges && self.listener().is_some() {
             // While the parent is there to hand the listener on.
@@ -261,6 +269,7 @@ impl Launch {
         if self.no_new_privileges && self.listener().is_none() {
             self.install_filter(channel)?;
         }
+        let program = program.ok_or_else(|| StartError::refused(Stage::Config, NO_COMMAND))?;
         let environment: Vec<CString> = environment
             .into_iter()
             .filter_map(|variable| CString::new(variable).ok())
@@ -411,8 +420,7 @@ impl Launch {
 
     /// The path of the program, found as a shell would: under the reaper too, so that a missing
     /// one fails the start.
-    fn find_program(&self, environment: &[String]) -> Result<CString, StartError> {
-        let name = &self.arguments[0];
+    fn find_program(&self, name: &CString, environment: &[String]) -> Result<CString, StartError> {
         let text = || name.to_string_lossy().into_owned();
         if name.to_bytes().contains(&b'/') {
             return match executable(name) {

@@ -91,6 +91,7 @@ impl Prepared {
                 document_seccomp: linux.seccomp.as_ref(),
                 reaper: config.init,
                 user_namespace: namespaces.user.is_some(),
+                absent: spec.process.is_none(),
             },
         )?;
         let mount_label = label::selinux("linux.mountLabel", linux.mount_label.as_deref())?;
@@ -190,6 +191,7 @@ pub fn check(spec: &Spec) -> Result<(), StartError> {
             document_seccomp: linux.seccomp.as_ref(),
             reaper: false,
             user_namespace: namespaces.user.is_some(),
+            absent: spec.process.is_none(),
         },
     )?;
     time_offsets(&linux, namespaces.new)?;

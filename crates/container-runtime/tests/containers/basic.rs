@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("working_directory_is_made", working_directory),
     ("terminal_is_the_containers_console", terminal),
     ("create_waits_for_start", two_phases),
+    ("without_a_process_there_is_nothing_to_start", no_process),
     ("killed_container_reports_its_signal", killed),
     ("init_reaps_and_passes_signals_on", init),
     ("nothing_is_inherited", nothing_inherited),
@@ -152,6 +153,15 @@ fn two_phases(sandbox: &Sandbox) {
             .stage,
         Stage::ProgramNotInPath
     );
+}
+
+fn no_process(sandbox: &Sandbox) {
+    let mut container = sandbox.container(&["true"]);
+    container.config.spec.process = None;
+    let created = create(&container.config, Vec::new(), pipes().0).unwrap();
+    let error = created.start().unwrap_err();
+    assert_eq!(error.to_string(), "no command specified");
+    assert_eq!(container.error().to_string(), "no command specified");
 }
 
 fn killed(sandbox: &Sandbox) {
