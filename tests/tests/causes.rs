@@ -1,4 +1,4 @@
-//! Limits changed on running containers, and why containers ended.
+//! Limits changed on running containers, figures, and why containers ended.
 
 use serde_json::Value;
 use wharf_tests::{Daemon, Host, docker_client, fixtures, skip};
@@ -223,4 +223,68 @@ fn ends_are_explained() {
         .wharf(&["why", "nobody"])
         .code(1)
         .complains("No such container");
+}
+
+#[test]
+fn figures_come_at_once_and_say_more() {
+    let host = Host::new();
+    let daemon = daemon!("figures_come_at_once_and_say_more", host);
+    daemon
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "busy",
+            "--memory",
+            "64m",
+            "--cpus",
+            "0.2",
+            "busybox",
+            "sh",
+            "-c",
+            "while :; do :; done",
+        ])
+        .ok();
+    let stats = |query: &str| -> Value {
+        let socket = daemon.url();
+        let socket = socket.trim_start_matches("unix://").to_owned();
+        let line = format!(
+            "curl -s --unix-socket {socket} 'http://localhost/containers/busy/stats?stream=false{query}'"
+        );
+        let out = host.sh(&line).ok();
+        serde_json::from_str(&out.stdout).expect("a sample is JSON")
+    };
+    let first = stats("&one-shot=true");
+    assert_eq!(first["precpu_stats"]["cpu_usage"]["total_usage"], 0);
+    assert!(
+        first["preread"]
+            .as_str()
+            .expect("a time")
+            .starts_with("0001-")
+    );
+    assert_eq!(first["memory_stats"]["limit"], 64 << 20);
+    let second = stats("");
+    let used = |stats: &Value, which: &str| {
+        stats[which]["cpu_usage"]["total_usage"]
+            .as_u64()
+            .expect("a number")
+    };
+    assert!(used(&second, "cpu_stats") > used(&second, "precpu_stats"));
+    assert!(
+        used(&second, "precpu_stats") > 0 && second["cpu_stats"]["online_cpus"].as_u64() > Some(0)
+    );
+    assert!(second["networks"]["eth0"]["rx_bytes"].is_u64(), "{second}");
+    let extra = &second["extra_stats"];
+    let working_set = extra["memory_working_set"].as_u64().expect("a number");
+    assert!(
+        working_set > 0
+            && working_set <= second["memory_stats"]["usage"].as_u64().expect("a number")
+    );
+    // Pressure is per container with cgroup v2 alone, and the guest's kernel may not count it.
+    let unified = daemon
+        .docker(&["info", "--format", "{{.CgroupVersion}}"])
+        .ok()
+        .text()
+        == "2";
+    assert!(unified || extra["pressure"].is_null(), "{extra}");
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 const LAYERS: &[(&str, u8)] = &[
     ("wharf-sys", 0),
     ("wharf-fault", 0),
+    ("wharf-systemd", 1),
     ("wharf-ids", 1),
     ("wharf-state", 1),
     ("wharf-go-template", 1),

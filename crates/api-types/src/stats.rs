@@ -38,6 +38,9 @@ pub struct ContainerStats {
     pub preread: String,
     /// CPU in the sample before.
     pub precpu_stats: CpuStats,
+    /// What Docker does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_stats: Option<Box<ExtraStats>>,
 }
 
 impl ContainerStats {
@@ -47,6 +50,69 @@ impl ContainerStats {
             self.os_type.clear();
         }
     }
+}
+
+/// Figures beyond Docker's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExtraStats {
+    /// Bytes that cannot be taken away without swapping: usage without the page cache that was not
+    /// used lately.
+    pub memory_working_set: u64,
+    /// Bytes swapped out; absent where the kernel does not count them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_swap: Option<u64>,
+    /// How often the memory limit was hit (on cgroup v2 too).
+    pub memory_limit_hits: u64,
+    /// Processes killed for want of memory.
+    pub oom_kills: u64,
+    /// Periods in which saved up CPU quota was used.
+    pub cpu_bursts: u64,
+    /// Nanoseconds of saved up CPU quota used.
+    pub cpu_burst_time: u64,
+    /// Share of time in which tasks could not go on. Only with cgroup v2: v1 counts it for the
+    /// whole machine alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<PressureStats>,
+}
+
+/// Part of [`ExtraStats`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PressureStats {
+    /// For want of a CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Pressure>,
+    /// For want of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Pressure>,
+    /// For want of block devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io: Option<Pressure>,
+}
+
+/// Part of [`PressureStats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pressure {
+    /// At least one task.
+    pub some: Stall,
+    /// All tasks at once.
+    pub full: Stall,
+}
+
+/// Part of [`Pressure`]; percents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stall {
+    /// Of the last ten seconds.
+    pub avg10: f64,
+    /// Of the last minute.
+    pub avg60: f64,
+    /// Of the last five minutes.
+    pub avg300: f64,
+    /// Microseconds since the beginning.
+    pub total: u64,
 }
 
 /// CPU times, nanoseconds.

@@ -22,6 +22,8 @@ pub struct ContainerConfig {
     pub seccomp: Option<Program>,
     /// Makes the container's PID 1 [`crate::init_reaper`], with the user's program as its child.
     pub init: bool,
+    /// `linux.cgroupsPath` is `slice:prefix:name`, and systemd makes the cgroup.
+    pub systemd_cgroup: bool,
     /// What hooks and a filter's supervisor are told about the container; status and process ID
     /// are filled in.
     pub state: Option<State>,

@@ -97,6 +97,7 @@ fn begin(
 ) -> Result<Created, StartError> {
     let prepared = Prepared::new(config, namespaces, &stdio)?;
     let cgroup = match &prepared.cgroups_path {
+        Some(path) if prepared.systemd_cgroup => Some(Cgroup::of_new_unit(path)?),
         Some(path) => {
             Some(Cgroup::at(path).map_err(|error| crate::launch::io(Stage::Cgroup, &error, path))?)
         }
@@ -104,7 +105,8 @@ fn begin(
     };
     cgroup.as_ref().map_or(Ok(()), Cgroup::check_unused)?;
     let born_in = match &cgroup {
-        Some(cgroup) if cgroup.is_unified() => {
+        // systemd makes a scope only around a process that exists.
+        Some(cgroup) if cgroup.is_unified() && !cgroup.is_unit() => {
             cgroup
                 .create(&prepared.resources)
                 .inspect_err(|_| discard(cgroup))?;
@@ -258,6 +260,7 @@ fn accompany(
 ) -> Result<Option<OwnedFd>, StartError> {
     let doors = match cgroup.filter(|_| !born_in_cgroup) {
         Some(cgroup) => {
+            cgroup.start_unit(pid, &prepared.resources)?;
             cgroup.create(&prepared.resources)?;
             cgroup.doors()?
         }

@@ -61,6 +61,7 @@ pub(crate) struct Prepared {
     /// The SELinux label of everything that is mounted newly.
     pub(crate) mount_label: Option<String>,
     pub(crate) cgroups_path: Option<String>,
+    pub(crate) systemd_cgroup: bool,
     pub(crate) resources: Resources,
 }
 
@@ -166,6 +167,7 @@ impl Prepared {
                 .transpose()?,
             mount_label,
             cgroups_path: linux.cgroups_path.clone().filter(|path| !path.is_empty()),
+            systemd_cgroup: config.systemd_cgroup,
             resources: linux.resources.unwrap_or_default(),
         })
     }

@@ -29,6 +29,8 @@ mod placement;
 mod sandbox;
 #[path = "containers/seccomp.rs"]
 mod seccomp;
+#[path = "containers/systemd.rs"]
+mod systemd;
 #[path = "containers/unified.rs"]
 mod unified;
 #[path = "containers/users.rs"]
@@ -43,6 +45,9 @@ use wharf_sys::mount::{AttributeChange, Propagation, change_attributes};
 
 /// Asks for the tests that make sense on cgroup v2 alone.
 const UNIFIED: &str = "--unified";
+
+/// Asks for the tests with systemd.
+const SYSTEMD: &str = "--systemd";
 
 /// A test's name and body.
 type Test = (&'static str, fn(&Sandbox));
@@ -103,7 +108,14 @@ fn main() -> ExitCode {
     if pure {
         everything.extend([unified::TESTS, mapped::UNIFIED]);
     }
-    let all = if unified { &in_both } else { &everything };
+    let with_systemd = std::env::args().any(|argument| argument == SYSTEMD);
+    let all = if unified {
+        &in_both
+    } else if with_systemd {
+        &vec![systemd::TESTS]
+    } else {
+        &everything
+    };
     let mut passed = 0;
     for (name, test) in all.iter().copied().flatten() {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
@@ -129,15 +141,18 @@ fn main() -> ExitCode {
         failed.len()
     );
     drop(sandbox);
-    let again = !unified
+    let program = std::env::current_exe().unwrap();
+    let alone = !unified && !with_systemd;
+    let systemd = !alone || systemd::run_with_systemd(&program, SYSTEMD, &wanted);
+    let again = alone
         && !pure
-        && !std::process::Command::new(std::env::current_exe().unwrap())
+        && !std::process::Command::new(&program)
             .arg(UNIFIED)
             .args(&wanted)
             .status()
             .unwrap()
             .success();
-    if failed.is_empty() && !again {
+    if failed.is_empty() && systemd && !again {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

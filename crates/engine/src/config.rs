@@ -308,6 +308,8 @@ pub struct DaemonConfig {
     pub tlscert: PathBuf,
     /// The server's key.
     pub tlskey: PathBuf,
+    /// systemd makes the containers' cgroups.
+    pub systemd_cgroup: bool,
     /// Clients have to show a certificate.
     pub tlsverify: bool,
     /// Relay what the kernel cannot forward.
@@ -369,6 +371,7 @@ impl Default for DaemonConfig {
             tlscacert: PathBuf::new(),
             tlscert: PathBuf::new(),
             tlskey: PathBuf::new(),
+            systemd_cgroup: false,
             tlsverify: false,
             userland_proxy: true,
             userns_remap: String::new(),
@@ -632,9 +635,10 @@ mod tests {
             (r#"{"log-driver":"gelf"}"#, "gelf"),
             (r#"{"tlsverify":true}"#, "tlscacert"),
             (r#"{"live-restore":false}"#, "live-restore"),
+            (r#"{"exec-opts":["native.cgroupdriver=none"]}"#, "none"),
             (
-                r#"{"exec-opts":["native.cgroupdriver=systemd"]}"#,
-                "systemd",
+                r#"{"exec-opts":["native.cgroupdriver=systemd"],"cgroup-parent":"/x"}"#,
+                "xxx.slice",
             ),
             (r#"{"default-shm-size":"64X"}"#, "64X"),
             (r#"{"bridge":"none"}"#, "bridge"),

@@ -28,6 +28,9 @@ pub struct Start {
     /// The compiled seccomp filter: `struct sock_filter` records, base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp_bpf: Option<String>,
+    /// The spec's `cgroupsPath` is `slice:prefix:name`, and systemd makes the cgroup.
+    #[serde(default)]
+    pub systemd_cgroup: bool,
     /// Run the built-in init as PID 1, which reaps orphans and forwards signals.
     #[serde(default)]
     pub init: bool,

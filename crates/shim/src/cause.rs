@@ -68,7 +68,7 @@ fn oom(cgroup: &Cgroup, kills: u64) -> OomRecord {
         limit_with_swap: memory.limit_with_swap,
         peak: memory.peak,
         limit_hits: memory.limit_hits,
-        stalled_us: pressure.map(|pressure| pressure.some_total_us),
-        fully_stalled_us: pressure.map(|pressure| pressure.full_total_us),
+        stalled_us: pressure.map(|pressure| pressure.some.total_us),
+        fully_stalled_us: pressure.map(|pressure| pressure.full.total_us),
     }
 }

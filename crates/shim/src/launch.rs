@@ -46,6 +46,7 @@ pub(crate) fn container(
         group_add: std::mem::take(&mut start.group_add),
         seccomp,
         init: start.init,
+        systemd_cgroup: start.systemd_cgroup,
     };
     let (stdio, mut streams) =
         stdio(terminal, start.open_stdin).map_err(|error| no_streams(&error))?;

@@ -11,11 +11,12 @@ use super::{Boot, in_guest, quoted, target};
 use crate::workspace;
 
 /// End-to-end test programs of the short form.
-const SHORT: &[&str] = &["resources"];
+const SHORT: &[&str] = &["resources", "causes"];
 
 /// Those and the rest of the long form. Others need a registry, Python or clients the guest has not.
 const LONG: &[&str] = &[
     "resources",
+    "causes",
     "bad_input",
     "crash",
     "day_of_work",

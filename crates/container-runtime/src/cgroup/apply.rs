@@ -20,12 +20,17 @@ impl Cgroup {
                 check_usage(&resources, &current)?;
                 // A controller that was not needed before is handed down now.
                 let controllers = plan::controllers(&resources);
-                persistently(|| layout::create_unified(directory, &controllers))
+                let top = Path::new(layout::MOUNT);
+                persistently(|| layout::create_unified(directory, top, &controllers))
                     .map_err(|error| cgroup_error(directory, &error))?;
                 resources
             }
-            Layout::Split(_) => resources.clone(),
+            Layout::Split(_) => {
+                self.enter_unified_side(resources)?;
+                resources.clone()
+            }
         };
+        self.update_unit(&resources)?;
         self.apply(&resources)?;
         match &self.layout {
             Layout::Unified { directory } => devices::replace_filter(directory, &resources.devices),
@@ -39,70 +44,115 @@ impl Cgroup {
     /// Writes every limit of `resources`.
     pub(super) fn apply(&self, resources: &Resources) -> Result<(), StartError> {
         let refused = |what: String| StartError::refused(Stage::Config, what);
-        let writes = match &self.layout {
-            Layout::Unified { .. } => plan::unified(resources).map_err(refused)?,
-            Layout::Split(_) => {
-                let mut writes = plan::split(resources).map_err(refused)?;
-                plan::order_memory(&mut writes, || {
-                    let current = self.read_from("memory", "memory.limit_in_bytes").ok()?;
-                    current.trim().parse().ok()
-                });
-                writes
+        let writes = match (&self.layout, &self.beside) {
+            (Layout::Unified { .. }, _) => plan::unified(resources).map_err(refused)?,
+            (Layout::Split(_), Some(beside)) => {
+                let (theirs, resources) = beside.divide(resources);
+                let writes = plan::unified(&theirs).map_err(refused)?;
+                write_all(writes, |_| Some(&beside.directory))?;
+                self.split_writes(&resources)?
             }
+            (Layout::Split(_), None) => self.split_writes(resources)?,
         };
-        let mut waiting = Vec::new();
-        let mut said_already = false;
-        for write in writes {
-            if std::mem::take(&mut said_already) {
-                continue;
-            }
-            match self.carry_out(&write) {
-                Ok(taken) => said_already = taken && write.missing == Missing::TryNext,
-                Err(error) if write.may_wait && error.errno == Errno::INVAL.raw_os_error() => {
-                    waiting.push(write);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        // Against the values that are in force now.
-        for write in waiting {
-            self.carry_out(&write)?;
-        }
-        Ok(())
+        write_all(writes, |controller| self.hierarchy(controller))
     }
 
-    /// Writes one file; whether the kernel has it.
-    fn carry_out(&self, planned: &Write) -> Result<bool, StartError> {
-        let optional = planned.missing != Missing::Refuse;
-        let Some(directory) = self.hierarchy(planned.controller) else {
-            if optional {
-                return Ok(false);
-            }
-            return Err(StartError::refused(
-                Stage::Config,
-                format!("the kernel has no {} cgroup controller", planned.controller),
-            ));
+    /// Makes the directory on the unified side if it is needed only now, and moves everybody there.
+    fn enter_unified_side(&self, resources: &Resources) -> Result<(), StartError> {
+        let Some(beside) = &self.beside else {
+            return Ok(());
         };
-        let file = directory.join(&planned.file);
-        let named = |what: &str| format!("{} = {:?}{what}", file.display(), planned.value);
-        match write(&file, &planned.value) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT | Errno::OPNOTSUPP) if optional => Ok(false),
-            Err(Errno::NOENT) if !directory.exists() => Err(StartError::new(
-                Stage::Cgroup,
-                Errno::NOENT,
-                directory.display().to_string(),
-            )),
-            Err(Errno::NOENT) => Err(StartError::refused(
-                Stage::Cgroup,
-                named(": this kernel does not offer it"),
-            )),
-            Err(errno) => Err(StartError::new(
-                Stage::Cgroup,
-                errno,
-                named(&hint(directory, planned, errno)),
-            )),
+        let (ours, _) = beside.divide(resources);
+        let failed = |error: std::io::Error| cgroup_error(&beside.directory, &error);
+        if self.unified_side().is_some() || !beside.create(&ours).map_err(failed)? {
+            return Ok(());
         }
+        let file = beside.directory.join("cgroup.procs");
+        let mut moved = Vec::new();
+        loop {
+            // Whoever was born meanwhile is found by the next round.
+            let mut all = self.processes().map_err(failed)?;
+            all.retain(|pid| !moved.contains(pid));
+            if all.is_empty() {
+                return Ok(());
+            }
+            for pid in all {
+                match write(&file, &pid.to_string()) {
+                    Ok(()) | Err(Errno::SRCH) => moved.push(pid),
+                    Err(errno) => return Err(failed(errno.into())),
+                }
+            }
+        }
+    }
+
+    fn split_writes(&self, resources: &Resources) -> Result<Vec<Write>, StartError> {
+        let refused = |what: String| StartError::refused(Stage::Config, what);
+        let mut writes = plan::split(resources).map_err(refused)?;
+        plan::order_memory(&mut writes, || {
+            let current = self.read_from("memory", "memory.limit_in_bytes").ok()?;
+            current.trim().parse().ok()
+        });
+        Ok(writes)
+    }
+}
+
+/// Writes one file after the other, in directories by controller.
+fn write_all<'a>(
+    writes: Vec<Write>,
+    directory: impl Fn(&str) -> Option<&'a Path>,
+) -> Result<(), StartError> {
+    let mut waiting = Vec::new();
+    let mut said_already = false;
+    for write in writes {
+        if std::mem::take(&mut said_already) {
+            continue;
+        }
+        match carry_out(directory(write.controller), &write) {
+            Ok(taken) => said_already = taken && write.missing == Missing::TryNext,
+            Err(error) if write.may_wait && error.errno == Errno::INVAL.raw_os_error() => {
+                waiting.push(write);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    // Against the values that are in force now.
+    for write in waiting {
+        carry_out(directory(write.controller), &write)?;
+    }
+    Ok(())
+}
+
+/// Writes one file; whether the kernel has it.
+fn carry_out(directory: Option<&Path>, planned: &Write) -> Result<bool, StartError> {
+    let optional = planned.missing != Missing::Refuse;
+    let Some(directory) = directory else {
+        if optional {
+            return Ok(false);
+        }
+        return Err(StartError::refused(
+            Stage::Config,
+            format!("the kernel has no {} cgroup controller", planned.controller),
+        ));
+    };
+    let file = directory.join(&planned.file);
+    let named = |what: &str| format!("{} = {:?}{what}", file.display(), planned.value);
+    match write(&file, &planned.value) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT | Errno::OPNOTSUPP) if optional => Ok(false),
+        Err(Errno::NOENT) if !directory.exists() => Err(StartError::new(
+            Stage::Cgroup,
+            Errno::NOENT,
+            directory.display().to_string(),
+        )),
+        Err(Errno::NOENT) => Err(StartError::refused(
+            Stage::Cgroup,
+            named(": this kernel does not offer it"),
+        )),
+        Err(errno) => Err(StartError::new(
+            Stage::Cgroup,
+            errno,
+            named(&hint(directory, planned, errno)),
+        )),
     }
 }
 

@@ -129,13 +129,20 @@ fn access_bit(letter: u8) -> Option<u8> {
 /// A rule as the v1 controller reads and lists it.
 fn line(kind: char, major: Option<u32>, minor: Option<u32>, access: u8) -> String {
     let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
-    let mut line = format!("{kind} {}:{} ", number(major), number(minor));
-    for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
-        if access & bit != 0 {
-            line.push(letter);
-        }
-    }
-    line
+    format!(
+        "{kind} {}:{} {}",
+        number(major),
+        number(minor),
+        letters(access)
+    )
+}
+
+fn letters(access: u8) -> String {
+    [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
+        .into_iter()
+        .filter(|(bit, _)| access & bit != 0)
+        .map(|(_, letter)| letter)
+        .collect()
 }
 
 /// The document's rules and those every container has, without what a total rule overrides.
@@ -314,6 +321,43 @@ fn allowed_only(rules: &[Rule]) -> Option<Allowed> {
     }
     allowed.retain(|_, access| *access != 0);
     Some(allowed)
+}
+
+/// What rules allow, in systemd's words: devices and accesses. `None` for rules that allow all but
+/// some, which it has no words for. What else it has none for is left out: it is stricter than the
+/// files then, until they are written.
+pub(super) fn allowed(rules: &[DeviceRule]) -> Result<Option<Vec<(String, String)>>, StartError> {
+    let Some(allowed) = allowed_only(&understood(rules)?) else {
+        return Ok(None);
+    };
+    let groups = std::fs::read_to_string("/proc/devices").unwrap_or_default();
+    let words = allowed
+        .into_iter()
+        .filter_map(|((kind, major, minor), access)| {
+            let kind = if kind == 'c' { "char" } else { "block" };
+            let device = match (major, minor) {
+                (None, None) => format!("{kind}-*"),
+                (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
+                (Some(major), None) => format!("{kind}-{}", group(&groups, kind, major)?),
+                (None, Some(_)) => return None,
+            };
+            Some((device, letters(access)))
+        });
+    Ok(Some(words.collect()))
+}
+
+/// The name of a device group in `/proc/devices`.
+fn group<'a>(text: &'a str, kind: &str, major: u32) -> Option<&'a str> {
+    let title = if kind == "char" {
+        "Character devices:"
+    } else {
+        "Block devices:"
+    };
+    text.lines()
+        .skip_while(|line| *line != title)
+        .skip(1)
+        .map_while(|line| line.trim().split_once(' '))
+        .find_map(|(number, name)| (number.parse() == Ok(major)).then_some(name))
 }
 
 /// eBPF operations used here.

@@ -8,7 +8,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 /// Where cgroups are mounted on every Linux system of today.
-const MOUNT: &str = "/sys/fs/cgroup";
+pub(super) const MOUNT: &str = "/sys/fs/cgroup";
 
 /// The unified hierarchy's mark (`linux/magic.h`).
 const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
@@ -193,8 +193,11 @@ fn is_blank(file: &Path) -> io::Result<bool> {
 }
 
 /// Makes the directory on the unified hierarchy and hands `controllers` down to it.
-pub(super) fn create_unified(directory: &Path, controllers: &[String]) -> io::Result<()> {
-    let top = Path::new(MOUNT);
+pub(super) fn create_unified(
+    directory: &Path,
+    top: &Path,
+    controllers: &[String],
+) -> io::Result<()> {
     let mut reached = top.to_path_buf();
     for name in directory.strip_prefix(top).unwrap_or(directory) {
         enable(&reached, controllers)?;
@@ -221,13 +224,15 @@ fn enable(directory: &Path, controllers: &[String]) -> io::Result<()> {
         .filter(|controller| has(&available, controller) && !has(&enabled, controller))
         .map(|controller| format!("+{controller}"))
         .collect();
-    if !missing.is_empty() {
-        super::write(
-            &directory.join("cgroup.subtree_control"),
-            &missing.join(" "),
-        )?;
+    if missing.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let file = directory.join("cgroup.subtree_control");
+    match super::write(&file, &missing.join(" ")) {
+        // Not ours to hand down; whoever needs it will miss its files.
+        Err(Errno::ACCESS | Errno::PERM) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! - [`plan`]: resources → the files to write, pure
 //! - [`apply`]: writing them, at the beginning and as an update
 //! - [`devices`]: device rules for either version, pure
+//! - [`hybrid`]: controllers of the unified hierarchy beside split ones
+//! - [`systemd`]: cgroups that systemd makes
 //! - [`stats`]: usage figures
 //! - [`freeze`]: pausing, signalling everything
 //! - [`oom`]: memory exhaustion
@@ -12,10 +14,12 @@
 mod apply;
 mod devices;
 mod freeze;
+mod hybrid;
 mod layout;
 mod oom;
 pub mod plan;
 mod stats;
+mod systemd;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,13 +34,17 @@ use crate::error::{Stage, StartError};
 
 pub use layout::{Hierarchy, Layout};
 pub use oom::MemoryAtEnd;
-pub use stats::{BlockIoStat, CpuStats, MemoryStats, PidsStats, Pressure, Stats};
+pub use stats::{BlockIoStat, CpuStats, MemoryStats, PidsStats, Pressure, Stall, Stats};
 
 /// A container's cgroup.
 #[derive(Debug)]
 pub struct Cgroup {
     path: String,
     layout: Layout,
+    /// Its place on the unified side, where the machine has both and that one has controllers.
+    beside: Option<hybrid::UnifiedSide>,
+    /// Set where systemd makes it.
+    unit: Option<systemd::Unit>,
 }
 
 /// How long removal waits for processes that are still on their way out.
@@ -46,9 +54,16 @@ impl Cgroup {
     /// The cgroup at `path` (absolute from the hierarchy's root), which need not exist. Needs no
     /// running container: the daemon reads statistics through it.
     pub fn at(path: &str) -> io::Result<Self> {
+        let layout = Layout::find(path)?;
+        let beside = match &layout {
+            Layout::Unified { .. } => None,
+            Layout::Split(_) => hybrid::UnifiedSide::find(path),
+        };
         Ok(Self {
             path: path.to_owned(),
-            layout: Layout::find(path)?,
+            layout,
+            beside,
+            unit: None,
         })
     }
 
@@ -78,7 +93,10 @@ impl Cgroup {
             Layout::Unified { directory } => {
                 let failed = |error: io::Error| cgroup_error(directory, &error);
                 let controllers = plan::controllers(resources);
-                persistently(|| layout::create_unified(directory, &controllers)).map_err(failed)?;
+                persistently(|| {
+                    layout::create_unified(directory, Path::new(layout::MOUNT), &controllers)
+                })
+                .map_err(failed)?;
                 self.apply(resources)?;
                 devices::attach_filter(directory, &resources.devices)
             }
@@ -86,6 +104,11 @@ impl Cgroup {
                 for hierarchy in hierarchies {
                     persistently(|| layout::create_split(hierarchy))
                         .map_err(|error| cgroup_error(&hierarchy.directory, &error))?;
+                }
+                if let Some(beside) = &self.beside {
+                    let (ours, _) = beside.divide(resources);
+                    persistently(|| beside.create(&ours).map(drop))
+                        .map_err(|error| cgroup_error(&beside.directory, &error))?;
                 }
                 self.apply(resources)?;
                 match self.hierarchy("devices") {
@@ -131,12 +154,17 @@ impl Cgroup {
     /// lock that others' forks and exits are kept from changing things with. Moving another
     /// process, or a whole one, takes it, and that waits for an RCU grace period: ten milliseconds.
     pub(crate) fn doors(&self) -> Result<Vec<OwnedFd>, StartError> {
-        let name = if self.is_unified() {
-            "cgroup.procs"
-        } else {
-            "tasks"
-        };
         let open = |directory: &Path| {
+            // Only split hierarchies have the other file.
+            let beside = self
+                .beside
+                .as_ref()
+                .is_some_and(|side| side.directory == directory);
+            let name = if self.is_unified() || beside {
+                "cgroup.procs"
+            } else {
+                "tasks"
+            };
             let file = directory.join(name);
             rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|errno| StartError::new(Stage::Cgroup, errno, file.display().to_string()))
@@ -172,8 +200,15 @@ impl Cgroup {
             Layout::Split(hierarchies) => hierarchies
                 .iter()
                 .map(|hierarchy| hierarchy.directory.as_path())
+                .chain(self.unified_side())
                 .collect(),
         }
+    }
+
+    /// Its directory on the unified side of a machine with both, if it is there.
+    fn unified_side(&self) -> Option<&Path> {
+        let directory = self.beside.as_ref()?.directory.as_path();
+        directory.exists().then_some(directory)
     }
 
     /// The processes in it and in its children.
@@ -190,7 +225,7 @@ impl Cgroup {
     /// Removes it and the children that were made in it. Its processes must have ended or be
     /// ending: for those it waits a little.
     pub fn remove(&self) -> io::Result<()> {
-        let mut result = Ok(());
+        let mut result = self.stop_unit();
         for directory in self.directories() {
             let mut tries = 0;
             let outcome = loop {

@@ -16,6 +16,8 @@ pub struct Stats {
     pub pids: PidsStats,
     /// Block devices, one entry per device and operation.
     pub block_io: Vec<BlockIoStat>,
+    /// Stalls for want of block devices (v2 only).
+    pub io_pressure: Option<Pressure>,
 }
 
 /// Processor usage.
@@ -35,6 +37,10 @@ pub struct CpuStats {
     pub throttled_periods: u64,
     /// Nanoseconds spent waiting for quota.
     pub throttled_ns: u64,
+    /// Periods in which saved up quota was used.
+    pub bursts: u64,
+    /// Nanoseconds of saved up quota used.
+    pub burst_ns: u64,
     /// Stalls for want of a processor (v2 only).
     pub pressure: Option<Pressure>,
 }
@@ -50,19 +56,38 @@ pub struct MemoryStats {
     pub limit: u64,
     /// How often the limit was hit.
     pub fail_count: u64,
+    /// Bytes swapped out, where the kernel counts them.
+    pub swap: Option<u64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: u64,
     /// The lines of `memory.stat`.
     pub stat: BTreeMap<String, u64>,
     /// Stalls for want of memory (v2 only).
     pub pressure: Option<Pressure>,
 }
 
-/// Pressure stall information: microseconds stalled since the beginning.
+/// Pressure stall information: what share of time tasks could not go on.
+///
+/// Split hierarchies (v1) have none per cgroup; the machine's is no substitute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pressure {
     /// At least one task stalled.
-    pub some_total_us: u64,
-    /// All tasks stalled.
-    pub full_total_us: u64,
+    pub some: Stall,
+    /// All tasks stalled at once.
+    pub full: Stall,
+}
+
+/// Half of [`Pressure`]; shares are in hundredths of a percent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stall {
+    /// Share of the last ten seconds.
+    pub avg10: u32,
+    /// Share of the last minute.
+    pub avg60: u32,
+    /// Share of the last five minutes.
+    pub avg300: u32,
+    /// Microseconds since the beginning.
+    pub total_us: u64,
 }
 
 /// Number of tasks.
@@ -97,11 +122,29 @@ impl Cgroup {
         }
         let read =
             |controller: &str, file: &str| self.read_from(controller, file).unwrap_or_default();
-        Ok(if self.is_unified() {
-            unified(&read)
-        } else {
-            split(&read)
-        })
+        if self.is_unified() {
+            return Ok(unified(&read));
+        }
+        let mut stats = split(&read);
+        if let (Some(beside), Some(directory)) = (&self.beside, self.unified_side()) {
+            let read = |_: &str, file: &str| {
+                std::fs::read_to_string(directory.join(file)).unwrap_or_default()
+            };
+            let theirs = unified(&read);
+            if beside.has("cpu") {
+                stats.cpu = theirs.cpu;
+            }
+            if beside.has("memory") {
+                stats.memory = theirs.memory;
+            }
+            if beside.has("pids") {
+                stats.pids = theirs.pids;
+            }
+            if beside.has("io") {
+                (stats.block_io, stats.io_pressure) = (theirs.block_io, theirs.io_pressure);
+            }
+        }
+        Ok(stats)
     }
 }
 
@@ -112,6 +155,9 @@ fn split(read: &dyn Fn(&str, &str) -> String) -> Stats {
     // USER_HZ is 100 on every Linux, whatever the kernel's own clock.
     let ticks_ns = |name: &str| get(&ticks, name).saturating_mul(10_000_000);
     let limit = number("memory", "memory.limit_in_bytes");
+    let usage = number("memory", "memory.usage_in_bytes");
+    let with_swap = read("memory", "memory.memsw.usage_in_bytes");
+    let with_swap = with_swap.trim();
     Stats {
         cpu: CpuStats {
             usage_ns: number("cpuacct", "cpuacct.usage"),
@@ -124,10 +170,12 @@ fn split(read: &dyn Fn(&str, &str) -> String) -> Stats {
             periods: get(&throttling, "nr_periods"),
             throttled_periods: get(&throttling, "nr_throttled"),
             throttled_ns: get(&throttling, "throttled_time"),
+            bursts: get(&throttling, "nr_bursts"),
+            burst_ns: get(&throttling, "burst_time"),
             pressure: None,
         },
         memory: MemoryStats {
-            usage: number("memory", "memory.usage_in_bytes"),
+            usage,
             max_usage: number("memory", "memory.max_usage_in_bytes"),
             // "No limit" is the largest multiple of a page.
             limit: if limit >= i64::MAX as u64 - 0xffff {
@@ -136,6 +184,11 @@ fn split(read: &dyn Fn(&str, &str) -> String) -> Stats {
                 limit
             },
             fail_count: number("memory", "memory.failcnt"),
+            swap: with_swap
+                .parse::<u64>()
+                .ok()
+                .map(|both| both.saturating_sub(usage)),
+            oom_kills: get(&table(&read("memory", "memory.oom_control")), "oom_kill"),
             stat: table(&read("memory", "memory.stat")),
             pressure: None,
         },
@@ -144,6 +197,7 @@ fn split(read: &dyn Fn(&str, &str) -> String) -> Stats {
             &read("blkio", "blkio.throttle.io_service_bytes_recursive"),
             &read("blkio", "blkio.throttle.io_serviced_recursive"),
         ),
+        io_pressure: None,
     }
 }
 
@@ -161,6 +215,8 @@ fn unified(read: &dyn Fn(&str, &str) -> String) -> Stats {
             periods: get(&cpu, "nr_periods"),
             throttled_periods: get(&cpu, "nr_throttled"),
             throttled_ns: micros("throttled_usec"),
+            bursts: get(&cpu, "nr_bursts"),
+            burst_ns: micros("burst_usec"),
             pressure: pressure(&read("", "cpu.pressure")),
         },
         memory: MemoryStats {
@@ -171,11 +227,14 @@ fn unified(read: &dyn Fn(&str, &str) -> String) -> Stats {
                 text => text.parse().unwrap_or(u64::MAX),
             },
             fail_count: get(&events, "max"),
+            swap: read("", "memory.swap.current").trim().parse().ok(),
+            oom_kills: get(&events, "oom_kill"),
             stat: table(&read("", "memory.stat")),
             pressure: pressure(&read("", "memory.pressure")),
         },
         pids: pids(read),
         block_io: unified_block_io(&read("", "io.stat")),
+        io_pressure: pressure(&read("", "io.pressure")),
     }
 }
 
@@ -205,20 +264,27 @@ fn get(table: &BTreeMap<String, u64>, name: &str) -> u64 {
     table.get(name).copied().unwrap_or(0)
 }
 
-/// `some avg10=0.00 … total=N` and the same for `full`.
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=N` and the same for `full`.
 fn pressure(text: &str) -> Option<Pressure> {
-    let total = |kind: &str| {
-        text.lines()
-            .find(|line| line.starts_with(kind))?
-            .rsplit_once("total=")?
-            .1
-            .trim()
-            .parse()
-            .ok()
+    let stall = |kind: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        let value = |key: &str| {
+            let mut words = line.split_ascii_whitespace();
+            words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        };
+        // Two decimals, always.
+        let share = |key: &str| value(key)?.replace('.', "").parse().ok();
+        Some(Stall {
+            avg10: share("avg10")?,
+            avg60: share("avg60")?,
+            avg300: share("avg300")?,
+            total_us: value("total")?.parse().ok()?,
+        })
     };
     Some(Pressure {
-        some_total_us: total("some")?,
-        full_total_us: total("full").unwrap_or(0),
+        some: stall("some ")?,
+        // Older kernels have no such line for processors.
+        full: stall("full ").unwrap_or_default(),
     })
 }
 
@@ -307,6 +373,8 @@ mod tests {
                 "cpu.stat" => "nr_periods 7\nnr_throttled 2\nthrottled_time 99\n",
                 "memory.limit_in_bytes" => "9223372036854771712\n",
                 "memory.usage_in_bytes" => "4096\n",
+                "memory.memsw.usage_in_bytes" => "5000\n",
+                "memory.oom_control" => "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
                 "memory.stat" => "cache 1\nrss 2\n",
                 "pids.current" => "3\n",
                 "pids.max" => "max\n",
@@ -332,6 +400,7 @@ mod tests {
             (u64::MAX, 2)
         );
         assert_eq!((stats.pids.current, stats.pids.limit), (3, 0));
+        assert_eq!((stats.memory.swap, stats.memory.oom_kills), (Some(904), 2));
         let read = BlockIoStat {
             major: 8,
             minor: 0,
@@ -351,7 +420,7 @@ mod tests {
                 "memory.current" => "4096\n",
                 "memory.events" => "low 0\nmax 6\noom_kill 1\n",
                 "memory.pressure" => {
-                    "some avg10=0.00 avg60=0.00 avg300=0.00 total=12\nfull avg10=0.00 total=3\n"
+                    "some avg10=0.25 avg60=10.00 avg300=0.00 total=12\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n"
                 }
                 "io.stat" => "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n8:1\n",
                 _ => "",
@@ -369,8 +438,16 @@ mod tests {
         assert_eq!(
             stats.memory.pressure,
             Some(Pressure {
-                some_total_us: 12,
-                full_total_us: 3
+                some: Stall {
+                    avg10: 25,
+                    avg60: 1000,
+                    avg300: 0,
+                    total_us: 12
+                },
+                full: Stall {
+                    total_us: 3,
+                    ..Stall::default()
+                }
             })
         );
         assert_eq!(stats.block_io.len(), 3);

@@ -32,7 +32,7 @@ impl Cgroup {
     pub fn of_new_unit(path: &str) -> Result<Self, StartError> {
         let bus = Bus::of_caller();
         let (default_slice, top) = match bus {
-            Bus::System => ("system.slice", String::new()),
+            Bus::System | Bus::At(_) => ("system.slice", String::new()),
             Bus::User => {
                 let top = Manager::connect(bus).and_then(|mut it| it.property("ControlGroup"));
                 ("user.slice", top.map_err(|error| failed(&error))?)
@@ -47,7 +47,8 @@ impl Cgroup {
             ));
         }
         let path = format!("{}{}", top.trim_end_matches('/'), scope.path());
-        let cgroup = Self::at(&path).map_err(|error| crate::launch::io(Stage::Cgroup, &error, &path))?;
+        let cgroup =
+            Self::at(&path).map_err(|error| crate::launch::io(Stage::Cgroup, &error, &path))?;
         Ok(Self {
             unit: Some(Unit {
                 name: scope.unit,
@@ -83,7 +84,10 @@ impl Cgroup {
         };
         let mut manager = Manager::connect(unit.bus).map_err(|error| failed(&error))?;
         let mut properties: Properties = vec![
-            ("Description", Value::Text(format!("container {}", unit.name))),
+            (
+                "Description",
+                Value::Text(format!("container {}", unit.name)),
+            ),
             ("Slice", Value::Text(unit.slice.clone())),
             (
                 "PIDs",
@@ -148,10 +152,15 @@ impl Cgroup {
             Layout::Split(_) => plan::split(resources),
         };
         let properties = properties(&writes.map_err(refused)?);
-        if !properties.iter().any(|(name, _)| SINCE.iter().any(|(new, _)| new == name)) {
+        if !properties
+            .iter()
+            .any(|(name, _)| SINCE.iter().any(|(new, _)| new == name))
+        {
             return Ok(properties);
         }
-        let version = manager.property("Version").map_err(|error| failed(&error))?;
+        let version = manager
+            .property("Version")
+            .map_err(|error| failed(&error))?;
         let version = version_number(&version);
         let known = |(name, _): &(&'static str, Value)| {
             let since = SINCE.iter().find(|(new, _)| new == name);
@@ -211,7 +220,11 @@ fn properties(writes: &[plan::Write]) -> Properties {
             "cpuset.mems" => add("AllowedMemoryNodes", bitmap(value).map(Value::Bytes)),
             "cpu.max" => {
                 if let Some((q, p)) = value.split_once(' ') {
-                    quota = if q == "max" { Some(-1) } else { q.parse::<i64>().ok() };
+                    quota = if q == "max" {
+                        Some(-1)
+                    } else {
+                        q.parse::<i64>().ok()
+                    };
                     period = p.parse::<u64>().ok();
                 }
             }
@@ -229,7 +242,8 @@ fn properties(writes: &[plan::Write]) -> Properties {
                 // systemd keeps whole percents of a processor; less than was asked for would be
                 // a stricter limit.
                 const PERCENT: u64 = 10_000;
-                let exact = u128::from(quota) * 1_000_000 / u128::from(period.unwrap_or(100_000).max(1));
+                let exact =
+                    u128::from(quota) * 1_000_000 / u128::from(period.unwrap_or(100_000).max(1));
                 u64::try_from(exact)
                     .unwrap_or(INFINITY - PERCENT)
                     .next_multiple_of(PERCENT)
@@ -245,7 +259,11 @@ fn properties(writes: &[plan::Write]) -> Properties {
 fn bitmap(list: &str) -> Option<Vec<u8>> {
     const NUMBER_MAX: usize = 8191;
     let mut bits = Vec::new();
-    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in list
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
         if first > last || last > NUMBER_MAX {
@@ -325,9 +343,8 @@ mod tests {
         let Value::Pairs(pairs) = &found[1].1 else {
             panic!("{found:?}");
         };
-        let has = |device: &str, access: &str| {
-            pairs.contains(&(device.to_owned(), access.to_owned()))
-        };
+        let has =
+            |device: &str, access: &str| pairs.contains(&(device.to_owned(), access.to_owned()));
         assert!(has("/dev/char/1:3", "rwm") && has("char-pts", "rwm") && has("block-*", "m"));
         let everything = DeviceRule {
             allow: true,
@@ -339,7 +356,10 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        assert_eq!(["252.39-1~deb12u1", "v245", "?"].map(version_number), [252, 245, 0]);
+        assert_eq!(
+            ["252.39-1~deb12u1", "v245", "?"].map(version_number),
+            [252, 245, 0]
+        );
         assert_eq!(bitmap("0-3,8"), Some(vec![15, 1]));
         assert_eq!(bitmap("0-99999999"), None);
     }

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("device_rules_can_be_changed", devices),
     ("every_resource_reaches_its_file", files),
     ("block_devices_are_throttled", throttle),
+    ("controllers_of_the_unified_side_are_used", unified_side),
     ("a_cgroup_in_use_is_refused", in_use),
     ("pause_stops_and_resume_goes_on", pause),
     ("signal_all_reaches_everybody", signal_all),
@@ -79,7 +80,7 @@ fn cpu(sandbox: &Sandbox) {
     let container = limited(sandbox, script, |resources| {
         resources.cpu = Some(Cpu {
             shares: Some(512),
-            quota: Some(20_000),
+            quota: Some(5_000),
             period: Some(50_000),
             cpus: Some("0".into()),
             ..Cpu::default()
@@ -434,4 +435,48 @@ fn in_use(sandbox: &Sandbox) {
         1
     );
     end(running);
+}
+
+fn unified_side(sandbox: &Sandbox) {
+    let side = std::path::Path::new("/sys/fs/cgroup/unified");
+    let has = std::fs::read_to_string(side.join("cgroup.controllers")).unwrap_or_default();
+    if !has.split_whitespace().any(|name| name == "hugetlb") {
+        println!("skipped: no unified side with huge pages beside split hierarchies");
+        return;
+    }
+    let container = limited(sandbox, "sleep 1000", |resources| {
+        resources.hugepage_limits = vec![wharf_oci::runtime::HugepageLimit {
+            page_size: "2MB".into(),
+            limit: 4 << 20,
+        }];
+    });
+    let (running, _output) = container.start();
+    let cgroup = running.cgroup.as_ref().unwrap();
+    let directory = side.join(cgroup.path().trim_start_matches('/'));
+    let read = |file: &str| std::fs::read_to_string(directory.join(file)).unwrap();
+    assert_eq!(read("hugetlb.2MB.max").trim(), (4 << 20).to_string());
+    assert_eq!(
+        read("cgroup.procs").trim(),
+        running.pid.as_raw_nonzero().to_string()
+    );
+    end(running);
+    assert!(!directory.exists());
+    // Asked for only later: whoever runs already is limited as well.
+    let (running, _output) = sandbox.container(&["sleep", "1000"]).start();
+    let cgroup = running.cgroup.as_ref().unwrap();
+    let directory = side.join(cgroup.path().trim_start_matches('/'));
+    assert!(!directory.exists());
+    cgroup
+        .update(&Resources {
+            hugepage_limits: vec![wharf_oci::runtime::HugepageLimit {
+                page_size: "2MB".into(),
+                limit: 2 << 20,
+            }],
+            ..Resources::default()
+        })
+        .unwrap();
+    let processes = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+    assert_eq!(processes.lines().count(), 1);
+    end(running);
+    assert!(!directory.exists());
 }

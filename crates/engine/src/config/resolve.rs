@@ -85,6 +85,7 @@ impl DaemonConfig {
                 .shutdown_timeout
                 .unwrap_or(default.shutdown_timeout),
             storage_driver: settings.storage_driver.unwrap_or_default(),
+            systemd_cgroup: systemd_cgroup(&settings.exec_opts.unwrap_or_default())?,
             tls: settings.tls.unwrap_or(false),
             tlscacert: settings.tlscacert.unwrap_or_default(),
             tlscert: settings.tlscert.unwrap_or_default(),
@@ -98,7 +99,6 @@ impl DaemonConfig {
                 "live-restore: containers always go on without the daemon; it cannot be switched off",
             ));
         }
-        check_exec_opts(&settings.exec_opts.unwrap_or_default())?;
         config.check()?;
         Ok(config)
     }
@@ -136,6 +136,7 @@ impl DaemonConfig {
             &["json-file", "local", "none"],
             "log driver is not supported by this version of Wharf",
         )?;
+        crate::container::cgroups::check_parent(&self.cgroup_parent, self.systemd_cgroup)?;
         if self.bridge == "none" {
             return Err(Error::not_implemented(
                 "bridge: a daemon without the default bridge network is not supported by this version of Wharf",
@@ -394,13 +395,16 @@ fn check_features(features: &BTreeMap<String, bool>) -> Result<()> {
     Ok(())
 }
 
-fn check_exec_opts(options: &[String]) -> Result<()> {
+/// Whether the options say that systemd makes the cgroups.
+fn systemd_cgroup(options: &[String]) -> Result<bool> {
+    let mut systemd = false;
     for option in options {
-        match option.split_once('=') {
-            Some(("native.cgroupdriver", "cgroupfs")) => {}
+        systemd = match option.split_once('=') {
+            Some(("native.cgroupdriver", "cgroupfs")) => false,
+            Some(("native.cgroupdriver", "systemd")) => true,
             Some(("native.cgroupdriver", driver)) => {
-                return Err(Error::not_implemented(format!(
-                    "native.cgroupdriver option {driver} is not supported by this version of Wharf"
+                return Err(Error::invalid(format!(
+                    "native.cgroupdriver option {driver} not supported"
                 )));
             }
             _ => {
@@ -408,9 +412,9 @@ fn check_exec_opts(options: &[String]) -> Result<()> {
                     "option {option:?} not supported by exec-opts"
                 )));
             }
-        }
+        };
     }
-    Ok(())
+    Ok(systemd)
 }
 
 fn one_of(value: &str, known: &[&str], what: &str) -> Result<()> {

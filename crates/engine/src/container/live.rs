@@ -88,6 +88,9 @@ pub struct RunRecord {
     pub container_id: String,
     /// Cgroup, from the hierarchy's root.
     pub cgroup_path: String,
+    /// systemd has made it.
+    #[serde(default)]
+    pub systemd_cgroup: bool,
     /// The program of another OCI runtime that runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeProgram>,

@@ -13,6 +13,7 @@
 mod apparmor;
 mod archive;
 mod attach;
+pub(crate) mod cgroups;
 mod client_socket;
 mod connect;
 mod copy_up;
@@ -144,11 +145,7 @@ impl Containers {
             Some(rootless) => rootless.cgroup_parent.clone(),
             None => Some(format!("/wharf{}", config.instance)),
         };
-        let cgroup_parent = if config.daemon.cgroup_parent.is_empty() {
-            own_parent.clone().unwrap_or_default()
-        } else {
-            config.daemon.cgroup_parent.clone()
-        };
+        let cgroup_parent = cgroups::parent(&config.daemon, own_parent.as_deref());
         let host = HostFacts::gather(config.rootless.is_some(), own_parent.as_deref());
         Ok(Self {
             registry,

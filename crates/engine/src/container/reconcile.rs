@@ -104,7 +104,10 @@ pub async fn shutdown(engine: &Engine) {
     }
     // One commit behind all others.
     drop(super::commit(&engine.store, wharf_state::Batch::new()).await);
-    if let Ok(parent) = Cgroup::at(&engine.containers.cgroup_parent) {
+    // A slice is systemd's.
+    if !engine.config.daemon.systemd_cgroup
+        && let Ok(parent) = Cgroup::at(&engine.containers.cgroup_parent)
+    {
         parent.remove_if_unused();
     }
 }

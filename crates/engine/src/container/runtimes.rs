@@ -43,7 +43,7 @@ impl Engine {
             name
         };
         match settings.runtimes.get(name) {
-            Some(runtime) => program(runtime, run_dir).map(Some),
+            Some(runtime) => program(runtime, settings.systemd_cgroup, run_dir).map(Some),
             None if BUILT_IN_RUNTIMES.contains(&name) => Ok(None),
             None => Err(unknown(name)),
         }
@@ -84,7 +84,7 @@ impl Engine {
     }
 }
 
-fn program(runtime: &Runtime, run_dir: &Path) -> Result<RuntimeProgram> {
+fn program(runtime: &Runtime, systemd_cgroup: bool, run_dir: &Path) -> Result<RuntimeProgram> {
     let search = std::env::var("PATH").unwrap_or_else(|_| PATH_DEFAULT.to_owned());
     let path = find(&runtime.path, &search).ok_or_else(|| {
         Error::system(format!(
@@ -100,9 +100,13 @@ fn program(runtime: &Runtime, run_dir: &Path) -> Result<RuntimeProgram> {
     if std::env::var_os("PATH").is_none() {
         environment.push(format!("PATH={PATH_DEFAULT}"));
     }
+    let mut arguments = runtime.arguments.clone();
+    if systemd_cgroup {
+        arguments.push("--systemd-cgroup".to_owned());
+    }
     Ok(RuntimeProgram {
         path,
-        arguments: runtime.arguments.clone(),
+        arguments,
         environment,
         root: run_dir.join("runtime"),
     })

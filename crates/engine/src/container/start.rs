@@ -327,8 +327,9 @@ impl Engine {
         }
         let (shm, made_shm) = self.shared_memory(record, &directory)?;
         let device_mappings = host.devices.as_deref().unwrap_or_default();
+        let place = self.cgroup_place(record).await?;
         let facts = Facts {
-            cgroup_path: self.cgroup_path(record),
+            cgroup_path: place.document,
             files_dir,
             devices: if host.privileged {
                 devices::all_of_host()
@@ -393,6 +394,7 @@ impl Engine {
             group_add: host.group_add.clone().unwrap_or_default(),
             seccomp_bpf,
             runtime: runtime.clone(),
+            systemd_cgroup: self.config.daemon.systemd_cgroup,
             init: host.init.unwrap_or(self.config.daemon.init),
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
@@ -404,7 +406,8 @@ impl Engine {
         };
         let kept = RunRecord {
             container_id: record.id.to_string(),
-            cgroup_path: facts.cgroup_path,
+            cgroup_path: place.path,
+            systemd_cgroup: self.config.daemon.systemd_cgroup,
             runtime,
             id_maps: facts.id_maps,
             shm: made_shm.as_ref().map(|(path, _)| path.clone()),
@@ -563,21 +566,6 @@ impl Engine {
         {
             tracing::warn!(%error, container.id = %container.id, "cannot remove a container that did not start");
         }
-    }
-
-    fn cgroup_path(&self, record: &ContainerRecord) -> String {
-        if !self.containers.host.cgroups {
-            return String::new();
-        }
-        let parent = match record.host_config.cgroup_parent.as_str() {
-            "" => self.containers.cgroup_parent.as_str(),
-            parent => parent,
-        };
-        format!(
-            "{}/{}",
-            super::mounts::clean(parent).trim_end_matches('/'),
-            record.id
-        )
     }
 
     pub(super) fn default_ulimits(&self) -> Vec<wharf_oci::runtime::Rlimit> {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_api_types::stats::{
-    BlkioEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, MemoryStats, NetworkStats,
-    PidsStats, ThrottlingData,
+    BlkioEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, ExtraStats, MemoryStats,
+    NetworkStats, PidsStats, Pressure, PressureStats, Stall, ThrottlingData,
 };
 use wharf_api_types::time;
-use wharf_container_runtime::cgroup::{Cgroup, Stats};
+use wharf_container_runtime::cgroup::{self, Cgroup, Stats};
 use wharf_fault::{Error, Result};
 
 use super::live::Container;
@@ -171,13 +171,49 @@ fn fill(stats: &mut ContainerStats, usage: &Stats, unified: bool, host_memory: u
     };
     stats.pids_stats = PidsStats {
         current: usage.pids.current,
-        limit: if usage.pids.limit == 0 {
+        // Docker leaves "no limit" out with cgroup v1.
+        limit: if usage.pids.limit == 0 && unified {
             u64::MAX
         } else {
             usage.pids.limit
         },
     };
     stats.blkio_stats = block_io(usage, unified);
+    stats.extra_stats = Some(Box::new(extra(usage)));
+}
+
+fn extra(usage: &Stats) -> ExtraStats {
+    let (cpu, memory) = (&usage.cpu, &usage.memory);
+    let inactive = ["total_inactive_file", "inactive_file"]
+        .iter()
+        .find_map(|name| memory.stat.get(*name));
+    let pressure = PressureStats {
+        cpu: cpu.pressure.map(pressure),
+        memory: memory.pressure.map(pressure),
+        io: usage.io_pressure.map(pressure),
+    };
+    ExtraStats {
+        memory_working_set: memory.usage.saturating_sub(*inactive.unwrap_or(&0)),
+        memory_swap: memory.swap,
+        memory_limit_hits: memory.fail_count,
+        oom_kills: memory.oom_kills,
+        cpu_bursts: cpu.bursts,
+        cpu_burst_time: cpu.burst_ns,
+        pressure: (pressure != PressureStats::default()).then_some(pressure),
+    }
+}
+
+fn pressure(pressure: cgroup::Pressure) -> Pressure {
+    let stall = |stall: cgroup::Stall| Stall {
+        avg10: f64::from(stall.avg10) / 100.0,
+        avg60: f64::from(stall.avg60) / 100.0,
+        avg300: f64::from(stall.avg300) / 100.0,
+        total: stall.total_us,
+    };
+    Pressure {
+        some: stall(pressure.some),
+        full: stall(pressure.full),
+    }
 }
 
 fn block_io(usage: &Stats, unified: bool) -> BlkioStats {
@@ -301,5 +337,29 @@ mod tests {
         fill(&mut stats, &usage, true, 1000);
         assert_eq!(stats.memory_stats.limit, 1000);
         assert_eq!(stats.blkio_stats.io_service_bytes_recursive, None);
+        assert_eq!(stats.pids_stats.limit, u64::MAX);
+        fill(&mut stats, &usage, false, 1000);
+        assert_eq!(stats.pids_stats.limit, 0);
+    }
+
+    #[test]
+    fn cache_that_can_go_is_no_working_set() {
+        let mut usage = Stats::default();
+        usage.memory.usage = 5000;
+        usage.memory.stat = [("inactive_file".to_owned(), 2000)].into();
+        usage.cpu.pressure = Some(cgroup::Pressure {
+            some: cgroup::Stall {
+                avg10: 1234,
+                ..cgroup::Stall::default()
+            },
+            ..cgroup::Pressure::default()
+        });
+        let extra = extra(&usage);
+        assert_eq!(extra.memory_working_set, 3000);
+        let pressure = extra.pressure.unwrap();
+        assert_eq!(
+            (pressure.cpu.unwrap().some.avg10, pressure.io),
+            (12.34, None)
+        );
     }
 }

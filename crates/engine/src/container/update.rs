@@ -1,10 +1,10 @@
 //! Changing the limits and the restart policy of a container, running or not.
 
 use wharf_api_types::container::HostConfig;
-use wharf_container_runtime::cgroup::Cgroup;
 use wharf_fault::{Error, Result};
 use wharf_oci::runtime::{BlockIo, Memory, Pids, Resources};
 
+use super::live::RunRecord;
 use super::record::Phase;
 use super::{restart_policy, spec, validate};
 use crate::Engine;
@@ -33,7 +33,7 @@ impl Engine {
             )
         };
         let _op = container.op.lock().await;
-        let (before, cgroup_path) = {
+        let (before, run) = {
             let mut cell = container.write();
             if cell.gone || cell.record.state.removing || cell.record.state.phase == Phase::Dead {
                 return Err(failed(Error::conflict(
@@ -42,13 +42,15 @@ impl Engine {
             }
             let changed = merge(&cell.record.host_config, &change).map_err(failed)?;
             let before = std::mem::replace(&mut cell.record.host_config, changed);
-            let path = cell.run.as_ref().map(|run| run.kept.cgroup_path.clone());
-            (before, path)
+            let run = cell.run.as_ref().map(|run| run.kept.clone());
+            // Without a cgroup there are no limits: they were discarded above.
+            let run = run.filter(|run| !run.cgroup_path.is_empty());
+            (before, run)
         };
         let mut done = self.containers.persist_now(&container).await;
-        if let (Ok(()), Some(path)) = (&done, cgroup_path) {
+        if let (Ok(()), Some(run)) = (&done, run) {
             let resources = resources(&change, &container.read().record.host_config);
-            done = apply(path, resources).await;
+            done = apply(run, resources).await;
             if done.is_err() && container.read().run.is_none() {
                 // It ended meanwhile; the next run has the new limits.
                 done = Ok(());
@@ -156,9 +158,9 @@ fn resources(change: &HostConfig, merged: &HostConfig) -> Resources {
 }
 
 /// Lowering a memory limit makes the kernel look for memory to give back: not on a worker thread.
-async fn apply(path: String, resources: Resources) -> Result<()> {
+async fn apply(run: RunRecord, resources: Resources) -> Result<()> {
     let work = move || {
-        Cgroup::at(&path)
+        run.cgroup()
             .map_err(|source| {
                 Error::system("cannot open the container's cgroup").caused_by(source)
             })?

@@ -404,6 +404,7 @@ pub(super) fn host_config(c: &HostConfig, daemon: &DaemonConfig) -> Result<()> {
         )))
     };
     restart_policy::validate(&c.restart_policy)?;
+    super::cgroups::check_parent(&c.cgroup_parent, daemon.systemd_cgroup)?;
     if c.auto_remove && !restart_policy::is_none(&c.restart_policy) {
         return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
     }

@@ -83,7 +83,14 @@ impl Engine {
             n_goroutines: host::count_own("task"),
             system_time: time::now(),
             logging_driver: daemon.log_driver.clone(),
-            cgroup_driver: if without_cgroups { "none" } else { "cgroupfs" }.to_owned(),
+            cgroup_driver: if without_cgroups {
+                "none"
+            } else if daemon.systemd_cgroup {
+                "systemd"
+            } else {
+                "cgroupfs"
+            }
+            .to_owned(),
             cgroup_version: cgroups.version.to_owned(),
             n_events_listener: i64::try_from(self.events.listeners()).unwrap_or(i64::MAX),
             kernel_version: host::kernel_version(),

@@ -79,8 +79,18 @@ impl External {
         let cgroups_path = document
             .linux
             .as_ref()
-            .and_then(|linux| linux.cgroups_path.clone())
-            .filter(|path| path.starts_with('/'));
+            .and_then(|linux| linux.cgroups_path.clone());
+        let systemd_cgroup = start.systemd_cgroup;
+        let find_cgroup = move || {
+            let path = cgroups_path.as_deref()?;
+            if systemd_cgroup {
+                Cgroup::of_new_unit(path).ok()
+            } else if path.starts_with('/') {
+                Cgroup::at(path).ok()
+            } else {
+                None
+            }
+        };
         let bundle = Bundle::make(&start.run_dir, &start.rootfs)?;
         bundle.complete(&mut document, namespaces, start)?;
         let container = Self {
@@ -96,12 +106,12 @@ impl External {
         let (pid, pidfd, streams) = match launched {
             Ok(launched) => launched,
             Err(failure) => {
-                container.bury(cgroups_path.as_deref());
+                container.bury(find_cgroup());
                 return Err(failure);
             }
         };
         let main = Process::new(Target::Main, pid, pidfd, streams, start.stdin_once);
-        let cgroup = cgroups_path.and_then(|path| Cgroup::at(&path).ok());
+        let cgroup = find_cgroup();
         Ok((
             Self {
                 cgroup,
@@ -323,8 +333,8 @@ impl External {
     }
 
     /// The same for one that did not start.
-    fn bury(mut self, cgroups_path: Option<&str>) {
-        self.cgroup = cgroups_path.and_then(|path| Cgroup::at(path).ok());
+    fn bury(mut self, cgroup: Option<Cgroup>) {
+        self.cgroup = cgroup;
         self.end();
         self.reap();
     }

@@ -122,6 +122,7 @@ impl Daemon {
             user: None,
             group_add: Vec::new(),
             seccomp_bpf: None,
+            systemd_cgroup: false,
             init: false,
             open_stdin: false,
             stdin_once: false,

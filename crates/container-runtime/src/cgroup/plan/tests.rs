@@ -1,3 +1,5 @@
+//! What the planner writes, and what it refuses.
+
 use proptest::prelude::*;
 use wharf_oci::runtime::{
     BlockIo, Cpu, HugepageLimit, Memory, Pids, Resources, ThrottleDevice, WeightDevice,
