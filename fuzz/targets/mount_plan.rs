@@ -10,12 +10,12 @@ use wharf_oci::runtime::Mount;
 use wharf_sys::mount::Attributes;
 
 /// Options a bind mount may have, from the runtime specification and mount(8).
-const KNOWN: [&str; 45] = [
+const KNOWN: [&str; 49] = [
     "bind", "rbind", "ro", "rw", "rro", "rrw", "suid", "nosuid", "rsuid", "rnosuid", "dev", "nodev", "rdev", "rnodev",
     "exec", "noexec", "rexec", "rnoexec", "atime", "noatime", "relatime", "norelatime", "strictatime", "nostrictatime",
     "diratime", "nodiratime", "rdiratime", "rnodiratime", "symfollow", "nosymfollow", "rsymfollow", "rnosymfollow",
     "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "defaults", "async",
-    "nomand", "loud", "rw,async",
+    "nomand", "loud", "silent", "iversion", "noiversion", "nolazytime", "rw,async",
 ];
 
 /// Options that later versions may learn: refused or understood, never passed over.
@@ -61,6 +61,6 @@ fuzz_target!(|input: (String, Option<String>, Option<String>, Vec<(u8, String)>)
                 assert!(of_the_plan || mount.options.contains(&text), "{text:?}");
             }
         }
-        Kind::Cgroup => {}
+        Kind::Cgroup | Kind::Remount => {}
     }
 });

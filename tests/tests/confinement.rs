@@ -111,8 +111,22 @@ fn cve_2022_23648_image_volumes_hold_nothing_of_the_hosts() {
     let target = secret.display().to_string();
     for link in [target.clone(), format!("../../../../../../../..{target}")] {
         daemon.load(&with_linked_volume(&host, &link));
-        let out = daemon.docker(&["run", "--rm", "evil", "sh", "-c", "ls -R /data/ 2>&1; true"]);
+        daemon
+            .docker(&[
+                "create",
+                "--name",
+                "box",
+                "evil",
+                "sh",
+                "-c",
+                "ls -R /data/; true",
+            ])
+            .ok();
+        let out = daemon.docker(&["start", "-a", "box"]);
         assert!(!out.stdout.contains("key"), "{out:?}");
+        let copied = host.sh(&format!("find {} -name key", daemon.data_root().display()));
+        assert_eq!(copied.stdout, "", "{copied:?}");
+        daemon.docker(&["rm", "-f", "-v", "box"]).ok();
     }
 }
 
