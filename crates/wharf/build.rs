@@ -26,6 +26,7 @@ fn main() {
         "crates/shim-protocol",
         "crates/logs",
         "crates/container-runtime",
+        "crates/runtime-command",
         "crates/seccomp",
         "crates/oci",
         "crates/fault",

@@ -4,12 +4,14 @@
 //! works beside a running engine, changes nothing on the machine and leaves nothing behind, also
 //! when it panics. The programs under test are started inside through `nsenter`.
 
+pub mod bundle;
 pub mod daemon;
 pub mod fixtures;
 pub mod host;
 pub mod output;
 pub mod registry;
 
+pub use bundle::Bundle;
 pub use daemon::Daemon;
 pub use host::Host;
 pub use output::{Output, run};

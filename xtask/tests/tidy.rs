@@ -22,7 +22,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("wharf-registry-client", 4),
     ("wharf-network", 4),
     ("wharf-rootless", 4),
-    ("wharf-shim", 5),
+    ("wharf-runtime-command", 5),
+    ("wharf-shim", 6),
     ("wharf-engine", 5),
     ("wharf-client", 5),
     ("wharf-server", 6),
@@ -41,6 +42,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "wharf-container-runtime",
         &["tokio", "tracing"],
         "it runs in the shim, which is small and single-threaded",
+    ),
+    (
+        "wharf-runtime-command",
+        &["tokio", "tracing", "clap"],
+        "it is part of the same small program",
     ),
     (
         "wharf-shim",

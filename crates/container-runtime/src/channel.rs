@@ -11,6 +11,7 @@ use crate::error::{Stage, StartError};
 
 /// First bytes of the packets.
 const TERMINAL: u8 = b'T';
+const MOUNTED: u8 = b'M';
 const READY: u8 = b'R';
 const LISTENER: u8 = b'L';
 const FAILED: u8 = b'E';
@@ -53,6 +54,8 @@ pub(crate) enum Report {
     Listener(OwnedFd),
     /// The same by its number in the child.
     ListenerNumber(RawFd),
+    /// Everything is mounted and the root is about to change: hooks are due.
+    Mounted,
     /// Everything is done and the user's program waits for the word.
     Ready,
     /// A process that was made in the child's place.
@@ -117,6 +120,7 @@ impl ParentEnd {
                 Some(listener) => Report::Listener(listener),
                 None => Report::ListenerNumber(RawFd::from_le_bytes([*a, *b, *c, *d])),
             }),
+            Some([MOUNTED, ..]) => Ok(Report::Mounted),
             Some([READY, ..]) => Ok(Report::Ready),
             Some([BORN, ..]) => Ok(Report::Born(fds.pop().ok_or_else(died)?)),
             Some([FAILED, error @ ..]) => Err(StartError::decode(error).unwrap_or_else(died)),
@@ -192,9 +196,18 @@ impl ChildEnd {
             .map_err(|errno| StartError::new(Stage::Terminal, errno, ""))
     }
 
+    /// Says that everything is mounted.
+    pub(crate) fn send_mounted(&self) -> Result<(), StartError> {
+        self.send(MOUNTED)
+    }
+
     /// Says that only the user's program is missing.
     pub(crate) fn send_ready(&self) -> Result<(), StartError> {
-        scm::send(&self.0, &[READY], &[])
+        self.send(READY)
+    }
+
+    fn send(&self, word: u8) -> Result<(), StartError> {
+        scm::send(&self.0, &[word], &[])
             .map(drop)
             .map_err(|errno| StartError::new(Stage::Clone, errno, ""))
     }

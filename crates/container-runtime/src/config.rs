@@ -27,6 +27,13 @@ pub struct ContainerConfig {
     /// What hooks and a filter's supervisor are told about the container; status and process ID
     /// are filled in.
     pub state: Option<State>,
+    /// How many descriptors from 3 on the program gets, under the same numbers. They must be open.
+    pub preserved_fds: u32,
+    /// Changes the root with `chroot` instead of `pivot_root`, for hosts whose own root is a
+    /// ramdisk.
+    pub no_pivot: bool,
+    /// Keeps the caller's session keyring.
+    pub keep_keyring: bool,
 }
 
 /// What a container's root file system is made of.
@@ -89,4 +96,8 @@ pub struct ExecConfig {
     pub seccomp: Option<Program>,
     /// What the filter's supervisor is told about the container.
     pub state: Option<State>,
+    /// As [`ContainerConfig::preserved_fds`].
+    pub preserved_fds: u32,
+    /// Keeps the caller's session keyring.
+    pub keep_keyring: bool,
 }

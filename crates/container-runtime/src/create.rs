@@ -10,15 +10,16 @@ use std::sync::{Mutex, PoisonError};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
 use rustix::thread::ThreadNameSpaceType;
-use wharf_oci::runtime::NamespaceKind;
+use wharf_oci::runtime::{NamespaceKind, Spec};
 
 use crate::birth::{self, Birth};
 use crate::cgroup::Cgroup;
 use crate::channel::{self, ParentEnd, Report};
 use crate::config::{ContainerConfig, NamespaceFd, Stdio};
 use crate::error::{Stage, StartError};
+use crate::gate::Gate;
 use crate::id_map::IdMaps;
-use crate::init::{self, Meeting};
+use crate::init::{self, Meeting, Waits};
 use crate::net_devices;
 use crate::prepared::Prepared;
 use crate::supervisor::Supervisor;
@@ -43,6 +44,20 @@ pub struct Running {
 /// Which namespaces a container does not share with its shim: the ones an exec has to join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Namespaces(pub(crate) ThreadNameSpaceType);
+
+impl Namespaces {
+    /// Those of a container that was made from `spec` alone.
+    pub fn of(spec: &Spec) -> Self {
+        let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        let mut all = namespaces.fold(ThreadNameSpaceType::empty(), |all, namespace| {
+            all | crate::prepared::flag(namespace.kind)
+        });
+        if !crate::prepared::kernel_has_time_namespaces() {
+            all.remove(ThreadNameSpaceType::TIME);
+        }
+        Self(all)
+    }
+}
 
 /// A container that is complete but whose program has not been started.
 #[derive(Debug)]
@@ -77,7 +92,18 @@ pub fn run(
     namespaces: Vec<NamespaceFd>,
     stdio: Stdio,
 ) -> Result<Running, StartError> {
-    begin(config, namespaces, stdio, false).map(|created| created.container)
+    run_telling(config, namespaces, stdio, &mut |_| Ok(()))
+}
+
+/// As [`run`]. `born` is told the first process as soon as there is one, before it is anything but
+/// a copy of the caller; it fails the start if it fails.
+pub fn run_telling(
+    config: &ContainerConfig,
+    namespaces: Vec<NamespaceFd>,
+    stdio: Stdio,
+    born: &mut dyn FnMut(Pid) -> Result<(), StartError>,
+) -> Result<Running, StartError> {
+    begin(config, namespaces, stdio, Waits::NoMore, born).map(|created| created.container)
 }
 
 /// Creates a container whose program waits for [`Created::start`]. As [`run`] otherwise.
@@ -86,14 +112,27 @@ pub fn create(
     namespaces: Vec<NamespaceFd>,
     stdio: Stdio,
 ) -> Result<Created, StartError> {
-    begin(config, namespaces, stdio, true)
+    begin(config, namespaces, stdio, Waits::ForParent, &mut |_| Ok(()))
+}
+
+/// Creates a container whose program waits at `gate`, for however long: the caller may end. `born`
+/// as in [`run_telling`], everything else as in [`run`].
+pub fn create_behind(
+    gate: Gate,
+    config: &ContainerConfig,
+    namespaces: Vec<NamespaceFd>,
+    stdio: Stdio,
+    born: &mut dyn FnMut(Pid) -> Result<(), StartError>,
+) -> Result<Running, StartError> {
+    begin(config, namespaces, stdio, Waits::AtGate(gate), born).map(|created| created.container)
 }
 
 fn begin(
     config: &ContainerConfig,
     namespaces: Vec<NamespaceFd>,
     stdio: Stdio,
-    gate: bool,
+    waits: Waits,
+    told: &mut dyn FnMut(Pid) -> Result<(), StartError>,
 ) -> Result<Created, StartError> {
     let prepared = Prepared::new(config, namespaces, &stdio)?;
     let cgroup = match &prepared.cgroups_path {
@@ -132,7 +171,7 @@ fn begin(
         channel: &theirs,
         cgroups: cgroup.as_ref().map(Cgroup::layout).or(outside.as_ref()),
         cgroups_pending: pending,
-        gate,
+        waits: &waits,
     };
     // The child takes them out of its own copy of this; ours are closed with it.
     let streams = Mutex::new(streams);
@@ -140,8 +179,12 @@ fn begin(
     let born = birth::first_process(&prepared, cgroup_fd, (&ours, &theirs), || {
         let Err(error) = init::first_process(&prepared, take(&streams), &meeting);
         theirs.send_error(&error);
+        if let Waits::AtGate(gate) = &waits {
+            gate.send_error(&error);
+        }
         1
     });
+    drop(waits);
     let Birth { pid, pidfd, mapped } = match born {
         Ok(born) => born,
         Err(error) => {
@@ -161,27 +204,26 @@ fn begin(
     };
     let supervisor = Supervisor::of(&prepared.launch, config.state.as_ref(), Some(pid));
     let maps = mapped.as_ref().map(|(mapped, _)| &mapped.maps);
-    if let Err(error) = delegate(&prepared, container.cgroup.as_ref(), maps) {
-        return Err(bury(container, error));
-    }
-    if let Some((mapped, foreign)) = mapped
-        && let Err(error) = supply(&prepared, &ours, pid, streams.as_ref(), (mapped, foreign))
-    {
-        return Err(bury(container, error));
-    }
-    drop(streams);
-    if let Err(error) = give_devices(&prepared, &container.pidfd) {
-        return Err(bury(container, error));
-    }
-    match accompany(
-        &prepared,
-        &supervisor,
-        &ours,
-        container.cgroup.as_ref(),
-        (pid, &container.pidfd),
-        born_in.is_some(),
-        pending,
-    ) {
+    let accompanied = told(pid)
+        .and_then(|()| delegate(&prepared, container.cgroup.as_ref(), maps))
+        .and_then(|()| match mapped {
+            Some(mapped) => supply(&prepared, &ours, pid, streams.as_ref(), mapped),
+            None => Ok(()),
+        })
+        .and_then(|()| give_devices(&prepared, &container.pidfd))
+        .and_then(|()| {
+            drop(streams);
+            accompany(
+                &prepared,
+                &supervisor,
+                &ours,
+                container.cgroup.as_ref(),
+                (pid, &container.pidfd),
+                born_in.is_some(),
+                pending,
+            )
+        });
+    match accompanied {
         Ok(terminal) => Ok(Created {
             container: Running {
                 terminal,
@@ -282,6 +324,10 @@ fn accompany(
             Report::Terminal(master) => terminal = Some(master),
             report @ (Report::Listener(_) | Report::ListenerNumber(_)) => {
                 supervisor.meet(report, pid, pidfd)?;
+                channel.go()?;
+            }
+            Report::Mounted => {
+                prepared.hooks.run_outside(pid)?;
                 channel.go()?;
             }
             Report::Ready | Report::Closed | Report::Born(_) => return Ok(terminal),

@@ -61,6 +61,7 @@ pub fn exec(
             reaper: false,
             user_namespace,
             absent: false,
+            preserved_fds: config.preserved_fds,
         },
     )?;
     let maps = if user_namespace {
@@ -93,7 +94,7 @@ pub fn exec(
                 .map(|maps| (maps.uid.first(), maps.gid.first()));
             let container = (&container.pidfd, namespaces, root);
             let place = (&doors[..], &affinity);
-            let Err(error) = joining_process(container, &launch, streams, &theirs, place);
+            let Err(error) = joining_process(container, config, &launch, streams, &theirs, place);
             theirs.send_error(&error);
             1
         },
@@ -133,7 +134,9 @@ fn accompany(
                 supervisor.meet(report, pid, pidfd)?;
                 channel.go()?;
             }
-            Report::Ready | Report::Closed | Report::Born(_) => return Ok(terminal),
+            Report::Mounted | Report::Ready | Report::Closed | Report::Born(_) => {
+                return Ok(terminal);
+            }
         }
     }
 }
@@ -141,6 +144,7 @@ fn accompany(
 /// The child: joins the container and becomes the program.
 fn joining_process(
     (container, namespaces, root): (&OwnedFd, ThreadNameSpaceType, Option<(u32, u32)>),
+    config: &ExecConfig,
     launch: &Launch,
     streams: Option<[OwnedFd; 3]>,
     channel: &ChildEnd,
@@ -150,7 +154,9 @@ fn joining_process(
     // Before the container can see this process: it still has the host's descriptors open.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(clone_failed)?;
     rustix::process::setsid().map_err(clone_failed)?;
-    wharf_sys::process::join_new_session_keyring().map_err(clone_failed)?;
+    if !config.keep_keyring {
+        wharf_sys::process::join_new_session_keyring().map_err(clone_failed)?;
+    }
     if launch.oom_score_adj.is_some() {
         // Set by the parent, who has a `/proc` to trust.
         channel.wait()?;
@@ -177,7 +183,7 @@ fn joining_process(
         Some(streams) => streams,
         None => open_terminal(launch, channel)?,
     };
-    launch.program(streams, has_terminal, channel, || Ok(()))
+    launch.program(streams, has_terminal, channel, None, || Ok(()))
 }
 
 fn open_terminal(launch: &Launch, channel: &ChildEnd) -> Result<[OwnedFd; 3], StartError> {

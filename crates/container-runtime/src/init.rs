@@ -35,6 +35,8 @@ use crate::cgroup::Layout;
 use crate::channel::ChildEnd;
 use crate::config::{NamespaceFd, RootFilesystem};
 use crate::error::{Stage, StartError};
+use crate::gate::Gate;
+use crate::hooks::HookKind;
 use crate::mounts::{self, Made};
 use crate::prepared::Prepared;
 use crate::supplies::Supplies;
@@ -48,7 +50,17 @@ pub(crate) struct Meeting<'a> {
     /// Whether we enter them, once the parent has made them.
     pub(crate) cgroups_pending: bool,
     /// Whether the program waits for a word of its own.
-    pub(crate) gate: bool,
+    pub(crate) waits: &'a Waits,
+}
+
+/// What the program waits for when everything else is done.
+#[derive(Debug)]
+pub(crate) enum Waits {
+    NoMore,
+    /// A word of the parent's, which stays.
+    ForParent,
+    /// A word of anybody's.
+    AtGate(Gate),
 }
 
 /// Becomes the container's program. `streams` are its standard streams unless it has a terminal.
@@ -64,7 +76,9 @@ pub(crate) fn first_process(
     rustix::process::umask(Mode::empty());
     let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
     rustix::process::setsid().map_err(clone_failed)?;
-    wharf_sys::process::join_new_session_keyring().map_err(clone_failed)?;
+    if !prepared.keep_keyring {
+        wharf_sys::process::join_new_session_keyring().map_err(clone_failed)?;
+    }
     // Processes already in a joined PID namespace could otherwise look into this one, which has
     // the host's descriptors open (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(clone_failed)?;
@@ -98,6 +112,7 @@ pub(crate) fn first_process(
     protect::make_readonly(&root, &prepared.readonly_paths)?;
     let label = prepared.mount_label.as_deref();
     protect::mask(&root, &prepared.masked_paths, &null, label)?;
+    run_creation_hooks(prepared, &mut parent)?;
     leave_host(prepared, &root)?;
 
     let hostname_failed = |errno| StartError::new(Stage::Hostname, errno, "");
@@ -129,13 +144,39 @@ pub(crate) fn first_process(
         (None, None) => return Err(StartError::refused(Stage::Terminal, "no streams")),
     };
     let channel = meeting.channel;
-    prepared.launch.program(streams, has_terminal, channel, || {
-        if meeting.gate {
-            meeting.channel.send_ready()?;
-            meeting.channel.wait()?;
-        }
-        Ok(())
-    })
+    let gate = match meeting.waits {
+        Waits::AtGate(gate) => Some(gate),
+        Waits::NoMore | Waits::ForParent => None,
+    };
+    prepared
+        .launch
+        .program(streams, has_terminal, channel, gate, || {
+            match meeting.waits {
+                Waits::NoMore => {}
+                Waits::ForParent => {
+                    meeting.channel.send_ready()?;
+                    meeting.channel.wait()?;
+                }
+                Waits::AtGate(gate) => {
+                    meeting.channel.send_ready()?;
+                    gate.wait()?;
+                }
+            }
+            prepared.hooks.run_inside(HookKind::StartContainer)
+        })
+}
+
+/// Lets the parent run its hooks, then runs our own that see both trees.
+fn run_creation_hooks(prepared: &Prepared, parent: &mut Parent<'_>) -> Result<(), StartError> {
+    if !prepared.hooks.any_before_pivot() {
+        return Ok(());
+    }
+    parent.wait_for_cgroups(prepared)?;
+    if prepared.hooks.any_outside() {
+        parent.meeting.channel.send_mounted()?;
+        parent.meeting.channel.wait()?;
+    }
+    prepared.hooks.run_inside(HookKind::CreateContainer)
 }
 
 /// The parent's part of the work, waited for as late as possible.
@@ -211,9 +252,26 @@ fn enter_root(prepared: &Prepared, supplied: Option<OwnedFd>) -> Result<Rootfs, 
             return Err(failed(Errno::NOENT));
         }
     };
-    attach_at(&tree, c"/").map_err(failed)?;
+    match place_of(prepared) {
+        Some(place) => attach(&tree, place),
+        None => attach_at(&tree, c"/"),
+    }
+    .map_err(failed)?;
     rustix::process::fchdir(&tree).map_err(failed)?;
     Ok(Rootfs::new(tree))
+}
+
+/// Where hooks look for the root, if there are any that see the host's tree with it. In a user
+/// namespace the way there may be barred, for them as for us.
+fn place_of(prepared: &Prepared) -> Option<OwnedFd> {
+    let (RootFilesystem::Path(path) | RootFilesystem::Layer(path)) = &prepared.rootfs else {
+        return None;
+    };
+    if !prepared.hooks.any_before_pivot() {
+        return None;
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
 fn make_mounts(
@@ -355,9 +413,18 @@ fn set_sysctls(prepared: &Prepared, made: &Made) -> Result<(), StartError> {
 /// Makes the container's root the only tree there is.
 fn leave_host(prepared: &Prepared, root: &Rootfs) -> Result<(), StartError> {
     let failed = |errno| StartError::new(Stage::Rootfs, errno, "pivot_root");
-    rustix::process::pivot_root(c".", c".").map_err(failed)?;
-    // The host's tree now lies over the new root at ".".
-    rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(failed)?;
+    if prepared.no_pivot {
+        // Over everything, so that ".." leads nowhere else from here.
+        if prepared.hooks.any_before_pivot() {
+            attach_at(root, c"/").map_err(failed)?;
+        }
+        rustix::process::fchdir(root).map_err(failed)?;
+        rustix::process::chroot(c".").map_err(failed)?;
+    } else {
+        rustix::process::pivot_root(c".", c".").map_err(failed)?;
+        // The host's tree now lies over the new root at ".".
+        rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(failed)?;
+    }
     rustix::process::chdir(c"/").map_err(failed)?;
     let mut change = AttributeChange::default();
     if prepared.root_readonly {

@@ -23,6 +23,7 @@ use wharf_sys::{exec, fd, signal};
 
 use crate::channel::ChildEnd;
 use crate::error::{Stage, StartError};
+use crate::gate::Gate;
 use crate::label::{self, Labels, OpenLabels};
 use crate::reaper::INIT_ARGV0;
 use crate::user::{Files, Identity};
@@ -47,6 +48,8 @@ pub(crate) struct Launch {
     open_labels: OnceLock<OpenLabels>,
     /// Our own program, to become the container's reaper.
     reaper: Option<OwnedFd>,
+    /// The first descriptor the program does not get.
+    fds_end: i32,
     /// Size of the terminal, columns and rows.
     pub(crate) terminal_size: Option<(u16, u16)>,
     /// Written by the parent, who has a `/proc` to trust.
@@ -93,6 +96,7 @@ pub(crate) struct Extras<'a> {
     pub(crate) user_namespace: bool,
     /// Whether the document has no process: such a container can be created, not started.
     pub(crate) absent: bool,
+    pub(crate) preserved_fds: u32,
 }
 
 /// What Docker says where there is nothing to run.
@@ -164,6 +168,10 @@ impl Launch {
             },
             open_labels: OnceLock::new(),
             reaper,
+            fds_end: i32::try_from(extras.preserved_fds)
+                .ok()
+                .and_then(|count| count.checked_add(3))
+                .ok_or_else(|| refuse("too many descriptors to preserve"))?,
             terminal_size: process
                 .console_size
                 .map(|size| (clamp(size.width), clamp(size.height))),
@@ -197,6 +205,7 @@ impl Launch {
         streams: [OwnedFd; 3],
         terminal: bool,
         channel: &ChildEnd,
+        gate: Option<&Gate>,
         before_exec: impl FnOnce() -> Result<(), StartError>,
     ) -> Result<Infallible, StartError> {
         let root = Rootfs::at(Path::new("/")).map_err(|error| io(Stage::Rootfs, &error, "/"))?;
@@ -204,7 +213,7 @@ impl Launch {
         let environment = self.environment_for(&identity)?;
 
         place_streams(streams, &identity)?;
-        self.let_go_of_the_host(&root, channel)?;
+        self.let_go_of_the_host(&root, channel, gate)?;
         if terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
                 .map_err(|errno| StartError::new(Stage::Terminal, errno, "controlling terminal"))?;
@@ -280,13 +289,19 @@ impl Launch {
     /// Closes what the process has inherited. Marking it close-on-exec would not do: a working
     /// directory or program given as `/proc/self/fd/7/../..` is looked up before that, and would
     /// be found on the host if 7 is a directory there (CVE-2024-21626).
-    fn let_go_of_the_host(&self, root: &Rootfs, channel: &ChildEnd) -> Result<(), StartError> {
+    fn let_go_of_the_host(
+        &self,
+        root: &Rootfs,
+        channel: &ChildEnd,
+        gate: Option<&Gate>,
+    ) -> Result<(), StartError> {
         let mut kept = vec![root.as_fd(), channel.as_fd()];
         kept.extend(self.reaper.as_ref().map(AsFd::as_fd));
         if let Some(labels) = self.open_labels.get() {
             kept.extend(labels.fds());
         }
-        fd::close_from_except(3, &kept)
+        kept.extend(gate.into_iter().flat_map(Gate::fds));
+        fd::close_from_except(self.fds_end, &kept)
             .map_err(|errno| StartError::new(Stage::Clone, errno, "descriptors"))
     }
 

@@ -10,6 +10,7 @@
 //!   makes the cgroups
 //!   "go" ────────────── socket pair ─────────────▶ enters them, cgroup mounts, pivot_root
 //!        ◀───────────── terminal's master ───────  opens the terminal
+//!        ◀───────────── "mounted" ───────────────  (only with hooks) hooks of the host's side
 //!        ◀───────────── "ready" ─────────────────  (only with `create`) waits for "start"
 //!        ◀───────────── stage + errno ───────────  whatever fails, then it exits
 //!        ◀───────────── end of file ─────────────  execve closed the socket: the program runs
@@ -20,6 +21,8 @@
 //! have to be entered or prepared first is in `birth.rs`.
 //!
 //! - [`create`]/[`run`]: [`create.rs`](create) is the parent's side, `init.rs` the child's.
+//! - [`gate`]: how a created container waits for `start` in another process.
+//! - [`hooks`]: the administrator's programs along the way.
 //! - [`exec`]: another process in a running container.
 //! - [`cgroup`]: the container's cgroup: limits, statistics, freezing, removal.
 //! - [`kernel_log`]: what the kernel's log says about processes it ended.
@@ -31,6 +34,8 @@ pub mod config;
 pub mod create;
 pub mod error;
 pub mod exec;
+pub mod gate;
+pub mod hooks;
 pub mod id_map;
 pub mod kernel_log;
 pub mod kill;
@@ -63,7 +68,7 @@ mod user;
 
 pub use cgroup::Cgroup;
 pub use config::{ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Stdio};
-pub use create::{Created, Running, create, run};
+pub use create::{Created, Namespaces, Running, create, create_behind, run, run_telling};
 pub use error::{Stage, StartError};
 pub use exec::{Executed, exec};
 pub use id_map::{IdMap, IdMaps};

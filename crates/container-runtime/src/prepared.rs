@@ -12,6 +12,7 @@ use crate::birth;
 use crate::config::{ContainerConfig, NamespaceFd, RootFilesystem, Stdio};
 use crate::devices::{self, PlannedDevice};
 use crate::error::{Stage, StartError};
+use crate::hooks::PlannedHooks;
 use crate::id_map::IdMaps;
 use crate::label;
 use crate::launch::{Extras, Launch};
@@ -63,6 +64,9 @@ pub(crate) struct Prepared {
     pub(crate) cgroups_path: Option<String>,
     pub(crate) systemd_cgroup: bool,
     pub(crate) resources: Resources,
+    pub(crate) hooks: PlannedHooks,
+    pub(crate) no_pivot: bool,
+    pub(crate) keep_keyring: bool,
 }
 
 impl Prepared {
@@ -76,7 +80,6 @@ impl Prepared {
         let linux = spec.linux.clone().unwrap_or_default();
         let none = Process::default();
         let process = spec.process.as_ref().unwrap_or(&none);
-        refuse_unsupported(spec)?;
         if process.terminal != matches!(stdio, Stdio::Terminal) {
             return Err(refused(
                 "`process.terminal` and the standard streams disagree",
@@ -93,6 +96,7 @@ impl Prepared {
                 reaper: config.init,
                 user_namespace: namespaces.user.is_some(),
                 absent: spec.process.is_none(),
+                preserved_fds: config.preserved_fds,
             },
         )?;
         let mount_label = label::selinux("linux.mountLabel", linux.mount_label.as_deref())?;
@@ -169,6 +173,9 @@ impl Prepared {
             cgroups_path: linux.cgroups_path.clone().filter(|path| !path.is_empty()),
             systemd_cgroup: config.systemd_cgroup,
             resources: linux.resources.unwrap_or_default(),
+            hooks: PlannedHooks::plan(spec, config.state.as_ref())?,
+            no_pivot: config.no_pivot,
+            keep_keyring: config.keep_keyring,
         })
     }
 }
@@ -217,21 +224,6 @@ pub fn check(spec: &Spec) -> Result<(), StartError> {
 
 fn refused(what: impl Into<String>) -> StartError {
     StartError::refused(Stage::Config, what)
-}
-
-fn refuse_unsupported(spec: &Spec) -> Result<(), StartError> {
-    let not_yet = |there: bool, what: &str| {
-        if there {
-            Err(refused(format!("{what} not supported yet")))
-        } else {
-            Ok(())
-        }
-    };
-    not_yet(
-        spec.hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()),
-        "hooks are",
-    )?;
-    Ok(())
 }
 
 /// Which namespaces are made and which joined.
@@ -396,7 +388,7 @@ pub(crate) fn flag(kind: NamespaceKind) -> ThreadNameSpaceType {
     }
 }
 
-fn kernel_has_time_namespaces() -> bool {
+pub(crate) fn kernel_has_time_namespaces() -> bool {
     rustix::fs::access(c"/proc/self/ns/time", rustix::fs::Access::EXISTS) != Err(Errno::NOENT)
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, WaitOptions, waitpid};
 use rustix::thread::ThreadNameSpaceType;
 use wharf_sys::capability::{self, Capabilities};
-use wharf_sys::spawn::Spawn;
+use wharf_sys::spawn::{Program, Spawn};
 use wharf_sys::user_namespace::Holder;
 
 use crate::config::NamespaceFd;
@@ -160,7 +160,7 @@ fn map_by_program(program: &str, pid: Pid, map: &IdMap) -> Result<(), StartError
     let (mut message, writer) =
         std::io::pipe().map_err(|error| crate::launch::io(Stage::Namespace, &error, program))?;
     let spawn = Spawn {
-        program: fd.as_fd(),
+        program: Program::File(fd.as_fd()),
         arguments: &arguments,
         environment: &[],
         fds: &[(null.as_fd(), 0), (null.as_fd(), 1), (writer.as_fd(), 2)],

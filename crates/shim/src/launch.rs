@@ -47,6 +47,7 @@ pub(crate) fn container(
         seccomp,
         init: start.init,
         systemd_cgroup: start.systemd_cgroup,
+        ..ContainerConfig::default()
     };
     let (stdio, mut streams) =
         stdio(terminal, start.open_stdin).map_err(|error| no_streams(&error))?;
@@ -89,6 +90,7 @@ pub(crate) fn exec(
         user: exec.user,
         group_add: exec.group_add,
         seccomp,
+        ..ExecConfig::default()
     };
     let (stdio, mut streams) =
         stdio(terminal, exec.open_stdin).map_err(|error| no_streams(&error))?;

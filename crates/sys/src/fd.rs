@@ -122,3 +122,9 @@ pub fn socket_family(fd: impl std::os::fd::AsFd) -> SocketFamily {
         _ => SocketFamily::Other,
     }
 }
+
+/// Whether the descriptor `number` is open.
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: plain numbers; asking for the flags changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}

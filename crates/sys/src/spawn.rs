@@ -5,7 +5,7 @@
 //! memory, on a stack of its own, until it has become the new program, and makes nothing but
 //! system calls meanwhile.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
@@ -15,11 +15,20 @@ use rustix::process::Pid;
 use crate::last_error;
 use crate::signal::{SignalSet, set_mask};
 
+/// Which program is started.
+#[derive(Debug, Clone, Copy)]
+pub enum Program<'a> {
+    /// An open program file; it need not be readable and may be close-on-exec, but cannot be a script.
+    File(BorrowedFd<'a>),
+    /// A path, looked up in the child.
+    Path(&'a CStr),
+}
+
 /// A program to be started.
 #[derive(Debug)]
 pub struct Spawn<'a> {
-    /// The open program file; it need not be readable and may be close-on-exec.
-    pub program: BorrowedFd<'a>,
+    /// Which.
+    pub program: Program<'a>,
     /// Its arguments, the first being its name.
     pub arguments: &'a [CString],
     /// Its environment, `NAME=value`.
@@ -37,7 +46,9 @@ const STACK_SIZE: usize = 64 * 1024;
 
 /// What the child needs, prepared before it exists: it must not allocate.
 struct Plan {
+    /// The program's descriptor, -1 if it is named by its path.
     program: RawFd,
+    path: *const libc::c_char,
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     fds: Vec<(RawFd, RawFd)>,
@@ -58,8 +69,13 @@ impl Spawn<'_> {
                 .chain([ptr::null()])
                 .collect::<Vec<_>>()
         };
+        let (program, path) = match self.program {
+            Program::File(file) => (file.as_raw_fd(), c"".as_ptr()),
+            Program::Path(path) => (-1, path.as_ptr()),
+        };
         let mut plan = Plan {
-            program: self.program.as_raw_fd(),
+            program,
+            path,
             arguments: pointers(self.arguments),
             environment: pointers(self.environment),
             fds: self
@@ -123,13 +139,19 @@ extern "C" fn child(argument: *mut libc::c_void) -> libc::c_int {
     // with null pointers.
     unsafe {
         if prepare(plan) {
+            // With a path, relative to the working directory: as execve.
+            let (directory, flags) = if plan.program < 0 {
+                (libc::AT_FDCWD, 0)
+            } else {
+                (plan.program, libc::AT_EMPTY_PATH)
+            };
             libc::syscall(
                 libc::SYS_execveat,
-                plan.program,
-                c"".as_ptr(),
+                directory,
+                plan.path,
                 plan.arguments.as_ptr(),
                 plan.environment.as_ptr(),
-                libc::AT_EMPTY_PATH,
+                flags,
             );
         }
         plan.errno = *libc::__errno_location();
@@ -153,9 +175,11 @@ unsafe fn prepare(plan: &mut Plan) -> bool {
                 return false;
             }
         }
-        plan.program = libc::fcntl(plan.program, libc::F_DUPFD_CLOEXEC, plan.above);
-        if plan.program < 0 {
-            return false;
+        if plan.program >= 0 {
+            plan.program = libc::fcntl(plan.program, libc::F_DUPFD_CLOEXEC, plan.above);
+            if plan.program < 0 {
+                return false;
+            }
         }
         if plan.working_directory >= 0 && libc::fchdir(plan.working_directory) < 0 {
             return false;
@@ -210,7 +234,7 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let script = c"echo three >&3; echo four >&4; ls /proc/$$/fd | wc -l >&3".to_owned();
         let spawn = Spawn {
-            program: program.as_fd(),
+            program: Program::File(program.as_fd()),
             arguments: &[c"sh".to_owned(), c"-c".to_owned(), script],
             environment: &[c"PATH=/bin:/usr/bin".to_owned()],
             fds: &[(writer.as_fd(), 4), (writer.as_fd(), 3)],
@@ -229,7 +253,7 @@ mod tests {
     fn failure_to_exec_is_returned() {
         let program = File::open("/etc/passwd").unwrap();
         let spawn = Spawn {
-            program: program.as_fd(),
+            program: Program::File(program.as_fd()),
             arguments: &[c"x".to_owned()],
             environment: &[],
             fds: &[],

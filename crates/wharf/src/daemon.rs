@@ -26,9 +26,6 @@ use crate::user;
 const CONFIG_FILE: &str = "/etc/wharf/daemon.json";
 const PID_FILE: &str = "/run/wharf.pid";
 
-/// The program that stays with each container, built by this crate's build script.
-static SHIM: &[u8] = include_bytes!(env!("WHARF_SHIM_PROGRAM"));
-
 /// Runs the daemon until it is told to end.
 pub(crate) fn main(words: &[OsString], name: &str) -> ExitCode {
     let words = words
@@ -145,7 +142,7 @@ async fn serve(
         data_root: config.data_root.clone(),
         exec_root: config.exec_root.clone(),
         instance: instance(&config.data_root, user.as_ref()),
-        shim: ShimProgram::Embedded(SHIM),
+        shim: ShimProgram::Embedded(crate::program::SMALL),
         daemon: config.clone(),
         rootless,
     })

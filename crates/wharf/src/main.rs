@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! wharf daemon …   the engine          (daemon), an ordinary user's in namespaces of its own (user)
+//! wharf runtime …  the OCI runtime     (the small program inside this one)
 //! wharf COMMAND …  the command line    (wharf_commands), which starts the daemon when there is none
 //! wharf rootless-keeper  what keeps those namespaces (wharf_rootless::keeper); daemons start it
 //! ```
@@ -11,9 +12,10 @@
 
 mod autostart;
 mod daemon;
+mod program;
 mod user;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,8 +26,12 @@ const DEFAULT_SOCKET: &str = "/run/wharf.sock";
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
-    let name = program_name(args.next());
+    let path = args.next();
     let args: Vec<OsString> = args.collect();
+    if let Some((name, after)) = runtime_call(path.as_deref(), &args) {
+        return program::become_runtime(name, args[after..].to_vec());
+    }
+    let name = program_name(path);
     if args.first().is_some_and(|word| word == "daemon") {
         return daemon::main(&args[1..], &name);
     }
@@ -37,9 +43,23 @@ fn main() -> ExitCode {
     let hooks = Hooks {
         default_socket: user::default_socket(),
         autostart: autostart::start_daemon,
-        extra_commands: &[("daemon", "Run the engine")],
+        extra_commands: &[
+            ("daemon", "Run the engine"),
+            ("runtime", "Run a container as an OCI runtime"),
+        ],
     };
     wharf_commands::main(args, &name, &hooks)
+}
+
+/// The runtime's name and where its arguments begin, if it is what was called: by `runtime`, or by
+/// one of its names for callers that only take a program's path.
+fn runtime_call(path: Option<&OsStr>, args: &[OsString]) -> Option<(&'static str, usize)> {
+    let called = path.map(Path::new).and_then(Path::file_name)?;
+    let names = wharf_runtime_command::NAMES;
+    if let Some(name) = names.into_iter().find(|name| called == *name) {
+        return Some((name, 0));
+    }
+    (called != "docker" && args.first()? == "runtime").then_some((names[0], 1))
 }
 
 /// `docker` when called by that name, else `wharf`.

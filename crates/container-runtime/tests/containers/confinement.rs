@@ -175,10 +175,16 @@ fn devices(sandbox: &Sandbox) {
 fn refused(sandbox: &Sandbox) {
     let mut container = sandbox.container(&["true"]);
     container.config.spec.hooks = Some(wharf_oci::runtime::Hooks {
-        prestart: vec![wharf_oci::runtime::Hook::default()],
+        prestart: vec![wharf_oci::runtime::Hook {
+            path: "/bin/true".into(),
+            ..Default::default()
+        }],
         ..Default::default()
     });
-    assert_eq!(container.error().to_string(), "hooks are not supported yet");
+    assert_eq!(
+        container.error().to_string(),
+        "hooks need a container with an ID and a bundle"
+    );
     let mut container = sandbox.container(&["true"]);
     container
         .linux()

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use wharf_fault::{Error, Result};
 use wharf_shim_protocol::CONTROL_FD;
-use wharf_sys::spawn::Spawn;
+use wharf_sys::spawn::{Program, Spawn};
 
 use super::readiness;
 use crate::ShimProgram;
@@ -105,7 +105,7 @@ impl ShimSpawner {
         ];
         let arguments: [CString; 1] = [c"wharf-shim".to_owned()];
         let spawn = Spawn {
-            program: self.program.as_fd(),
+            program: Program::File(self.program.as_fd()),
             arguments: &arguments,
             environment: &[],
             fds: &fds,

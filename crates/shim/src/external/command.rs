@@ -144,7 +144,7 @@ impl Program {
         let mut arguments = self.arguments.clone();
         arguments.extend(strings(words.iter().map(|word| (*word).to_owned())));
         let spawn = Spawn {
-            program: self.file.as_fd(),
+            program: wharf_sys::spawn::Program::File(self.file.as_fd()),
             arguments: &arguments,
             environment: &self.environment,
             fds: &[(input, 0), (stdout, 1), (stderr, 2)],

@@ -67,7 +67,7 @@ impl Daemon {
             (theirs.as_fd(), CONTROL_FD),
         ];
         let (shim, shim_fd) = wharf_sys::spawn::Spawn {
-            program: program.as_fd(),
+            program: wharf_sys::spawn::Program::File(program.as_fd()),
             arguments: &[CString::new("wharf-shim").unwrap()],
             environment: &[],
             fds: &fds,

@@ -1,0 +1,112 @@
+//! `features`: what this runtime can do, as the specification's features document.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use wharf_container_runtime::hooks::HookKind;
+use wharf_oci::defaults::ALL_CAPABILITIES;
+use wharf_oci::runtime::VERSION;
+
+use crate::error::Result;
+use crate::flags::Flags;
+use crate::runtime::{Command, Runtime};
+
+pub(super) const COMMAND: Command = Command {
+    name: "features",
+    words: "",
+    count: (0, 0),
+    help: "show the enabled features",
+    flags: &[],
+    run,
+    failure: 1,
+};
+
+/// Options that are not the file system's.
+const MOUNT_OPTIONS: &[&str] = &[
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "exec",
+    "loud",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "rexec",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "unbindable",
+    "sync",
+    "dirsync",
+    "lazytime",
+];
+
+fn run(_: &Runtime, _: &Flags) -> Result<ExitCode> {
+    crate::print_json(&json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": VERSION,
+        "hooks": HookKind::ALL.map(HookKind::name),
+        "mountOptions": MOUNT_OPTIONS,
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
+            "capabilities": &ALL_CAPABILITIES[..],
+            "cgroup": {
+                "v1": true,
+                "v2": true,
+                "systemd": false,
+                "systemdUser": false,
+                "rdma": true,
+            },
+            "seccomp": {
+                "enabled": true,
+                "actions": [
+                    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
+                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+                ],
+                "operators": [
+                    "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
+                    "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
+                ],
+            },
+            "apparmor": {"enabled": true},
+            "selinux": {"enabled": false},
+            "intelRdt": {"enabled": false},
+        },
+        "annotations": {
+            "org.wharf.runtime.version": env!("CARGO_PKG_VERSION"),
+        },
+        "potentiallyUnsafeConfigAnnotations": [],
+    }))?;
+    Ok(ExitCode::SUCCESS)
+}

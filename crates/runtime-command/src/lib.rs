@@ -1,0 +1,62 @@
+//! `wharf runtime`: the command line of `runc`, for everything that drives an OCI runtime by it
+//! (containerd, Podman, Docker, the conformance suites).
+//!
+//! Each command is a process of its own that looks at what is remembered (`store`), asks the
+//! kernel what is true (`container`), and calls the runtime library. Nothing stays behind but the
+//! container.
+//!
+//! ```text
+//! create   bundle ─▶ store ─▶ container-runtime: first process waits at its gate
+//! start    store ─▶ gate: the program runs
+//! run      both at once; in the foreground it stays to pass signals and bytes on
+//! delete   cgroup and store are gone, poststop hooks are run
+//! ```
+//!
+//! It runs in the small static program that also is the shim: out of a sealed file in memory, so
+//! that a container never gets hold of a program on disk.
+
+mod bundle;
+mod commands;
+mod console;
+mod container;
+mod error;
+mod flags;
+mod foreground;
+mod id;
+mod log;
+mod notify;
+mod runtime;
+mod start;
+mod store;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use error::{Error, Result};
+
+/// The names under which this program is an OCI runtime.
+pub const NAMES: [&str; 3] = ["wharf-runtime", "runc", "crun"];
+
+/// Runs the command line `arguments` (those after the program's name), called as `name`.
+pub fn main(name: &str, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Before anything is opened: these are the caller's.
+    let inherited = runtime::inherited_fds();
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    runtime::run(name, &arguments, inherited)
+}
+
+/// Prints a command's result. That the reader has gone is its own affair.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::system("write")),
+    }
+}
+
+/// Prints `value` as JSON, indented as runc does.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(Error::json("output"))?;
+    print(&format!("{text}\n"))
+}

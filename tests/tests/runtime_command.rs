@@ -1,0 +1,10 @@
+//! `wharf runtime`: the command line of runc, as tools drive it.
+
+#[path = "runtime_command/console.rs"]
+mod console;
+#[path = "runtime_command/hooks.rs"]
+mod hooks;
+#[path = "runtime_command/lifecycle.rs"]
+mod lifecycle;
+#[path = "runtime_command/processes.rs"]
+mod processes;
