@@ -49,7 +49,13 @@ pub(crate) struct PlannedDevice {
 
 /// Understands the document's devices.
 pub(crate) fn plan(devices: &[Device]) -> Result<Vec<PlannedDevice>, StartError> {
-    devices.iter().map(plan_one).collect()
+    devices
+        .iter()
+        // Docker lists the host's devices for `--privileged`; this one is the link to the container's
+        // own terminals, always.
+        .filter(|device| normalise(&device.path).as_deref() != Some(Path::new("/dev/ptmx")))
+        .map(plan_one)
+        .collect()
 }
 
 fn plan_one(device: &Device) -> Result<PlannedDevice, StartError> {

@@ -115,7 +115,13 @@ pub fn run_all(kind: HookKind, hooks: &[Hook], state: &State) -> Vec<StartError>
 }
 
 /// Checks what can be checked before anything is run.
-pub(crate) fn check(kind: HookKind, hooks: &[Hook]) -> Result<(), StartError> {
+pub(crate) fn check_all(hooks: &Hooks) -> Result<(), StartError> {
+    HookKind::ALL
+        .into_iter()
+        .try_for_each(|kind| check(kind, kind.of(hooks)))
+}
+
+fn check(kind: HookKind, hooks: &[Hook]) -> Result<(), StartError> {
     for hook in hooks {
         let refuse = |what: &str| {
             Err(StartError::refused(
@@ -152,9 +158,7 @@ impl PlannedHooks {
         let Some(hooks) = spec.hooks.as_ref().filter(|hooks| !hooks.is_empty()) else {
             return Ok(Self::default());
         };
-        for kind in HookKind::ALL {
-            check(kind, kind.of(hooks))?;
-        }
+        check_all(hooks)?;
         if state.is_none() {
             return Err(StartError::refused(
                 Stage::Config,

@@ -12,7 +12,7 @@ use crate::birth;
 use crate::config::{ContainerConfig, NamespaceFd, RootFilesystem, Stdio};
 use crate::devices::{self, PlannedDevice};
 use crate::error::{Stage, StartError};
-use crate::hooks::PlannedHooks;
+use crate::hooks::{self, PlannedHooks};
 use crate::id_map::IdMaps;
 use crate::label;
 use crate::launch::{Extras, Launch};
@@ -189,7 +189,7 @@ pub fn check(spec: &Spec) -> Result<(), StartError> {
         namespace.path = None;
     }
     let none = Process::default();
-    refuse_unsupported(spec)?;
+    spec.hooks.as_ref().map_or(Ok(()), hooks::check_all)?;
     let namespaces = Namespaces::plan(&linux, Vec::new())?;
     Launch::prepare(
         spec.process.as_ref().unwrap_or(&none),
@@ -201,6 +201,7 @@ pub fn check(spec: &Spec) -> Result<(), StartError> {
             reaper: false,
             user_namespace: namespaces.user.is_some(),
             absent: spec.process.is_none(),
+            preserved_fds: 0,
         },
     )?;
     time_offsets(&linux, namespaces.new)?;

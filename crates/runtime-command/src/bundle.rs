@@ -36,9 +36,6 @@ impl Bundle {
         };
         let spec: Spec = parse(&text)?;
         check_version(&spec.oci_version)?;
-        if spec.process.is_none() {
-            return Err(Error::Refused("process property must not be empty".into()));
-        }
         let root = spec.root.as_ref().map(|root| root.path.as_path());
         let rootfs = match root {
             Some(root) if !root.as_os_str().is_empty() => path.join(root),
