@@ -1,6 +1,7 @@
-//! Development tasks that are more than one command: `cargo xtask test|demo|bench|vm`.
+//! Development tasks that are more than one command: `cargo xtask test|demo|bench|vm|conformance`.
 
 mod bench;
+mod conformance;
 mod demo;
 mod test;
 mod vm;
@@ -13,9 +14,10 @@ fn main() -> ExitCode {
         Some("test") => test::run(&arguments[1..]),
         Some("demo") => demo::run(),
         Some("bench") => bench::run(&arguments[1..]),
+        Some("conformance") => conformance::run(&arguments[1..]),
         Some("vm") => vm::run(&arguments[1..]),
         _ => Err(
-            "usage: cargo xtask test [quick] | demo | bench [--runs N] [--only SECTION,…] [--containers N] | vm [test [long]] [-- COMMAND...]"
+            "usage: cargo xtask test [quick] | demo | bench [--runs N] [--only SECTION,…] [--containers N] | vm [test [long]] [-- COMMAND...] | conformance [--vm]"
                 .to_owned(),
         ),
     };
