@@ -116,6 +116,13 @@ fn with_terminal(host: &Host, command: &Command) -> Output {
     });
     let line: String = variables.chain([words.join(" ")]).collect();
     let mut script = host.command("script");
+    // The engine's own choice of variables, also of those it goes without.
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
     script.args(["-q", "-e", "-c", &line, "/dev/null"]);
     run(script, None)
 }

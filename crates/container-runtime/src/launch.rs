@@ -248,7 +248,7 @@ impl Launch {
         capability::limit_bounding(sets.current_bounding, sets.bounding).map_err(failed)?;
         // All that is opened from here on closes itself; the document's filter may be of before this
         // system call was.
-        fd::close_on_exec_from(3)
+        fd::close_on_exec_from(self.fds_end)
             .map_err(|errno| StartError::new(Stage::Clone, errno, "descriptors"))?;
         if !self.no_new_privileges {
             // Installing a filter needs either CAP_SYS_ADMIN, which is about to go, or
