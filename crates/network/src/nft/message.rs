@@ -488,7 +488,7 @@ impl Rule {
     }
 
     /// The packet is an answer of its connection.
-    pub(super) fn is_answer(self) -> Self {
+    pub(super) fn only_answers(self) -> Self {
         const REPLY: u8 = 1;
         self.load_connection(CT_DIRECTION)
             .compare(Compare::Equal, 0, &[REPLY])

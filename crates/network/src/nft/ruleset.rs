@@ -183,7 +183,7 @@ fn relayed(transaction: &mut Transaction) {
         .mark_connection();
     transaction.add_rule("relayed", &leaving);
     let coming = Rule::new()
-        .is_answer()
+        .only_answers()
         .connection_marked(MARK)
         .load(0, &ANSWER.to_ne_bytes())
         .mark_packet();
