@@ -137,7 +137,7 @@ async fn serve(
     // Taken before anything is written: a second daemon on the same roots must change nothing.
     let addresses = listeners::addresses(&config, user.as_ref())?;
     let pid_file = PidFile::create(&config.pidfile)?;
-    let (rootless, keeper) = inside.map(|inside| rootless::parts(inside)).unzip();
+    let (rootless, keeper) = inside.map(rootless::parts).unzip();
     let engine = Engine::open(EngineConfig {
         data_root: config.data_root.clone(),
         exec_root: config.exec_root.clone(),
