@@ -10,6 +10,7 @@ pub mod fixtures;
 pub mod host;
 pub mod output;
 pub mod registry;
+pub mod user;
 
 pub use bundle::Bundle;
 pub use daemon::Daemon;
