@@ -5,6 +5,7 @@
 //! when it panics. The programs under test are started inside through `nsenter`.
 
 pub mod bundle;
+pub mod criu;
 pub mod daemon;
 pub mod fixtures;
 pub mod host;

@@ -5,6 +5,7 @@
 //! accepts what Go's decoder accepts (nulls, any letter case in keys).
 
 pub mod archive;
+pub mod checkpoint;
 pub mod container;
 pub mod decode;
 pub mod endpoint;

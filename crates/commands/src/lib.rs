@@ -5,6 +5,7 @@
 //! parses its values with the pure functions of [`parse`], talks to the engine through
 //! `wharf_client` and prints through `format`. Nothing here knows how the engine works.
 
+mod checkpoint;
 mod cli;
 mod command;
 mod completion;

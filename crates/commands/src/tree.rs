@@ -7,7 +7,8 @@ use crate::command::{Args, Command};
 use crate::config_file::default_directory;
 use crate::outcome::{Failure, Outcome};
 use crate::{
-    Hooks, completion, container, help, image, matches, network, registry, system, volume,
+    Hooks, checkpoint, completion, container, help, image, matches, network, registry, system,
+    volume,
 };
 
 /// A word and what it means.
@@ -61,6 +62,11 @@ static COMMON: &[Node] = &[
 ];
 
 static GROUPS: &[Group] = &[
+    Group {
+        name: "checkpoint",
+        short: "Manage checkpoints",
+        nodes: checkpoint::NODES,
+    },
     Group {
         name: "container",
         short: "Manage containers",
@@ -122,21 +128,8 @@ static COMMANDS: &[Node] = &[
 
 /// Commands of Docker that Wharf does not have yet: refused by name.
 static NOT_YET: &[&str] = &[
-    "build",
-    "builder",
-    "buildx",
-    "checkpoint",
-    "compose",
-    "config",
-    "context",
-    "manifest",
-    "node",
-    "plugin",
-    "secret",
-    "service",
-    "stack",
-    "swarm",
-    "trust",
+    "build", "builder", "buildx", "compose", "config", "context", "manifest", "node", "plugin",
+    "secret", "service", "stack", "swarm", "trust",
 ];
 
 /// The same below a group.

@@ -352,6 +352,11 @@ pub(crate) fn set_oom_score(pid: Pid, adjustment: i32) -> Result<(), StartError>
     }
 }
 
+/// The namespaces of a container that was prepared like this.
+pub(crate) fn namespaces_of(prepared: &Prepared) -> Namespaces {
+    Namespaces(to_join(prepared))
+}
+
 fn to_join(prepared: &Prepared) -> ThreadNameSpaceType {
     let mut namespaces = prepared.new_namespaces;
     for namespace in &prepared.joined {

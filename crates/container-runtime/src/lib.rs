@@ -24,12 +24,14 @@
 //! - [`gate`]: how a created container waits for `start` in another process.
 //! - [`hooks`]: the administrator's programs along the way.
 //! - [`exec`]: another process in a running container.
+//! - [`checkpoint`](mod@checkpoint): writing a container down and starting it from there, through CRIU.
 //! - [`cgroup`]: the container's cgroup: limits, statistics, freezing, removal.
 //! - [`kernel_log`]: what the kernel's log says about processes it ended.
 //! - [`error`]: what can fail, and how Docker words it.
 //! - [`init_reaper`]: PID 1 of containers started with `--init`.
 
 pub mod cgroup;
+pub mod checkpoint;
 pub mod config;
 pub mod create;
 pub mod error;
@@ -67,6 +69,7 @@ mod sysctl;
 mod user;
 
 pub use cgroup::Cgroup;
+pub use checkpoint::{CheckpointError, CheckpointOptions, Criu, checkpoint, restore};
 pub use config::{ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Stdio};
 pub use create::{Created, Namespaces, Running, create, create_behind, run, run_telling};
 pub use error::{Stage, StartError};

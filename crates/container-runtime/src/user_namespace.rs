@@ -164,6 +164,7 @@ fn map_by_program(program: &str, pid: Pid, map: &IdMap) -> Result<(), StartError
         arguments: &arguments,
         environment: &[],
         fds: &[(null.as_fd(), 0), (null.as_fd(), 1), (writer.as_fd(), 2)],
+        doors: &[],
         new_session: false,
         working_directory: None,
     };

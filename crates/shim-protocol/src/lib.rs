@@ -46,7 +46,7 @@ pub use message::{
     AttachMode, Event, ExecStart, Failure, FailureKind, Message, Reply, Request, RequestFrame,
     ShimState, Target,
 };
-pub use start::{Rootfs, RuntimeProgram, Start, StartFd};
+pub use start::{Restore, Rootfs, RuntimeProgram, Start, StartFd};
 pub use wire::{Connection, Decoder};
 
 /// The descriptor on which a freshly spawned shim finds its control connection.

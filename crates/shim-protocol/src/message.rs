@@ -69,6 +69,15 @@ pub enum Request {
     Pause,
     /// Let them go on.
     Resume,
+    /// Let the runtime's program write such a container down.
+    Checkpoint {
+        /// Where images go.
+        images: std::path::PathBuf,
+        /// Where logs go.
+        work: std::path::PathBuf,
+        /// The container goes on.
+        leave_running: bool,
+    },
     /// Which processes such a container has; answered by [`Reply::Processes`].
     Processes,
     /// Ask how things are; answered by [`Reply::State`].

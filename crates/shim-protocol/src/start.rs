@@ -54,6 +54,9 @@ pub struct Start {
     /// The system call filter is then in the document, and `seccomp_bpf` is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeProgram>,
+    /// Start it from a checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
     /// What the descriptors sent along are, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fds: Vec<StartFd>,
@@ -72,6 +75,19 @@ pub struct RuntimeProgram {
     pub environment: Vec<String>,
     /// Where it keeps its state: `--root`.
     pub root: PathBuf,
+}
+
+/// Where a container is restored from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    /// CRIU's images.
+    pub images: PathBuf,
+    /// Where logs go.
+    pub work: PathBuf,
+    /// CRIU's program, for the built-in runtime.
+    pub criu: PathBuf,
+    /// Its environment.
+    pub environment: Vec<String>,
 }
 
 /// What one descriptor of a [`Start`] message is for.

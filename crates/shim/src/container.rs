@@ -30,6 +30,7 @@ use crate::cause;
 use crate::external::External;
 use crate::launch;
 use crate::process::{Left, Process};
+use crate::restore;
 
 /// How long output is waited for that processes outliving the container's first may still write.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -101,8 +102,11 @@ impl Container {
             .map_err(|error| system("cannot listen for the daemon", &error))?;
         let shares_pids = !has_own_pids(&start, &namespaces);
         let started = if start.runtime.is_some() {
-            External::start(&mut start, &namespaces)
+            External::start(&mut start, namespaces)
                 .map(|(external, main)| (Carrier::Program(Box::new(external)), main))
+        } else if let Some(from) = start.restore.take() {
+            restore::restored(&mut start, namespaces, from)
+                .map(|(running, main)| (Carrier::Library(running), main))
         } else {
             launch::container(&mut start, namespaces)
                 .map(|(running, main)| (Carrier::Library(running), main))

@@ -109,7 +109,7 @@ pub(crate) fn exec(
     ))
 }
 
-fn rootfs(rootfs: Rootfs) -> RootFilesystem {
+pub(crate) fn rootfs(rootfs: Rootfs) -> RootFilesystem {
     match rootfs {
         Rootfs::Directory { path } => RootFilesystem::Layer(path),
         Rootfs::Overlay {

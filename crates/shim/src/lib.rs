@@ -12,11 +12,14 @@
 //! - [`container`]: the container's life from its start to its exit record.
 //! - [`cause`]: why it ended.
 //! - [`launch`]: a start or exec message to the runtime library.
+//! - [`bundle`]: a root file system that only this process's mounts show, and `config.json`.
 //! - [`external`]: the same by the program of another OCI runtime.
+//! - [`restore`]: the same from a checkpoint.
 //! - [`process`]: a process's standard streams, and who is connected to them.
 //! - [`client`]: one connected client.
 //! - [`control`]: one connection of the daemon.
 
+mod bundle;
 mod cause;
 mod client;
 mod container;
@@ -25,6 +28,7 @@ mod detach;
 mod external;
 mod launch;
 mod process;
+mod restore;
 mod shim;
 
 use std::os::unix::net::UnixStream;

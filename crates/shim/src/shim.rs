@@ -349,6 +349,15 @@ impl Shim {
             }
             Request::Pause => self.container()?.external()?.pause().map(done),
             Request::Resume => self.container()?.external()?.resume().map(done),
+            Request::Checkpoint {
+                images,
+                work,
+                leave_running,
+            } => self
+                .container()?
+                .external()?
+                .checkpoint(&images, &work, leave_running)
+                .map(done),
             Request::Processes => {
                 let pids = self.container()?.external()?.processes()?;
                 Ok((Reply::Processes { pids }, Vec::new()))

@@ -28,6 +28,7 @@ pub mod namespace;
 pub mod netns;
 pub mod overlay;
 pub mod process;
+pub mod program_file;
 pub mod program_pages;
 pub mod rootfs;
 pub mod scm;

@@ -35,6 +35,8 @@ pub struct Spawn<'a> {
     pub environment: &'a [CString],
     /// Descriptors it gets: ours, and the number it sees. All others are closed.
     pub fds: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Files it writes `0` into first: the `cgroup.procs` or `tasks` of cgroups it enters.
+    pub doors: &'a [BorrowedFd<'a>],
     /// Whether it leads a session of its own, so that no terminal's signals reach it.
     pub new_session: bool,
     /// Where it starts; our own working directory if not given.
@@ -52,6 +54,7 @@ struct Plan {
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     fds: Vec<(RawFd, RawFd)>,
+    doors: Vec<RawFd>,
     scratch: Vec<RawFd>,
     above: RawFd,
     new_session: bool,
@@ -83,6 +86,7 @@ impl Spawn<'_> {
                 .iter()
                 .map(|(fd, number)| (fd.as_raw_fd(), *number))
                 .collect(),
+            doors: self.doors.iter().map(AsRawFd::as_raw_fd).collect(),
             scratch: vec![-1; self.fds.len()],
             above: self
                 .fds
@@ -167,6 +171,11 @@ extern "C" fn child(argument: *mut libc::c_void) -> libc::c_int {
 unsafe fn prepare(plan: &mut Plan) -> bool {
     // SAFETY: plain numbers throughout; see above.
     unsafe {
+        for door in &plan.doors {
+            if libc::write(*door, c"0".as_ptr().cast(), 1) != 1 {
+                return false;
+            }
+        }
         // Out of the way of all target numbers first, so that none is overwritten before use.
         // The program too.
         for ((fd, _), scratch) in plan.fds.iter().zip(&mut plan.scratch) {
@@ -238,6 +247,7 @@ mod tests {
             arguments: &[c"sh".to_owned(), c"-c".to_owned(), script],
             environment: &[c"PATH=/bin:/usr/bin".to_owned()],
             fds: &[(writer.as_fd(), 4), (writer.as_fd(), 3)],
+            doors: &[],
             new_session: true,
             working_directory: None,
         };
@@ -257,6 +267,7 @@ mod tests {
             arguments: &[c"x".to_owned()],
             environment: &[],
             fds: &[],
+            doors: &[],
             new_session: false,
             working_directory: None,
         };

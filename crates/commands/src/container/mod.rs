@@ -72,12 +72,12 @@ pub(crate) static NODES: &[Node] = &[
 const PARALLEL: usize = 50;
 
 /// `/containers/NAME` with `rest` behind it.
-fn path(name: &str, rest: &str) -> String {
+pub(crate) fn path(name: &str, rest: &str) -> String {
     format!("/containers/{}{rest}", Query::path_segment(name))
 }
 
 /// Refuses names the engine could not tell from another route.
-fn check_name(name: &str) -> Outcome {
+pub(crate) fn check_name(name: &str) -> Outcome {
     let trimmed = name.trim_start_matches('/');
     if trimmed.trim().is_empty() || trimmed.split('/').any(|part| part == "..") {
         return Err(Failure::new("invalid container name or ID: value is empty"));

@@ -35,9 +35,12 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn run(cli: &Cli, m: &Matches) -> Outcome {
-    if m.given("checkpoint") || m.given("checkpoint-dir") {
+    if m.given("checkpoint-dir") && !m.given("checkpoint") {
+        return Err(Failure::new("--checkpoint-dir needs --checkpoint"));
+    }
+    if m.given("checkpoint") && m.args.len() > 1 {
         return Err(Failure::new(
-            "starting from a checkpoint (--checkpoint) is not available yet",
+            "you cannot restore multiple containers at once",
         ));
     }
     let client = cli.client()?;
@@ -55,11 +58,13 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
             let started = async {
                 super::check_name(name)?;
                 client
-                    .post(super::path(name, "/start"), None)
+                    .post(start_path(m, name), None)
                     .await
                     .map_err(Failure::from)
             };
             match started.await {
+                // Docker says nothing about a restored one.
+                Ok(_) if m.given("checkpoint") => {}
                 Ok(_) => println(name)?,
                 Err(failure) => {
                     say_error(failure.text());
@@ -76,6 +81,13 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         "Error: failed to start containers: {}",
         failed.join(", ")
     )))
+}
+
+fn start_path(m: &Matches, name: &str) -> String {
+    let query = Query::new()
+        .non_empty("checkpoint", m.str("checkpoint"))
+        .non_empty("checkpoint-dir", m.str("checkpoint-dir"));
+    super::path(name, &format!("/start{query}"))
 }
 
 async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
@@ -108,7 +120,7 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
         wait_registered(client, id, auto_remove),
     );
     let (stream, exit) = (stream?, exit?);
-    if let Err(error) = client.post(super::path(id, "/start"), None).await {
+    if let Err(error) = client.post(start_path(m, id), None).await {
         drop(stream);
         if auto_remove {
             let _ = exit_status(client, id, exit).await;

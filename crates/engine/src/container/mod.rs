@@ -14,6 +14,7 @@ mod apparmor;
 mod archive;
 mod attach;
 pub(crate) mod cgroups;
+mod checkpoint;
 mod client_socket;
 mod connect;
 mod copy_up;

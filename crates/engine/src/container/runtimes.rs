@@ -85,21 +85,13 @@ impl Engine {
 }
 
 fn program(runtime: &Runtime, systemd_cgroup: bool, run_dir: &Path) -> Result<RuntimeProgram> {
-    let search = std::env::var("PATH").unwrap_or_else(|_| PATH_DEFAULT.to_owned());
-    let path = find(&runtime.path, &search).ok_or_else(|| {
+    let path = find(&runtime.path, &search_path()).ok_or_else(|| {
         Error::system(format!(
             "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to \
              run the OCI runtime: exec: {:?}: executable file not found in $PATH: unknown",
             runtime.path.display().to_string()
         ))
     })?;
-    let mut environment: Vec<String> = PASSED_ON
-        .iter()
-        .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)))
-        .collect();
-    if std::env::var_os("PATH").is_none() {
-        environment.push(format!("PATH={PATH_DEFAULT}"));
-    }
     let mut arguments = runtime.arguments.clone();
     if systemd_cgroup {
         arguments.push("--systemd-cgroup".to_owned());
@@ -107,13 +99,30 @@ fn program(runtime: &Runtime, systemd_cgroup: bool, run_dir: &Path) -> Result<Ru
     Ok(RuntimeProgram {
         path,
         arguments,
-        environment,
+        environment: environment(),
         root: run_dir.join("runtime"),
     })
 }
 
+/// What other programs get of our environment.
+pub(super) fn environment() -> Vec<String> {
+    let mut environment: Vec<String> = PASSED_ON
+        .iter()
+        .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)))
+        .collect();
+    if std::env::var_os("PATH").is_none() {
+        environment.push(format!("PATH={PATH_DEFAULT}"));
+    }
+    environment
+}
+
+/// Where programs are looked for.
+pub(super) fn search_path() -> String {
+    std::env::var("PATH").unwrap_or_else(|_| PATH_DEFAULT.to_owned())
+}
+
 /// The program, by `search` if its name has no slash.
-fn find(program: &Path, search: &str) -> Option<PathBuf> {
+pub(super) fn find(program: &Path, search: &str) -> Option<PathBuf> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
         return Some(program.to_owned());
     }

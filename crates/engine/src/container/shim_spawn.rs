@@ -109,6 +109,7 @@ impl ShimSpawner {
             arguments: &arguments,
             environment: &[],
             fds: &fds,
+            doors: &[],
             new_session: true,
             working_directory: None,
         };

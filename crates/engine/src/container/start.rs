@@ -15,7 +15,7 @@ use wharf_fault::{Error, Result};
 use wharf_ids::random_bytes;
 use wharf_network::AttachRequest;
 use wharf_oci::runtime::{NamespaceKind, ThrottleDevice, WeightDevice};
-use wharf_shim_protocol::{Reply, Request, Rootfs, Start, StartFd, Target};
+use wharf_shim_protocol::{Reply, Request, Restore, Rootfs, Start, StartFd, Target};
 
 use super::ending::{self, End};
 use super::live::{Container, Run, RunRecord, WaitingClient};
@@ -90,12 +90,22 @@ impl Engine {
         container: &Arc<Container>,
         cause: Cause,
     ) -> Result<()> {
+        self.start_locked_from(container, cause, None).await
+    }
+
+    /// The same, from a checkpoint if there is one.
+    pub(super) async fn start_locked_from(
+        &self,
+        container: &Arc<Container>,
+        cause: Cause,
+        restore: Option<Restore>,
+    ) -> Result<()> {
         check_startable(container, cause)?;
         if cause == Cause::User {
             // Ends a pause between two restarts: this start takes its place.
             container.write().restart_cancel = None;
         }
-        let started = self.try_start(container, cause).await;
+        let started = self.try_start(container, cause, restore).await;
         if let Err((error, exit_code)) = started {
             self.start_failed(container, &error, exit_code).await;
             return Err(error);
@@ -107,6 +117,7 @@ impl Engine {
         &self,
         container: &Arc<Container>,
         cause: Cause,
+        restore: Option<Restore>,
     ) -> std::result::Result<(), (Error, i64)> {
         let failed = |error: Error| (error, 128);
         let record = container.record();
@@ -119,6 +130,7 @@ impl Engine {
             .plan_start(&record, &run_dir, cause)
             .await
             .map_err(failed)?;
+        plan.start.restore = restore;
         let mut undo = Undo::default();
         let waiting = std::mem::take(&mut container.write().waiting);
         let clients = waiting
@@ -395,6 +407,7 @@ impl Engine {
             seccomp_bpf,
             runtime: runtime.clone(),
             systemd_cgroup: self.config.daemon.systemd_cgroup,
+            restore: None,
             init: host.init.unwrap_or(self.config.daemon.init),
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,

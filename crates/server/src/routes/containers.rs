@@ -156,17 +156,22 @@ async fn inspect(request: Request) -> Reply {
 }
 
 async fn start(mut request: Request) -> Reply {
-    let query = &request.query;
-    if !query.str("checkpoint").is_empty() {
-        return missing("starting from a checkpoint");
-    }
     // Since API 1.24 settings belong to create only.
     if request.bytes(1024 * 1024).await?.len() > 2 {
         return Err(Error::invalid(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
     }
-    request.engine.container_start(request.param("id")).await?;
+    let (engine, id) = (&request.engine, request.param("id"));
+    match request.query.str("checkpoint") {
+        "" => engine.container_start(id).await?,
+        checkpoint => {
+            let directory = request.query.str("checkpoint-dir");
+            engine
+                .container_start_from(id, checkpoint, directory)
+                .await?;
+        }
+    }
     Ok(reply::no_content())
 }
 

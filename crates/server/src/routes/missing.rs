@@ -21,13 +21,6 @@ const NOT_YET: &[(Method, &str, &str)] = &[
         "/images/{name*}/attestations",
         "image attestations",
     ),
-    (Method::GET, "/containers/{id}/checkpoints", "checkpoints"),
-    (Method::POST, "/containers/{id}/checkpoints", "checkpoints"),
-    (
-        Method::DELETE,
-        "/containers/{id}/checkpoints/{checkpoint}",
-        "checkpoints",
-    ),
     (Method::PUT, "/volumes/{name}", "cluster volumes"),
     (Method::GET, "/plugins/privileges", "plugins"),
     (Method::POST, "/plugins/pull", "plugins"),

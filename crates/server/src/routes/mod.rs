@@ -1,6 +1,7 @@
 //! The routes of the API, one file per kind of object.
 
 mod attach_websocket;
+mod checkpoints;
 mod containers;
 mod exec;
 mod images;
@@ -17,6 +18,7 @@ pub(crate) fn all() -> Vec<Route> {
     let mut routes = Vec::new();
     routes.extend(system::routes());
     routes.extend(containers::routes());
+    routes.extend(checkpoints::routes());
     routes.extend(attach_websocket::routes());
     routes.extend(exec::routes());
     routes.extend(images::routes());

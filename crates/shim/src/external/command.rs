@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitStatus, pidfd_send_signal, waitid};
 use serde::Deserialize;
 use wharf_shim_protocol::{Failure, FailureKind, RuntimeProgram};
+use wharf_sys::program_file::ProgramFile;
 use wharf_sys::spawn::Spawn;
 
 /// A command that takes longer hangs: one that boots a virtual machine takes seconds.
@@ -23,9 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The most of a runtime's output or log that is looked at, in bytes.
 const TEXT_MAX: u64 = 1 << 20;
-
-/// The first line of a script that names its interpreter, in bytes, as the kernel has it.
-const SHEBANG_MAX: usize = 256;
 
 /// A runtime's program, ready to be run.
 #[derive(Debug)]
@@ -73,27 +71,20 @@ impl Program {
             rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|errno| failed(path, errno))
         };
-        let (file, mut arguments) = match interpreter(path).map_err(|errno| failed(path, errno))? {
-            // A script is run by its interpreter: the kernel could not name it to that one,
-            // because the descriptor it is executed from is closed by then.
-            Some(words) => {
-                let interpreter = PathBuf::from(words[0].clone());
-                let mut arguments = words;
-                arguments.push(path.display().to_string());
-                (open(&interpreter, OFlags::PATH)?, arguments)
-            }
-            None => (open(path, OFlags::PATH)?, vec![path.display().to_string()]),
-        };
+        let ProgramFile {
+            file,
+            mut arguments,
+        } = ProgramFile::open(path).map_err(|errno| failed(path, errno))?;
         let log = run_dir.join("runtime.log");
-        arguments.extend(runtime.arguments);
-        arguments.extend([
+        arguments.extend(strings(runtime.arguments));
+        arguments.extend(strings([
             "--root".to_owned(),
             runtime.root.display().to_string(),
             "--log".to_owned(),
             log.display().to_string(),
             "--log-format".to_owned(),
             "json".to_owned(),
-        ]);
+        ]));
         let name = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
@@ -101,7 +92,7 @@ impl Program {
         Ok(Self {
             name,
             file,
-            arguments: strings(arguments),
+            arguments,
             environment: strings(runtime.environment),
             log,
             run_dir: open(run_dir, OFlags::PATH | OFlags::DIRECTORY)?,
@@ -148,6 +139,7 @@ impl Program {
             arguments: &arguments,
             environment: &self.environment,
             fds: &[(input, 0), (stdout, 1), (stderr, 2)],
+            doors: &[],
             new_session: false,
             working_directory: Some(self.run_dir.as_fd()),
         };
@@ -191,41 +183,6 @@ impl Program {
         }
         Complaint(text)
     }
-}
-
-/// The interpreter and its argument, if the program is a script.
-fn interpreter(path: &Path) -> Result<Option<Vec<String>>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => file,
-        // It may be executed all the same.
-        Err(Errno::ACCESS) => return Ok(None),
-        Err(errno) => return Err(errno),
-    };
-    let mut head = [0; SHEBANG_MAX];
-    let count = rustix::io::read(file, &mut head)?;
-    Ok(shebang(&head[..count]))
-}
-
-/// `#!interpreter [argument]`: as the kernel, which takes the rest of the line for one argument.
-fn shebang(head: &[u8]) -> Option<Vec<String>> {
-    let line = head
-        .strip_prefix(b"#!")?
-        .split(|byte| *byte == b'\n')
-        .next()?;
-    let line = String::from_utf8_lossy(line);
-    let line = line.trim();
-    let (interpreter, argument) = line
-        .split_once([' ', '\t'])
-        .map_or((line, ""), |(interpreter, argument)| {
-            (interpreter, argument.trim())
-        });
-    let words = [interpreter, argument].into_iter();
-    let words: Vec<String> = words
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect();
-    (!words.is_empty()).then_some(words)
 }
 
 /// Collects other children while a command is waited for.
@@ -333,17 +290,5 @@ mod tests {
                    {\"level\":\"error\",\"msg\":\"second\",\"time\":\"2026\"}\n{\"level\":\"info\",\"msg\":\"b\"}\n";
         assert_eq!(last_error(log).as_deref(), Some("second"));
         assert_eq!(last_error("nothing\n"), None);
-    }
-
-    #[test]
-    fn scripts_name_their_interpreter() {
-        let words = |head: &str| shebang(head.as_bytes());
-        assert_eq!(words("\x7fELF"), None);
-        assert_eq!(words("#!/bin/sh\nx"), Some(vec!["/bin/sh".into()]));
-        assert_eq!(
-            words("#! /usr/bin/env  sh -e\n"),
-            Some(vec!["/usr/bin/env".into(), "sh -e".into()])
-        );
-        assert_eq!(words("#!\n"), None);
     }
 }

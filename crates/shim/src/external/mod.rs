@@ -10,15 +10,13 @@
 //! for: they take a moment, and what the container writes meanwhile waits in its pipes.
 //!
 //! - [`command`]: the program, its command line and its complaints.
-//! - [`bundle`]: `config.json` and a root file system that only this process's mounts show.
 //! - [`console`]: the terminal that a runtime hands over.
 
-mod bundle;
 mod command;
 mod console;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -26,12 +24,12 @@ use rustix::process::{
 };
 use wharf_container_runtime::{Cgroup, NamespaceFd, Stdio};
 use wharf_oci::runtime::{ConsoleSize, Process as OciProcess};
-use wharf_shim_protocol::{ExecStart, Failure, FailureKind, Start, Target};
+use wharf_shim_protocol::{ExecStart, Failure, FailureKind, Restore, Start, Target};
 use wharf_sys::signal::{SignalFd, SignalSet};
 
+use crate::bundle::Bundle;
 use crate::launch::{no_streams, stdio, terminal_streams};
 use crate::process::{Process, Streams};
-use bundle::Bundle;
 use command::{Collector, Complaint, Program};
 use console::ConsoleSocket;
 
@@ -53,6 +51,8 @@ pub(crate) struct External {
     bundle: Bundle,
     /// Where the runtime put it, for limits, statistics and what its death leaves.
     pub(crate) cgroup: Option<Cgroup>,
+    /// The document names them by our descriptors, and a checkpoint looks there again.
+    namespaces: Vec<NamespaceFd>,
     /// Tells that a child has ended.
     children: SignalFd,
 }
@@ -61,7 +61,7 @@ impl External {
     /// Creates and starts the container of a start message.
     pub(crate) fn start(
         start: &mut Start,
-        namespaces: &[NamespaceFd],
+        namespaces: Vec<NamespaceFd>,
     ) -> Result<(Self, Process), Failure> {
         let system = |what: &str, errno: Errno| {
             Failure::new(FailureKind::System, format!("{what}: {errno}"))
@@ -91,18 +91,19 @@ impl External {
                 None
             }
         };
-        let bundle = Bundle::make(&start.run_dir, &start.rootfs)?;
-        bundle.complete(&mut document, namespaces, start)?;
+        let bundle = Bundle::make(&start.run_dir, &start.rootfs, false)?;
+        bundle.complete(&mut document, &namespaces, start)?;
         let container = Self {
             id: start.id.clone(),
             run_dir: start.run_dir.clone(),
             program,
             bundle,
             cgroup: None,
+            namespaces,
             children,
         };
         let process = document.process.unwrap_or_default();
-        let launched = container.launch(&process, start.open_stdin);
+        let launched = container.launch(&process, start.open_stdin, start.restore.as_ref());
         let (pid, pidfd, streams) = match launched {
             Ok(launched) => launched,
             Err(failure) => {
@@ -121,15 +122,22 @@ impl External {
         ))
     }
 
-    /// `create` and `start`.
+    /// `create` and `start`, or `restore`.
     fn launch(
         &self,
         process: &OciProcess,
         open_stdin: bool,
+        restore: Option<&Restore>,
     ) -> Result<(Pid, OwnedFd, Streams), Failure> {
         let pid_file = self.run_dir.join("init.pid");
         let bundle = self.bundle.path().display().to_string();
-        let words = ["create", "--bundle", bundle.as_str()];
+        let directories = restore
+            .map(|restore| [&restore.images, &restore.work].map(|path| path.display().to_string()));
+        let mut words = vec!["create", "--bundle", bundle.as_str()];
+        if let Some([images, work]) = &directories {
+            words[0] = "restore";
+            words.extend(["--detach", "--image-path", images, "--work-path", work]);
+        }
         let program = process.args.first().map_or("", String::as_str);
         let (pid, streams) = self
             .run_with_streams(
@@ -149,9 +157,11 @@ impl External {
                 ),
             )
         })?;
-        self.program
-            .run(&["start", &self.id], None)
-            .map_err(|complaint| failure(&complaint, START_FAILED, program))?;
+        if restore.is_none() {
+            self.program
+                .run(&["start", &self.id], None)
+                .map_err(|complaint| failure(&complaint, START_FAILED, program))?;
+        }
         Ok((pid, pidfd, streams))
     }
 
@@ -159,7 +169,7 @@ impl External {
     fn run_with_streams(
         &self,
         words: &[&str],
-        pid_file: &std::path::Path,
+        pid_file: &Path,
         terminal: bool,
         open_stdin: bool,
         size: Option<ConsoleSize>,
@@ -265,6 +275,22 @@ impl External {
         self.command(&["resume", &self.id]).map(drop)
     }
 
+    /// Writes it down.
+    pub(crate) fn checkpoint(
+        &self,
+        images: &Path,
+        work: &Path,
+        leave_running: bool,
+    ) -> Result<(), Failure> {
+        let [images, work] = [images, work].map(|path| path.display().to_string());
+        let mut words = vec!["checkpoint", "--image-path", &images, "--work-path", &work];
+        if leave_running {
+            words.push("--leave-running");
+        }
+        words.push(&self.id);
+        self.command(&words).map(drop)
+    }
+
     /// Its processes.
     pub(crate) fn processes(&self) -> Result<Vec<i32>, Failure> {
         let output = self.command(&["ps", "--format", "json", &self.id])?;
@@ -329,6 +355,7 @@ impl External {
             let _ = cgroup.remove();
         }
         self.bundle.unmount();
+        self.namespaces.clear();
         ended
     }
 
@@ -400,7 +427,7 @@ fn characters(size: ConsoleSize) -> Option<(u16, u16)> {
     Some((number(size.width)?, number(size.height)?))
 }
 
-fn read_pid(path: &std::path::Path) -> Result<Pid, Failure> {
+fn read_pid(path: &Path) -> Result<Pid, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::new(
             FailureKind::System,

@@ -71,6 +71,7 @@ impl Daemon {
             arguments: &[CString::new("wharf-shim").unwrap()],
             environment: &[],
             fds: &fds,
+            doors: &[],
             new_session: true,
             working_directory: None,
         }
@@ -131,6 +132,7 @@ impl Daemon {
             durable_exit: false,
             run_dir: self.run_dir(),
             runtime: None,
+            restore: None,
             fds: Vec::new(),
         }
     }

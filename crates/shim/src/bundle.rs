@@ -35,11 +35,23 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
-    /// Makes the directory and mounts the root file system.
-    pub(super) fn make(run_dir: &Path, from: &Rootfs) -> Result<Self, Failure> {
+    /// Makes the directory and mounts the root file system; a root that is a directory already is
+    /// mounted only if it has to be a mount of its own.
+    pub(super) fn make(run_dir: &Path, from: &Rootfs, own_mount: bool) -> Result<Self, Failure> {
         let path = run_dir.join("bundle");
         fs::create_dir_all(&path).map_err(|error| failed(&path, &error))?;
         match from {
+            Rootfs::Directory { path: source } if own_mount => {
+                let root = path.join("rootfs");
+                fs::create_dir_all(&root).map_err(|error| failed(&root, &error))?;
+                mount_unseen(&root, || mount::clone_tree(CWD, &c_path(source)?, true))
+                    .map_err(|errno| failed(&root, &errno.into()))?;
+                Ok(Self {
+                    path,
+                    root,
+                    mounted: true,
+                })
+            }
             Rootfs::Directory { path: root } => Ok(Self {
                 path,
                 root: root.clone(),
@@ -58,7 +70,8 @@ impl Bundle {
                     writable: Some((upper, work)),
                     options,
                 };
-                mount_unseen(&overlay, &root).map_err(|errno| failed(&root, &errno.into()))?;
+                mount_unseen(&root, || overlay.mount(MountAttrFlags::empty()))
+                    .map_err(|errno| failed(&root, &errno.into()))?;
                 Ok(Self {
                     path,
                     root,
@@ -70,6 +83,11 @@ impl Bundle {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the root file system is.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Fills in what only we know, and writes `config.json`.
@@ -178,8 +196,8 @@ fn c_path(path: &Path) -> Result<CString, Errno> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)
 }
 
-/// Mounts `overlay` at `place`, for this process and its children only.
-fn mount_unseen(overlay: &Overlay<'_, PathBuf>, place: &Path) -> Result<(), Errno> {
+/// Mounts what `make` makes at `place`, for this process and its children only.
+fn mount_unseen(place: &Path, make: impl Fn() -> Result<OwnedFd, Errno>) -> Result<(), Errno> {
     let below = mount_point_of(place)?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let original: OwnedFd = rustix::fs::open(&below, flags, Mode::empty())?;
@@ -190,8 +208,7 @@ fn mount_unseen(overlay: &Overlay<'_, PathBuf>, place: &Path) -> Result<(), Errn
         ..AttributeChange::default()
     };
     mount::change_attributes(&copy, c"", false, private)?;
-    let overlay = overlay.mount(MountAttrFlags::empty())?;
-    mount::attach_at(&overlay, &c_path(place)?)?;
+    mount::attach_at(make()?, &c_path(place)?)?;
     match mount::join_peer_group(&original, copy.as_fd()) {
         // It had no peers; or the kernel cannot do it, and mounts made in the container below this
         // one mount stay there.
