@@ -276,6 +276,7 @@ fn run_one(hook: &Hook, state: &State) -> Result<(), Failure> {
         arguments: &arguments,
         environment: &strings(&hook.env)?,
         fds: &[(input.as_fd(), 0), (output.as_fd(), 1), (output.as_fd(), 2)],
+        doors: &[],
         new_session: false,
         working_directory: None,
     }

@@ -71,7 +71,7 @@ impl Criu {
         let mut fds = vec![(null.as_fd(), 0), (null.as_fd(), 1), (null.as_fd(), 2)];
         fds.extend(inherited.iter().zip(3..).map(|(fd, number)| (*fd, number)));
         let spawn = Spawn {
-            program: file.as_fd(),
+            program: wharf_sys::spawn::Program::File(file.as_fd()),
             arguments: &arguments,
             environment: &environment,
             fds: &fds,
