@@ -43,7 +43,7 @@ impl Engine {
             }
         }
         if without_cgroups {
-            warnings.push("WARNING: Running in rootless-mode without cgroups. Limits need systemd and cgroup v2, which delegate them to a user's services".to_owned());
+            warnings.push("WARNING: Running in rootless-mode without cgroups. Limits are discarded".to_owned());
         }
         if let Some(Err(reason)) = rootless.map(|rootless| &rootless.uplink) {
             warnings.push(format!(

@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 use wharf_container_runtime::hooks::HookKind;
+use wharf_container_runtime::resctrl;
 use wharf_oci::runtime::Status;
 
 use crate::container::Container;
@@ -70,11 +71,15 @@ pub(crate) fn destroy(runtime: &Runtime, container: Container, lock: Lock) -> Re
         cgroup.remove().map_err(Error::system("remove cgroup"))?;
     }
     // A create that was ended early has not written it.
-    let hooks = match container.spec() {
-        Ok(spec) => spec.hooks,
-        Err(Error::NoConfig) => None,
+    let (hooks, linux) = match container.spec() {
+        Ok(spec) => (spec.hooks, spec.linux),
+        Err(Error::NoConfig) => (None, None),
         Err(error) => return Err(error),
     };
+    if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt) {
+        resctrl::remove(&rdt, &container.record.id)
+            .map_err(Error::system("remove resctrl group"))?;
+    }
     let state = crate::container::state_of(&container.record, Status::Stopped, None);
     container.directory.remove()?;
     drop(lock);
