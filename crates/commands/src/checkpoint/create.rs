@@ -11,7 +11,7 @@ pub(crate) static COMMAND: Command = Command {
     usage: "[OPTIONS] CONTAINER CHECKPOINT",
     short: "Create a checkpoint from a running container",
     long: None,
-    aliases: &["checkpoint create"],
+    aliases: &[],
     args: Args::Exact(2),
     flags: &[
         super::DIRECTORY,
