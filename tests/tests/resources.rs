@@ -130,7 +130,7 @@ fn processor_and_process_limits_bite() {
         "cpu/cpu.shares",
         "cpu.weight",
     );
-    assert_eq!(weight, if is_unified(&daemon) { "79" } else { "2048" });
+    assert_eq!(weight, if is_unified(&daemon) { "174" } else { "2048" });
     let out = run(
         &daemon,
         &["--pids-limit", "6"],

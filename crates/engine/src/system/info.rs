@@ -43,7 +43,10 @@ impl Engine {
             }
         }
         if without_cgroups {
-            warnings.push("WARNING: Running in rootless-mode without cgroups. Limits are discarded".to_owned());
+            warnings.push(
+                "WARNING: Running in rootless-mode without cgroups. Limits are discarded"
+                    .to_owned(),
+            );
         }
         if let Some(Err(reason)) = rootless.map(|rootless| &rootless.uplink) {
             warnings.push(format!(
