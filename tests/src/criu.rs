@@ -60,7 +60,8 @@ fn unpack(folder: &Path) -> Result<(), String> {
 set -eu
 mkdir -p "$1/state/lists/partial" "$1/cache/archives/partial" "$1/debs" "$1/root"
 touch "$1/state/status"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $2 main" > "$1/sources.list"
+mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -n 1)
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $2 main" > "$1/sources.list"
 set -- "$1" -o "Dir::Etc::sourcelist=$1/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State=$1/state" \
   -o "Dir::State::status=$1/state/status" -o "Dir::Cache=$1/cache" -o APT::Sandbox::User=root
 folder=$1; shift
