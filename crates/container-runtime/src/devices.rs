@@ -9,7 +9,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use wharf_oci::runtime::Device;
-use wharf_sys::mount::{attach, clone_tree, new_filesystem};
+use wharf_sys::mount::{attach, attach_at, clone_tree, new_filesystem};
+use wharf_sys::namespace::in_private_mount_namespace;
 use wharf_sys::rootfs::Rootfs;
 
 use crate::error::{Stage, StartError};
@@ -181,26 +182,60 @@ pub(crate) fn supply(
     let parameters = [("source", Some("devices")), ("mode", Some("755"))];
     let shelf = new_filesystem("tmpfs", &parameters, NODE_CARRIER).map_err(failed)?;
     let mask = rustix::process::umask(Mode::empty());
-    let made = default_nodes()
+    let nodes: Result<Vec<_>, _> = default_nodes()
         .chain(devices.iter().cloned())
         .enumerate()
-        .map(|(number, device)| {
-            if device.kind == FileType::Fifo {
-                return Ok(None);
-            }
-            supply_one(&shelf, &number.to_string(), &device, maps).map(Some)
-        })
+        .map(|(number, device)| make_node(&shelf, number, &device, maps))
         .collect();
     rustix::process::umask(mask);
-    made
+    let nodes = nodes?;
+    let copies = match copies(&shelf, &nodes) {
+        // Before Linux 6.15 nothing is copied from a mount that has no place.
+        Err(Errno::INVAL) => in_private_mount_namespace(|| {
+            attach_at(&shelf, c"/")?;
+            copies(&shelf, &nodes)
+        })
+        .map_err(|error| crate::launch::io(Stage::Device, &error, "nodes"))?,
+        other => other,
+    };
+    let mut copies = copies.map_err(failed)?.into_iter();
+    let place = |node| match node {
+        Node::Own => None,
+        Node::Host(tree) => Some(tree),
+        Node::OnShelf(_) => copies.next(),
+    };
+    Ok(nodes.into_iter().map(place).collect())
 }
 
-fn supply_one(
+/// What there is of a device that a container is supplied with.
+#[derive(Debug)]
+enum Node {
+    /// Nothing: it makes it itself.
+    Own,
+    /// The host's.
+    Host(OwnedFd),
+    /// One of this name, made for it.
+    OnShelf(CString),
+}
+
+/// Mounts of the nodes on the shelf, each by itself.
+fn copies(shelf: &OwnedFd, nodes: &[Node]) -> Result<Vec<OwnedFd>, Errno> {
+    let made = nodes.iter().filter_map(|node| match node {
+        Node::OnShelf(name) => Some(name),
+        Node::Own | Node::Host(_) => None,
+    });
+    made.map(|name| clone_tree(shelf, name, false)).collect()
+}
+
+fn make_node(
     shelf: &OwnedFd,
-    name: &str,
+    number: usize,
     device: &PlannedDevice,
     maps: &IdMaps,
-) -> Result<OwnedFd, StartError> {
+) -> Result<Node, StartError> {
+    if device.kind == FileType::Fifo {
+        return Ok(Node::Own);
+    }
     let failed = |errno| device.error(errno);
     let (first_uid, first_gid) = (maps.uid.first(), maps.gid.first());
     // Root is whoever the container is set up as.
@@ -219,15 +254,15 @@ fn supply_one(
             ),
         ));
     };
-    match mknodat(shelf, name, device.kind, device.mode, device.device) {
+    let name = CString::new(number.to_string()).unwrap_or_default();
+    match mknodat(shelf, &name, device.kind, device.mode, device.device) {
         Ok(()) => {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             let flags = AtFlags::SYMLINK_NOFOLLOW;
-            chownat(shelf, name, Some(uid), Some(gid), flags).map_err(failed)?;
-            let name = CString::new(name).unwrap_or_default();
-            clone_tree(shelf, &name, false).map_err(failed)
+            chownat(shelf, &name, Some(uid), Some(gid), flags).map_err(failed)?;
+            Ok(Node::OnShelf(name))
         }
-        Err(Errno::PERM) => host_node(device).map_err(failed),
+        Err(Errno::PERM) => host_node(device).map(Node::Host).map_err(failed),
         Err(errno) => Err(failed(errno)),
     }
 }

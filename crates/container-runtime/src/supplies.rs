@@ -205,7 +205,27 @@ fn overlay(
     let root = user_namespace::root_outside(&mapped.maps);
     wharf_sys::process::with_file_system_ids(root, || overlay.mount(above))
         .map_err(|errno| StartError::new(Stage::Rootfs, errno, "overlay"))?
-        .map_err(|error| crate::launch::io(Stage::Rootfs, &error, "overlay"))
+        .map_err(|error| match error.raw_os_error() {
+            // Linux 5.19 is the first whose overlay takes layers that map IDs; it says no more.
+            Some(errno) if errno == Errno::INVAL.raw_os_error() && kernel_is_before((5, 19)) => {
+                StartError::refused(
+                    Stage::Rootfs,
+                    "overlay: layers of a container in a user namespace need Linux 5.19 or newer",
+                )
+            }
+            _ => crate::launch::io(Stage::Rootfs, &error, "overlay"),
+        })
+}
+
+fn kernel_is_before(version: (u32, u32)) -> bool {
+    let name = rustix::system::uname();
+    release(&name.release().to_string_lossy()).is_some_and(|release| release < version)
+}
+
+/// The first two numbers of a kernel's release.
+fn release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// The deepest directory that both paths are below.
@@ -239,6 +259,14 @@ pub(crate) const NODE_CARRIER: MountAttrFlags =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert_eq!(release("5.15.0-91-generic"), Some((5, 15)));
+        assert_eq!(release("6.1-rc3"), Some((6, 1)));
+        assert!(release("5.9.1") < release("5.19.0"));
+        assert_eq!(release("unknown"), None);
+    }
 
     #[test]
     fn common_parents_are_found() {

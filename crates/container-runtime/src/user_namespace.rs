@@ -310,6 +310,10 @@ pub(crate) fn no_mapping(path: &Path, errno: Errno) -> StartError {
             Stage::Config,
             format!("the file system of {path} cannot map IDs (idmapped mounts)"),
         ),
+        Errno::NOSYS => StartError::refused(
+            Stage::Config,
+            format!("IDs of {path} cannot be mapped: that needs Linux 5.12 or newer"),
+        ),
         Errno::PERM => StartError::refused(
             Stage::Config,
             format!(

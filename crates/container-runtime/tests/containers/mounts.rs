@@ -243,13 +243,12 @@ fn remounted(sandbox: &Sandbox) {
 fn mapped(sandbox: &Sandbox) {
     let volume = sandbox.directory("volume");
     fs::create_dir(volume.join("below")).unwrap();
-    {
-        let tmpfs =
-            wharf_sys::mount::new_filesystem("tmpfs", &[], rustix::mount::MountAttrFlags::empty())
-                .unwrap();
-        let place = std::ffi::CString::new(format!("{}/below", volume.display())).unwrap();
-        wharf_sys::mount::attach_at(&tmpfs, &place).unwrap();
-    }
+    // A mount of the same file system: not every kernel's tmpfs can map IDs.
+    let place =
+        |path: &std::path::Path| std::ffi::CString::new(path.display().to_string()).unwrap();
+    let other = place(&sandbox.directory("other"));
+    let other = wharf_sys::mount::clone_tree(rustix::fs::CWD, &other, false).unwrap();
+    wharf_sys::mount::attach_at(&other, &place(&volume.join("below"))).unwrap();
     let range = |container_id, host_id| wharf_oci::runtime::IdMapping {
         container_id,
         host_id,
