@@ -16,7 +16,7 @@ pub mod user;
 pub use bundle::Bundle;
 pub use daemon::Daemon;
 pub use host::Host;
-pub use output::{Output, run};
+pub use output::{Output, run, run_with_open_input};
 
 use std::path::PathBuf;
 

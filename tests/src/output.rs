@@ -1,7 +1,7 @@
 //! Running a command and looking at what came out.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What a finished command printed and how it ended.
 #[derive(Debug, Clone)]
@@ -24,26 +24,46 @@ pub fn run(mut command: Command, input: Option<&[u8]>) -> Output {
     } else {
         Stdio::null()
     });
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot start {text}: {error}"));
+    let mut child = spawn(&mut command, &text);
     let feeder = input.map(|bytes| {
         let mut stdin = child.stdin.take().expect("stdin was asked for as a pipe");
         let bytes = bytes.to_vec();
         // A command that does not read all its input is no failure of the test.
         std::thread::spawn(move || drop(stdin.write_all(&bytes)))
     });
-    let out = child
-        .wait_with_output()
-        .expect("a started child can be waited for");
+    let output = finish(child, text);
     if let Some(feeder) = feeder {
         feeder.join().expect("the feeding thread does not panic");
     }
+    output
+}
+
+/// Runs `command` to its end with an input that stays open and empty, as a terminal nobody types at.
+pub fn run_with_open_input(mut command: Command) -> Output {
+    let text = format!("{command:?}");
+    command.stdin(Stdio::piped());
+    let mut child = spawn(&mut command, &text);
+    let stdin = child.stdin.take();
+    let output = finish(child, text);
+    drop(stdin);
+    output
+}
+
+fn spawn(command: &mut Command, text: &str) -> Child {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {text}: {error}"))
+}
+
+fn finish(child: Child, command: String) -> Output {
     use std::os::unix::process::ExitStatusExt as _;
+    let out = child
+        .wait_with_output()
+        .expect("a started child can be waited for");
     Output {
-        command: text,
+        command,
         stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
         code: out

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use wharf_tests::{Host, Output, fixtures, run, skip};
+use wharf_tests::{Host, Output, fixtures, run, run_with_open_input, skip};
 
 /// Where a program is, if this machine has it.
 fn program(name: &str) -> Option<PathBuf> {
@@ -124,7 +124,9 @@ fn with_terminal(host: &Host, command: &Command) -> Output {
         };
     }
     script.args(["-q", "-e", "-c", &line, "/dev/null"]);
-    run(script, None)
+    // At the end of its input `script` types an end of file, upon which Podman stops showing output:
+    // with any runtime, some of what the program writes then would be lost now and then.
+    run_with_open_input(script)
 }
 
 /// What the limit of the one container's memory is below `parent`, by the kernel.
