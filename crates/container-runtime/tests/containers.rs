@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         .filter(|argument| !argument.starts_with('-'))
         .collect();
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: containers need root");
+        skip_all(basic::TESTS, &wanted, "containers need root");
         return ExitCode::SUCCESS;
     }
     // What tests mount is nobody else's business.
@@ -118,7 +118,7 @@ fn main() -> ExitCode {
     };
     let mut passed = 0;
     for (name, test) in all.iter().copied().flatten() {
-        if !wanted.is_empty() && !wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
+        if !is_wanted(name, &wanted) {
             continue;
         }
         // The name comes first: a test that hangs or takes everything down is known then.
@@ -157,4 +157,17 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn is_wanted(name: &str, wanted: &[String]) -> bool {
+    wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str()))
+}
+
+/// Notes that none of `tests` can run, and why. They count as a test does that finds that out itself.
+fn skip_all(tests: &[Test], wanted: &[String], reason: &str) {
+    let wanted = tests.iter().filter(|(name, _)| is_wanted(name, wanted));
+    let count = wanted
+        .inspect(|(name, _)| wharf_tests::skip(name, reason))
+        .count();
+    println!("\ntest result: ok. {count} passed; 0 failed; 0 ignored");
 }

@@ -287,8 +287,10 @@ mod tests {
     #[tokio::test]
     async fn certificates_are_verified_against_the_hosts_own_authorities() {
         if !Path::new(OPENSSL).exists() {
-            eprintln!("skipped: {OPENSSL} is not installed");
-            return;
+            return wharf_tests::skip(
+                "certificates_are_verified_against_the_hosts_own_authorities",
+                "openssl is not installed",
+            );
         }
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path();

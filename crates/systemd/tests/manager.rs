@@ -78,8 +78,7 @@ fn units_are_made_changed_and_stopped() {
     let mut fake = match Fake::start() {
         Ok(fake) => fake,
         Err(reason) => {
-            eprintln!("skipped: units_are_made_changed_and_stopped: {reason}");
-            return;
+            return wharf_tests::skip("units_are_made_changed_and_stopped", &reason);
         }
     };
     let connect = || Manager::connect(Bus::At(ADDRESS.get().unwrap())).unwrap();

@@ -382,8 +382,10 @@ fn devices(sandbox: &Sandbox) {
 
 fn throttle(sandbox: &Sandbox) {
     let Some((major, minor)) = sandbox.block_device() else {
-        println!("skipped: the scratch directory is on no block device of its own");
-        return;
+        return wharf_tests::skip(
+            "block_devices_are_throttled",
+            "the scratch directory is on no block device of its own",
+        );
     };
     // Direct writes: what goes through the page cache is not the writer's on v1.
     let script = "dd if=/dev/zero of=/file bs=128k count=2 oflag=direct 2>/dev/null; rm /file";
@@ -441,8 +443,10 @@ fn unified_side(sandbox: &Sandbox) {
     let side = std::path::Path::new("/sys/fs/cgroup/unified");
     let has = std::fs::read_to_string(side.join("cgroup.controllers")).unwrap_or_default();
     if !has.split_whitespace().any(|name| name == "hugetlb") {
-        println!("skipped: no unified side with huge pages beside split hierarchies");
-        return;
+        return wharf_tests::skip(
+            "controllers_of_the_unified_side_are_used",
+            "no unified side with huge pages beside split hierarchies",
+        );
     }
     let container = limited(sandbox, "sleep 1000", |resources| {
         resources.hugepage_limits = vec![wharf_oci::runtime::HugepageLimit {

@@ -30,7 +30,7 @@ pub(crate) fn run_with_systemd(program: &Path, flag: &str, wanted: &[String]) ->
             .unwrap()
             .success(),
         Err(reason) => {
-            println!("skipped: systemd's cgroups: {reason}");
+            crate::skip_all(TESTS, wanted, &reason);
             true
         }
     }

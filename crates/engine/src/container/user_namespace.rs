@@ -356,8 +356,10 @@ mod tests {
             joined: None,
         };
         let Ok(made) = namespace.make(true) else {
-            eprintln!("skipped: user namespaces need root");
-            return;
+            return wharf_tests::skip(
+                "namespaces_are_made_with_their_mapping",
+                "user namespaces need root",
+            );
         };
         let own = rustix::fs::stat("/proc/self/ns/net").unwrap().st_ino;
         let network = made.network.unwrap();

@@ -41,11 +41,14 @@ pub struct Host {
 
 /// Runs `test` on a host of its own.
 pub fn on_host(test: impl FnOnce(&Host) + Send) {
+    let name = std::thread::current()
+        .name()
+        .unwrap_or("a network's test")
+        .to_owned();
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             if wharf_sys::netns::unshare_network().is_err() {
-                println!("skipped: this needs the right to make network namespaces");
-                return;
+                return wharf_tests::skip(&name, "no right to make network namespaces");
             }
             let neighbour = new_namespace();
             run("ip", &["link", "set", "lo", "up"]);

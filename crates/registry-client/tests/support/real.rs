@@ -22,7 +22,11 @@ pub fn available() -> bool {
         .filter(|path| !Path::new(path).exists())
         .collect();
     if !missing.is_empty() {
-        eprintln!("skipped: {} not installed", missing.join(", "));
+        let thread = std::thread::current();
+        wharf_tests::skip(
+            thread.name().unwrap_or("a registry's test"),
+            &format!("{} not installed", missing.join(", ")),
+        );
     }
     missing.is_empty()
 }

@@ -29,7 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn can_run() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("skipped: containers need root");
+        let thread = std::thread::current();
+        wharf_tests::skip(
+            thread.name().unwrap_or("a shim's test"),
+            "containers need root",
+        );
     }
     root
 }

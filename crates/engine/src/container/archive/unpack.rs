@@ -312,8 +312,10 @@ mod tests {
     #[test]
     fn files_arrive_and_nothing_leaves_the_root() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: owners need root");
-            return;
+            return wharf_tests::skip(
+                "files_arrive_and_nothing_leaves_the_root",
+                "owners need root",
+            );
         }
         let outside = tempfile::tempdir().unwrap();
         let root = outside.path().join("root");
