@@ -64,9 +64,9 @@ pub struct Rootless {
     pub lifeline: Arc<OwnedFd>,
     /// The program that connects containers to the outside, or why there is none.
     pub uplink: std::result::Result<String, String>,
-    /// The cgroup, from the hierarchy's root, below which the system lets this user make more.
-    /// Without one, containers have no limits.
-    pub cgroup_parent: Option<String>,
+    /// The cgroup, from the hierarchy's root, below which the system lets this user make more, or
+    /// why there is none. Without one, containers have no limits.
+    pub cgroup_parent: std::result::Result<String, String>,
 }
 
 /// The parts of an engine; reached through [`Engine`].

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::keeper::{self, Given};
-use crate::{Directories, Result, RootlessError};
+use crate::{Directories, Result, RootlessError, cgroup};
 
 /// What a daemon inside has to know and to hold.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Inside {
     pub keeper: OwnedFd,
     /// The program that connects containers to the outside, or why there is none.
     pub uplink: std::result::Result<String, String>,
-    /// Where the system lets the user make cgroups.
-    pub cgroup_parent: Option<String>,
+    /// The cgroup below which the user may make more, or why there is none.
+    pub cgroup_parent: std::result::Result<String, String>,
 }
 
 /// Joins the user's namespaces, making them where there are none yet. The process is their root
@@ -37,6 +37,10 @@ pub fn enter(directories: &Directories) -> Result<Inside> {
         Some(found) => found,
         None => start(&exec_root)?,
     };
+    // As the user: in the namespaces we have other ids.
+    let cgroup_parent = given
+        .cgroup
+        .and_then(|path| cgroup::join(&path).map(|()| path));
     let working_directory = std::env::current_dir();
     let join = |namespace: &OwnedFd, kind, name: &str| {
         move_into_link_name_space(namespace.as_fd(), Some(kind))
@@ -54,7 +58,7 @@ pub fn enter(directories: &Directories) -> Result<Inside> {
         lifeline: given.lifeline,
         keeper: connection.into(),
         uplink: given.uplink,
-        cgroup_parent: None,
+        cgroup_parent,
     })
 }
 

@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::sandbox::Sandbox;
 use crate::uplink::Uplink;
-use crate::{Result, RootlessError};
+use crate::{Result, RootlessError, cgroup};
 
 /// The word that makes this program the keeper; for ourselves only.
 pub const COMMAND: &str = "rootless-keeper";
@@ -76,6 +76,8 @@ struct Keeper {
     uplink_since: Instant,
     /// Why there is no uplink, or its name.
     network: String,
+    /// Where containers' cgroups are, or why nowhere.
+    cgroup: std::result::Result<String, String>,
     lifeline: OwnedFd,
     /// Our own copy of the other end, until the first daemon has one.
     unclaimed: Option<OwnedFd>,
@@ -86,6 +88,8 @@ struct Keeper {
 impl Keeper {
     fn start(exec_root: &Path) -> Result<Self> {
         Uplink::check()?;
+        // Before the first child, which will be where we are.
+        let cgroup = cgroup::make();
         let sandbox = Sandbox::make()?;
         let path = socket(exec_root);
         match std::fs::remove_file(&path) {
@@ -108,6 +112,7 @@ impl Keeper {
             uplink: None,
             uplink_since: Instant::now(),
             network: String::new(),
+            cgroup,
             lifeline: lifeline.into(),
             unclaimed: Some(other_end.into()),
             daemons: Vec::new(),
@@ -197,7 +202,12 @@ impl Keeper {
             namespaces.network.as_fd(),
             end.as_fd(),
         ];
-        wharf_sys::scm::send(&daemon, self.network.as_bytes(), &fds)?;
+        let cgroup = match &self.cgroup {
+            Ok(path) => format!("+{path}"),
+            Err(reason) => format!("-{reason}"),
+        };
+        let text = format!("{}\0{cgroup}", self.network);
+        wharf_sys::scm::send(&daemon, text.as_bytes(), &fds)?;
         self.unclaimed = None;
         self.daemons.push(daemon);
         Ok(())
@@ -245,6 +255,8 @@ pub(crate) struct Given {
     pub(crate) lifeline: OwnedFd,
     /// The network program's name, or why there is none.
     pub(crate) uplink: std::result::Result<String, String>,
+    /// The cgroup for containers, or why there is none.
+    pub(crate) cgroup: std::result::Result<String, String>,
 }
 
 /// Asks the keeper at `connection` for everything. `None` when it has just gone.
@@ -258,16 +270,18 @@ pub(crate) fn ask(connection: &UnixStream) -> io::Result<Option<Given>> {
         return Ok(None);
     };
     let text = String::from_utf8_lossy(&buffer[..length]);
-    let uplink = match text.split_at_checked(1) {
+    let one = |text: &str| match text.split_at_checked(1) {
         Some(("+", name)) => Ok(name.to_owned()),
         Some((_, reason)) => Err(reason.to_owned()),
         None => Err(String::new()),
     };
+    let (uplink, cgroup) = text.split_once('\0').unwrap_or((&text, ""));
     Ok(Some(Given {
         user,
         mount,
         network,
         lifeline,
-        uplink,
+        uplink: one(uplink),
+        cgroup: one(cgroup),
     }))
 }

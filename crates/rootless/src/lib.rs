@@ -13,6 +13,7 @@
 //! host's, so that registries, resolvers, listeners and published ports are what they are for any
 //! program of the user, and `--network host` is the host's network.
 //!
+//! - `cgroup`: where the containers' cgroups are, and who may make them
 //! - [`directories`]: where a user's engine keeps its things
 //! - [`subordinate`]: the ids a user may give away
 //! - [`prerequisites`]: what a host may lack, each with its one remedy
@@ -25,6 +26,7 @@
 //! namespaces. A keeper that is killed takes its children along; the daemon ends then, and the next
 //! one begins with new namespaces in which containers of before have no network.
 
+mod cgroup;
 pub mod directories;
 pub mod enter;
 pub mod keeper;

@@ -38,9 +38,9 @@ impl Bus {
     /// Where to knock, in this order; with `true` for a bus.
     fn addresses(self) -> Vec<(PathBuf, bool)> {
         let runtime_dir = || {
-            std::env::var_os("XDG_RUNTIME_DIR")
-                .map(PathBuf::from)
-                .filter(|dir| dir.is_absolute())
+            let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+            let usual = || Some(PathBuf::from(format!("/run/user/{}", user_outside()?)));
+            named.filter(|dir| dir.is_absolute()).or_else(usual)
         };
         match self {
             Self::At(address) => socket_of(address)
@@ -90,6 +90,21 @@ fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let words: Vec<&str> = map.split_ascii_whitespace().collect();
     words != ["0", "0", "4294967295"]
+}
+
+/// The calling user's number outside of its user namespace.
+fn user_outside() -> Option<u32> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").ok()?;
+    outside(&map, rustix::process::geteuid().as_raw())
+}
+
+fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inside, outside, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let distance = id.checked_sub(inside.ok()?)?;
+        (distance < count.ok()?).then(|| outside.ok()?.checked_add(distance))?
+    })
 }
 
 /// An open connection.
@@ -243,6 +258,15 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_are_known_by_their_number_outside() {
+        let map = "0 1000 1\n1 100000 65536\n";
+        assert_eq!(outside(map, 0), Some(1000));
+        assert_eq!(outside(map, 33), Some(100_032));
+        assert_eq!(outside(map, 70_000), None);
+        assert_eq!(outside("0 0 4294967295\n", 1000), Some(1000));
+    }
 
     #[test]
     fn addresses_are_read() {

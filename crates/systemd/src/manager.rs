@@ -144,6 +144,21 @@ impl Manager {
         }
     }
 
+    /// Moves processes of the caller's into the cgroup `below` a delegated unit's.
+    pub fn attach_processes(
+        &mut self,
+        unit: &str,
+        below: &str,
+        processes: &[u32],
+    ) -> Result<(), SystemdError> {
+        self.call(MANAGER, "AttachProcessesToUnit", "ssau", |body| {
+            body.text(unit);
+            body.text(below);
+            body.array(4, |body| processes.iter().for_each(|pid| body.u32(*pid)));
+        })
+        .map(drop)
+    }
+
     fn reset_failed(&mut self, unit: &str) -> Result<(), SystemdError> {
         self.call(MANAGER, "ResetFailedUnit", "s", |body| body.text(unit))
             .map(drop)

@@ -211,7 +211,8 @@ pub(super) fn write_rules(directory: &Path, rules: &[DeviceRule]) -> Result<(), 
 
 /// Attaches the rules to a cgroup v2.
 pub(super) fn attach_filter(directory: &Path, rules: &[DeviceRule]) -> Result<(), StartError> {
-    if rules.is_empty() {
+    // In a user namespace nobody makes device nodes, and nobody may load filters either.
+    if rules.is_empty() || !wharf_sys::namespace::is_initial_user() {
         return Ok(());
     }
     let rules = understood(rules)?;
@@ -228,7 +229,7 @@ pub(super) fn attach_filter(directory: &Path, rules: &[DeviceRule]) -> Result<()
 /// Puts the filter for `rules` in the place of the one attached to a cgroup v2. For a moment both
 /// hold, so that nothing is allowed that one of them forbids.
 pub(super) fn replace_filter(directory: &Path, rules: &[DeviceRule]) -> Result<(), StartError> {
-    if rules.is_empty() {
+    if rules.is_empty() || !wharf_sys::namespace::is_initial_user() {
         return Ok(());
     }
     let failed = |errno| StartError::new(Stage::Cgroup, errno, "device filter");

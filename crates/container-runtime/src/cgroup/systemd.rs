@@ -109,7 +109,9 @@ impl Cgroup {
             ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
         ];
         properties.extend(self.properties(&mut manager, resources)?);
-        properties.extend(device_properties(&resources.devices)?);
+        if unit.bus != Bus::User {
+            properties.extend(device_properties(&resources.devices)?);
+        }
         manager
             .start_transient_unit(&unit.name, &properties)
             .map_err(|error| failed(&error))
@@ -122,7 +124,9 @@ impl Cgroup {
         };
         let mut manager = Manager::connect(unit.bus).map_err(|error| failed(&error))?;
         let mut properties = self.properties(&mut manager, resources)?;
-        properties.extend(device_properties(&resources.devices)?);
+        if unit.bus != Bus::User {
+            properties.extend(device_properties(&resources.devices)?);
+        }
         if properties.is_empty() {
             return Ok(());
         }

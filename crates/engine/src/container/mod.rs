@@ -143,7 +143,7 @@ impl Containers {
             registry.insert(Arc::new(Container::new(record)));
         }
         let own_parent = match &config.rootless {
-            Some(rootless) => rootless.cgroup_parent.clone(),
+            Some(rootless) => rootless.cgroup_parent.clone().ok(),
             None => Some(format!("/wharf{}", config.instance)),
         };
         let cgroup_parent = cgroups::parent(&config.daemon, own_parent.as_deref());

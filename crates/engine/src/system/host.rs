@@ -124,6 +124,27 @@ pub(super) fn delegated(parent: Option<&str>) -> Cgroups {
     }
 }
 
+/// What a warning says about the controllers that the system does not give to the user whose
+/// cgroup `parent` is, and how it would.
+pub(super) fn kept_back(parent: &str) -> Option<String> {
+    const WORTH_HAVING: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+    let file = format!("/sys/fs/cgroup{parent}/cgroup.controllers");
+    let given = std::fs::read_to_string(file).unwrap_or_default();
+    let missing: Vec<&str> = WORTH_HAVING
+        .into_iter()
+        .filter(|name| !given.split_whitespace().any(|given| given == *name))
+        .collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "WARNING: systemd keeps these cgroup controllers from ordinary users: {}. Root gives them, from the next \
+             boot on, with: mkdir -p /etc/systemd/system/user@.service.d && \
+             printf '[Service]\\nDelegate={}\\n' > /etc/systemd/system/user@.service.d/delegate.conf",
+            missing.join(" "),
+            WORTH_HAVING.join(" ")
+        )
+    })
+}
+
 /// Looks at `/sys/fs/cgroup`.
 pub(super) fn cgroups() -> Cgroups {
     let root = Path::new("/sys/fs/cgroup");

@@ -19,10 +19,11 @@ impl Engine {
         let counts = self.containers.counts();
         let rootless = self.config.rootless.as_ref();
         let cgroups = match rootless {
-            Some(rootless) => host::delegated(rootless.cgroup_parent.as_deref()),
+            Some(rootless) => host::delegated(rootless.cgroup_parent.as_deref().ok()),
             None => host::cgroups(),
         };
-        let without_cgroups = rootless.is_some_and(|rootless| rootless.cgroup_parent.is_none());
+        let own_cgroup = rootless.map(|rootless| &rootless.cgroup_parent);
+        let without_cgroups = own_cgroup.is_some_and(|parent| parent.is_err());
         let (operating_system, os_version) = host::distribution();
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
         let environment = |name: &str| std::env::var(name).unwrap_or_default();
@@ -42,11 +43,12 @@ impl Engine {
                 warnings.push(format!("WARNING: {what}"));
             }
         }
-        if without_cgroups {
-            warnings.push(
-                "WARNING: Running in rootless-mode without cgroups. Limits are discarded"
-                    .to_owned(),
-            );
+        match own_cgroup {
+            Some(Err(reason)) => warnings.push(format!(
+                "WARNING: Running in rootless-mode without cgroups. Limits are discarded: {reason}"
+            )),
+            Some(Ok(parent)) => warnings.extend(host::kept_back(parent)),
+            None => {}
         }
         if let Some(Err(reason)) = rootless.map(|rootless| &rootless.uplink) {
             warnings.push(format!(

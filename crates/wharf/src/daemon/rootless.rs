@@ -12,6 +12,9 @@ pub(super) fn parts(inside: Inside) -> (Rootless, OwnedFd) {
     if let Err(reason) = &inside.uplink {
         tracing::warn!(reason, "containers reach each other, but nothing outside");
     }
+    if let Err(reason) = &inside.cgroup_parent {
+        tracing::warn!(reason, "containers have no cgroups, limits are discarded");
+    }
     let rootless = Rootless {
         network: Arc::new(inside.network),
         lifeline: Arc::new(inside.lifeline),
