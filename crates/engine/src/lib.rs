@@ -67,6 +67,25 @@ pub struct Rootless {
     /// The cgroup, from the hierarchy's root, below which the system lets this user make more, or
     /// why there is none. Without one, containers have no limits.
     pub cgroup_parent: std::result::Result<String, String>,
+    /// The user's name on the host.
+    pub user: String,
+}
+
+impl Rootless {
+    /// What to say to somebody who wants containers to be started again: a service manager ends what
+    /// a user has when the last session closes, and starts nothing at boot, unless told to.
+    pub(crate) fn session_warning(&self) -> Option<String> {
+        let (systemd, lingers) = (
+            std::path::Path::new("/run/systemd/system"),
+            std::path::Path::new("/var/lib/systemd/linger").join(&self.user),
+        );
+        (systemd.exists() && !lingers.exists()).then(|| {
+            format!(
+                "Without lingering, systemd ends what {0} runs after the last logout and starts nothing at boot, whatever the restart policy; to keep containers: loginctl enable-linger {0}",
+                self.user
+            )
+        })
+    }
 }
 
 /// The parts of an engine; reached through [`Engine`].

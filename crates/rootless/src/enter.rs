@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::keeper::{self, Given};
-use crate::{Directories, Result, RootlessError, cgroup};
+use crate::{Directories, Missing, Result, RootlessError, cgroup, subordinate};
 
 /// What a daemon inside has to know and to hold.
 #[derive(Debug)]
@@ -27,12 +27,16 @@ pub struct Inside {
     pub uplink: std::result::Result<String, String>,
     /// The cgroup below which the user may make more, or why there is none.
     pub cgroup_parent: std::result::Result<String, String>,
+    /// The user's name on the host.
+    pub user: String,
 }
 
 /// Joins the user's namespaces, making them where there are none yet. The process is their root
 /// afterwards. It must have one thread only.
 pub fn enter(directories: &Directories) -> Result<Inside> {
     let exec_root = directories.exec_root();
+    let uid = rustix::process::getuid().as_raw();
+    let account = subordinate::account(uid).ok_or(Missing::Account { uid })?;
     let (connection, given) = match find(&exec_root)? {
         Some(found) => found,
         None => start(&exec_root)?,
@@ -59,6 +63,7 @@ pub fn enter(directories: &Directories) -> Result<Inside> {
         keeper: connection.into(),
         uplink: given.uplink,
         cgroup_parent,
+        user: account.name,
     })
 }
 

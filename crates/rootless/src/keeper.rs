@@ -3,25 +3,28 @@
 //! It is started by a daemon that finds none and lives outside of everything it keeps: as the user,
 //! in the host's namespaces. Its one thread waits for
 //!
-//! - a daemon at its socket, which gets the namespaces and an end of the *lifeline*, a pipe that
-//!   daemon and shims hold and nobody ever writes to;
+//! - a daemon at its socket, which gets the namespaces and an end of the *lifeline* (`lifeline.rs`);
 //! - the end of the lifeline: neither daemon nor container is left, so it ends, and with it the
 //!   namespaces and the program that connects them;
-//! - the end of that program, which is started again.
+//! - the end of that program, which is started again, and of the process in the namespaces.
+//!
+//! When it is killed itself, its daemon ends; the next one's keeper goes on with the namespaces that
+//! containers are still in.
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{WaitOptions, waitpid};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{self, Sandbox};
 use crate::uplink::Uplink;
-use crate::{Result, RootlessError, cgroup};
+use crate::{Result, RootlessError, cgroup, lifeline};
 
 /// The word that makes this program the keeper; for ourselves only.
 pub const COMMAND: &str = "rootless-keeper";
@@ -31,8 +34,11 @@ pub(crate) const REPORT_FD: i32 = 0;
 /// First byte of the report.
 pub(crate) const REPORT_READY: u8 = b'+';
 
-/// A network program that ends sooner than this is not started again until the next daemon comes.
+/// A network program that ends sooner than this, or does not start, is started again after a pause.
 const UPLINK_LIFE_MIN: Duration = Duration::from_secs(10);
+/// The first such pause; each is twice the one before.
+const UPLINK_PAUSE: Duration = Duration::from_millis(100);
+const UPLINK_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Its socket in the exec root.
 pub(crate) fn socket(exec_root: &Path) -> PathBuf {
@@ -74,6 +80,8 @@ struct Keeper {
     sandbox: Sandbox,
     uplink: Option<Uplink>,
     uplink_since: Instant,
+    /// The pause before the next attempt.
+    uplink_pause: Duration,
     /// Why there is no uplink, or its name.
     network: String,
     /// Where containers' cgroups are, or why nowhere.
@@ -88,9 +96,14 @@ struct Keeper {
 impl Keeper {
     fn start(exec_root: &Path) -> Result<Self> {
         Uplink::check()?;
+        Uplink::end_leftover(exec_root)
+            .map_err(|error| RootlessError::step("end the network program of before", error))?;
         // Before the first child, which will be where we are.
         let cgroup = cgroup::make();
-        let sandbox = Sandbox::make()?;
+        let sandbox = match Sandbox::find(exec_root) {
+            Some(found) => found,
+            None => Sandbox::make(exec_root)?,
+        };
         let path = socket(exec_root);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -101,20 +114,23 @@ impl Keeper {
             }
             _ => {}
         }
+        let lifeline = lifeline::open(exec_root)
+            .and_then(|end| Ok((end, lifeline::other_end(exec_root)?)))
+            .map_err(|error| RootlessError::step("make a pipe", error))?;
+        let (lifeline, other_end) = lifeline;
         let listener = UnixListener::bind(&path)
             .map_err(|error| RootlessError::step(format!("listen on {}", path.display()), error))?;
-        let (lifeline, other_end) =
-            io::pipe().map_err(|error| RootlessError::step("make a pipe", error))?;
         let mut keeper = Self {
             exec_root: exec_root.to_owned(),
             listener,
             sandbox,
             uplink: None,
             uplink_since: Instant::now(),
+            uplink_pause: UPLINK_PAUSE,
             network: String::new(),
             cgroup,
-            lifeline: lifeline.into(),
-            unclaimed: Some(other_end.into()),
+            lifeline,
+            unclaimed: Some(other_end),
             daemons: Vec::new(),
         };
         keeper.connect();
@@ -133,6 +149,12 @@ impl Keeper {
         self.uplink_since = Instant::now();
     }
 
+    /// When the network program is to be tried again, from now.
+    fn next_attempt(&self) -> Option<Duration> {
+        let pause = self.uplink.is_none().then_some(self.uplink_pause)?;
+        Some(pause.saturating_sub(self.uplink_since.elapsed()))
+    }
+
     fn run(mut self) -> io::Result<()> {
         loop {
             let mut watched = vec![
@@ -149,7 +171,10 @@ impl Keeper {
             if let Some(uplink) = &self.uplink {
                 watched.push(PollFd::new(&uplink.pidfd, PollFlags::IN));
             }
-            match poll(&mut watched, None) {
+            let pause = self
+                .next_attempt()
+                .map(|pause| Timespec::try_from(pause).unwrap_or_default());
+            match poll(&mut watched, pause.as_ref()) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
@@ -161,8 +186,13 @@ impl Keeper {
                 // A daemon that went away again is no concern of ours.
                 drop(self.welcome());
             } else if happened[2] {
-                // Somebody killed what holds the namespaces; whoever is in them has them still.
-                break;
+                // Killed by somebody. We hold the namespaces, too.
+                let killed = self.sandbox.pid;
+                match self.sandbox.pin_again() {
+                    Ok(sandbox) => self.sandbox = sandbox,
+                    Err(error) => return Err(io::Error::other(error)),
+                }
+                let _ = waitpid(Some(killed), WaitOptions::empty());
             } else if let Some(gone) = happened[3..3 + self.daemons.len()]
                 .iter()
                 .position(|gone| *gone)
@@ -174,10 +204,13 @@ impl Keeper {
                 }
                 "-the network program has ended".clone_into(&mut self.network);
                 if self.uplink_since.elapsed() >= UPLINK_LIFE_MIN {
-                    self.connect();
+                    self.uplink_pause = Duration::ZERO;
                 }
             } else if happened[1] {
                 break;
+            } else if self.next_attempt() == Some(Duration::ZERO) {
+                self.uplink_pause = (self.uplink_pause * 2).clamp(UPLINK_PAUSE, UPLINK_PAUSE_MAX);
+                self.connect();
             }
         }
         self.leave();
@@ -194,7 +227,7 @@ impl Keeper {
         if self.uplink.is_none() {
             self.connect();
         }
-        let end = self.other_end()?;
+        let end = lifeline::other_end(&self.exec_root)?;
         let namespaces = &self.sandbox;
         let fds = [
             namespaces.user.as_fd(),
@@ -211,12 +244,6 @@ impl Keeper {
         self.unclaimed = None;
         self.daemons.push(daemon);
         Ok(())
-    }
-
-    /// An end of the lifeline to give away. We keep none: it would keep us.
-    fn other_end(&self) -> io::Result<OwnedFd> {
-        let path = format!("/proc/self/fd/{}", self.lifeline.as_raw_fd());
-        Ok(File::options().write(true).open(path)?.into())
     }
 
     /// The end. Whoever connects from here on is refused and starts another keeper.
@@ -238,8 +265,12 @@ impl Keeper {
             for file in [
                 socket(&exec_root),
                 start_lock(&exec_root),
-                exec_root.join("uplink.ready"),
-            ] {
+                lifeline::path(&exec_root),
+                sandbox::anchor(&exec_root),
+            ]
+            .into_iter()
+            .chain(Uplink::files(&exec_root))
+            {
                 drop(std::fs::remove_file(file));
             }
             drop(std::fs::remove_dir(&exec_root));

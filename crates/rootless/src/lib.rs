@@ -20,16 +20,18 @@
 //! - [`sandbox`]: making the namespaces
 //! - [`uplink`]: pasta and slirp4netns
 //! - [`keeper`]: the process that holds it all, and ends when neither daemon nor container is left
+//! - `lifeline`: how it knows that
 //! - [`enter`](mod@enter): the daemon's way in
 //!
 //! A daemon that ends or is killed changes nothing for containers; the next one joins the same
-//! namespaces. A keeper that is killed takes its children along; the daemon ends then, and the next
-//! one begins with new namespaces in which containers of before have no network.
+//! namespaces. A keeper that is killed takes the way to the outside along and the daemon ends; the
+//! next one's keeper finds the namespaces through the containers that are in them, and goes on.
 
 mod cgroup;
 pub mod directories;
 pub mod enter;
 pub mod keeper;
+mod lifeline;
 pub mod prerequisites;
 pub mod sandbox;
 pub mod subordinate;

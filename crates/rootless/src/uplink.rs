@@ -64,6 +64,35 @@ impl Uplink {
             .unwrap_or_else(|| Missing::Uplink.into()))
     }
 
+    /// Ends the program of a keeper that was killed: joining a user namespace took its death signal
+    /// away. Returns when it has gone.
+    pub fn end_leftover(folder: &Path) -> std::io::Result<()> {
+        let file = mark(folder);
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            return Ok(());
+        };
+        let pid = text
+            .split_once(' ')
+            .and_then(|(pid, _)| Pid::from_raw(pid.parse().ok()?));
+        if let Some(pid) = pid
+            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+            // Only now: from here on the number cannot become another's.
+            && mark_of(pid).is_ok_and(|mark| mark == text)
+        {
+            match pidfd_send_signal(&pidfd, Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            wait_for_end(&pidfd)?;
+        }
+        std::fs::remove_file(&file)
+    }
+
+    /// What it leaves in `folder`.
+    pub fn files(folder: &Path) -> [PathBuf; 2] {
+        [fifo(folder), mark(folder)]
+    }
+
     /// Takes the ended process off the list of children.
     pub fn reap(self) {
         let _ = waitpid(Some(self.pid), WaitOptions::empty());
@@ -97,8 +126,16 @@ impl Program {
         let pid = {
             let said = said.try_clone().map_err(failed)?;
             let parent = rustix::process::getpid();
-            clone::fork(|| become_program(&self.path, parent, &arguments, said, ready_in))
-                .map_err(|errno| failed(errno.into()))?
+            let mark = mark(folder);
+            clone::fork(|| {
+                let marked =
+                    mark_of(rustix::process::getpid()).and_then(|text| std::fs::write(&mark, text));
+                match marked {
+                    Ok(()) => become_program(&self.path, parent, &arguments, said, ready_in),
+                    Err(_) => 126,
+                }
+            })
+            .map_err(|errno| failed(errno.into()))?
         };
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed(errno.into()))?;
         let uplink = Uplink {
@@ -194,6 +231,22 @@ fn fifo(folder: &Path) -> PathBuf {
     folder.join("uplink.ready")
 }
 
+/// The file that says which process it is.
+fn mark(folder: &Path) -> PathBuf {
+    folder.join("uplink.pid")
+}
+
+/// A process as nobody else ever is: its number, and when it began (`proc_pid_stat(5)`, field 22).
+fn mark_of(pid: Pid) -> std::io::Result<String> {
+    let pid = pid.as_raw_nonzero();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let began = stat
+        .rsplit_once(')')
+        .and_then(|(_, fields)| fields.split_whitespace().nth(19))
+        .ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok(format!("{pid} {began}"))
+}
+
 fn unnamed_file(folder: &Path) -> std::io::Result<std::fs::File> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
@@ -270,10 +323,19 @@ fn wait_until_ready(ready: &OwnedFd, pidfd: &OwnedFd) -> std::io::Result<bool> {
             return Ok(false);
         }
         // The pipe was closed without a word; the program's end is what is left to wait for.
-        let mut end = [PollFd::new(pidfd, PollFlags::IN)];
         if watched[0].revents().contains(PollFlags::HUP) {
-            while let Err(rustix::io::Errno::INTR) = poll(&mut end, None) {}
+            wait_for_end(pidfd)?;
             return Ok(false);
+        }
+    }
+}
+
+fn wait_for_end(pidfd: &OwnedFd) -> std::io::Result<()> {
+    let mut end = [PollFd::new(pidfd, PollFlags::IN)];
+    loop {
+        match poll(&mut end, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other.map(drop)?),
         }
     }
 }

@@ -226,6 +226,11 @@ impl Engine {
         if host.restart_policy.name.is_empty() {
             host.restart_policy.name = "no".to_owned();
         }
+        if host.restart_policy.name != "no"
+            && let Some(rootless) = &self.config.rootless
+        {
+            warnings.extend(rootless.session_warning());
+        }
         if !host.privileged {
             let masked = &mut host.masked_paths;
             *masked = Some(

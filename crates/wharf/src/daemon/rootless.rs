@@ -20,6 +20,7 @@ pub(super) fn parts(inside: Inside) -> (Rootless, OwnedFd) {
         lifeline: Arc::new(inside.lifeline),
         uplink: inside.uplink,
         cgroup_parent: inside.cgroup_parent,
+        user: inside.user,
     };
     (rootless, inside.keeper)
 }
