@@ -47,8 +47,16 @@ static COMMAND: Command = Command {
         )
         .short('b'),
         Flag::string("cgroup-parent", "Set parent cgroup for all containers"),
-        Flag::string("config-file", "Daemon configuration file").default("/etc/wharf/daemon.json"),
-        Flag::string("data-root", "Root directory of persistent state").default("/var/lib/wharf"),
+        Flag::string(
+            "config-file",
+            "Daemon configuration file; an ordinary user's is\n$XDG_CONFIG_HOME/wharf/daemon.json, below ~/.config if unset",
+        )
+        .default("/etc/wharf/daemon.json"),
+        Flag::string(
+            "data-root",
+            "Root directory of persistent state; an ordinary user's is\n$XDG_DATA_HOME/wharf, below ~/.local/share if unset",
+        )
+        .default("/var/lib/wharf"),
         Flag::bool("debug", "Enable debug mode").short('D'),
         Flag::many(
             "default-address-pool",
@@ -75,7 +83,11 @@ static COMMAND: Command = Command {
         Flag::list("dns", "DNS server to use"),
         Flag::list("dns-opt", "DNS options to use"),
         Flag::list("dns-search", "DNS search domains to use"),
-        Flag::string("exec-root", "Root directory for execution state files").default("/run/wharf"),
+        Flag::string(
+            "exec-root",
+            "Root directory for execution state files; an ordinary user's is\n$XDG_RUNTIME_DIR/wharf",
+        )
+        .default("/run/wharf"),
         Flag::bool("experimental", "Enable experimental features"),
         Flag::map("feature", "Enable feature in the daemon"),
         Flag::string("fixed-cidr", "IPv4 subnet for the default bridge network"),
@@ -143,8 +155,11 @@ static COMMAND: Command = Command {
             "no-new-privileges",
             "Set no-new-privileges by default for new containers",
         ),
-        Flag::string("pidfile", "Path to use for daemon PID file")
-            .short('p')
+        Flag::string(
+            "pidfile",
+            "Path to use for daemon PID file; an ordinary user's is\n$XDG_RUNTIME_DIR/wharf.pid",
+        )
+        .short('p')
             .default("/run/wharf.pid"),
         Flag::int(
             "ready-fd",

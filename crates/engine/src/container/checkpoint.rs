@@ -29,6 +29,7 @@ impl Engine {
         request: &CheckpointCreate,
     ) -> Result<()> {
         self.require_experimental()?;
+        self.refuse_as_user()?;
         let container = self.containers.find(reference)?;
         let _op = container.op.lock().await;
         check_name(&request.checkpoint_id)?;
@@ -135,6 +136,7 @@ impl Engine {
                 "checkpoint is only supported in experimental mode",
             ));
         }
+        self.refuse_as_user()?;
         let container = self.containers.find(reference)?;
         let _op = container.op.lock().await;
         check_name(name)?;
@@ -203,6 +205,15 @@ impl Engine {
         }
         Err(Error::not_implemented(
             "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it.",
+        ))
+    }
+
+    fn refuse_as_user(&self) -> Result<()> {
+        if self.config.rootless.is_none() {
+            return Ok(());
+        }
+        Err(Error::not_implemented(
+            "an ordinary user's engine makes and restores no checkpoints: CRIU does that with root's rights over the host only",
         ))
     }
 

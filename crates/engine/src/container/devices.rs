@@ -1,7 +1,7 @@
 //! `--device` and `--device-cgroup-rule`: host device nodes in the container.
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wharf_api_types::container::DeviceMapping;
 use wharf_fault::{Error, Result};
@@ -15,6 +15,8 @@ const NODES_MAX: usize = 4096;
 pub(super) struct Devices {
     /// Nodes to make.
     pub nodes: Vec<Device>,
+    /// Nodes of the host to be shown under another path, where none can be made.
+    pub binds: Vec<(PathBuf, String)>,
     /// Accesses to allow.
     pub rules: Vec<DeviceRule>,
 }
@@ -71,13 +73,13 @@ pub(super) fn gather(mappings: &[DeviceMapping]) -> Result<Devices> {
         let path = std::fs::canonicalize(&mapping.path_on_host).map_err(|e| failed(plain(&e)))?;
         if path.is_dir() {
             walk(&path, inside, access, &mut devices).map_err(failed)?;
-            if devices.nodes.is_empty() {
+            if devices.nodes.is_empty() && devices.binds.is_empty() {
                 return Err(failed("not a device node".to_owned()));
             }
         } else {
             let node = node(&path, inside).map_err(|e| failed(plain(&e)))?;
             let node = node.ok_or_else(|| failed("not a device node".to_owned()))?;
-            devices.add(node, access);
+            devices.add(&path, node, access);
         }
     }
     Ok(devices)
@@ -101,7 +103,7 @@ pub(super) fn all_of_host() -> Devices {
 }
 
 impl Devices {
-    fn add(&mut self, node: Device, access: &str) {
+    fn add(&mut self, source: &Path, node: Device, access: &str) {
         self.rules.push(DeviceRule {
             allow: true,
             kind: Some(node.kind.clone()),
@@ -109,7 +111,12 @@ impl Devices {
             minor: node.minor,
             access: Some(access.to_owned()),
         });
-        self.nodes.push(node);
+        // The runtime shows the host's node of the same path where it can make none.
+        if source != Path::new(&node.path) && !wharf_sys::namespace::is_initial_user() {
+            self.binds.push((source.to_owned(), node.path));
+        } else {
+            self.nodes.push(node);
+        }
     }
 }
 
@@ -136,9 +143,9 @@ fn walk(
                 walk(&entry.path(), &inside, access, devices)?;
             }
         } else if let Ok(Some(node)) = node(&entry.path(), &inside) {
-            devices.add(node, access);
+            devices.add(&entry.path(), node, access);
         }
-        if devices.nodes.len() > NODES_MAX {
+        if devices.nodes.len() + devices.binds.len() > NODES_MAX {
             return Err(format!("more than {NODES_MAX} device nodes"));
         }
     }

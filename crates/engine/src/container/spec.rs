@@ -564,6 +564,9 @@ fn default_mounts(host: &HostConfig, facts: &Facts) -> Vec<Mount> {
     ] {
         mounts.push(bind(path, &facts.files_dir.join(name), &["rprivate"]));
     }
+    for (host, inside) in &facts.devices.binds {
+        mounts.push(bind(inside, host, &["rprivate"]));
+    }
     mounts
 }
 

@@ -136,6 +136,15 @@ impl Engine {
                 host.userns_mode = format!("container:{}", other.id);
                 self.id_maps(&other).is_some()
             }
+            Mode::Auto(_) | Mode::KeepId(_) | Mode::Private(_)
+                if self.config.rootless.is_some() =>
+            {
+                // Layers would have to be idmapped, and their file system belongs to the host's root.
+                return Err(Error::invalid(format!(
+                    "--userns={}: the kernel lets root alone map the IDs of layers, so an ordinary user's containers share the user's own namespace (--userns=host), in which root is the user",
+                    host.userns_mode
+                )));
+            }
             Mode::Auto(_) | Mode::KeepId(_) | Mode::Private(_) => {
                 if let Some((what, _)) = shared(host).next() {
                     return Err(Error::invalid(format!(
