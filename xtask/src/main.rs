@@ -1,8 +1,7 @@
-//! Development tasks that are more than one command: `cargo xtask test|demo|bench|vm|conformance`.
+//! Development tasks that are more than one command: `cargo xtask test|bench|vm|conformance`.
 
 mod bench;
 mod conformance;
-mod demo;
 mod test;
 mod vm;
 
@@ -12,12 +11,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first().map(String::as_str) {
         Some("test") => test::run(&arguments[1..]),
-        Some("demo") => demo::run(),
         Some("bench") => bench::run(&arguments[1..]),
         Some("conformance") => conformance::run(&arguments[1..]),
         Some("vm") => vm::run(&arguments[1..]),
         _ => Err(
-            "usage: cargo xtask test [quick] | demo | bench [--runs N] [--only SECTION,…] [--containers N] | vm [test [long]] [-- COMMAND...] | conformance [--vm]"
+            "usage: cargo xtask test [quick] | bench [--runs N] [--only SECTION,…] [--containers N] | vm [test [long]] [-- COMMAND...] | conformance [--vm]"
                 .to_owned(),
         ),
     };

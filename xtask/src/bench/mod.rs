@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if arguments.first().map(String::as_str) == Some("inside") {
         return inside(&arguments[1..]);
     }
-    crate::demo::use_release_binary()?;
+    use_release_binary()?;
     let packages = [
         "docker.io",
         "podman",
@@ -367,5 +367,29 @@ fn logs(engines: &[Engine], table: &mut Table) -> Result<(), String> {
         table.value("1,000,000 log lines read, s", n, read);
         engine.succeed(engine.force_remove("chatty"))?;
     }
+    Ok(())
+}
+
+/// Points the test kit at the optimised binary.
+fn use_release_binary() -> Result<(), String> {
+    if std::env::var_os("WHARF_BINARY").is_some() {
+        return Ok(());
+    }
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    // <target>/<triple>/debug/xtask
+    let binary = this
+        .ancestors()
+        .nth(2)
+        .expect("xtask lies in a profile folder")
+        .join("release")
+        .join("wharf");
+    if !binary.exists() {
+        return Err(format!(
+            "{} is missing: run `cargo build --release` first",
+            binary.display()
+        ));
+    }
+    // The one thread there is: nobody reads the environment at the same time.
+    wharf_tests::set_binary(binary);
     Ok(())
 }
