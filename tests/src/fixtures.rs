@@ -66,6 +66,18 @@ pub fn nginx() -> PathBuf {
     })
 }
 
+/// The root file system of the nginx that `scripts/demo` shows.
+pub fn nginx_root() -> PathBuf {
+    cached("nginx-root", |folder| {
+        let root = folder.join("root.tar");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/nginx-image");
+        let mut make = Command::new(script);
+        make.arg(&root);
+        run(make, None).ok();
+        root
+    })
+}
+
 /// redis on port 6379 with its data in the volume `/data`, 2 layers.
 pub fn redis() -> PathBuf {
     cached("redis", |folder| {

@@ -7,6 +7,7 @@
 pub mod bundle;
 pub mod criu;
 pub mod daemon;
+pub mod day;
 pub mod fixtures;
 pub mod host;
 pub mod output;

@@ -129,6 +129,18 @@ impl Output {
         self
     }
 
+    /// Expects that `needle` is not on standard error.
+    #[track_caller]
+    pub fn never_complains(self, needle: &str) -> Self {
+        assert!(
+            !self.stderr.contains(needle),
+            "`{needle}` not expected on stderr of {}\n{}",
+            self.command,
+            self.stderr
+        );
+        self
+    }
+
     /// Expects exactly this on standard output, trailing white space aside.
     #[track_caller]
     pub fn is(self, expected: &str) -> Self {

@@ -15,6 +15,10 @@ const FIRST_SUBORDINATE: u32 = 300_000;
 pub const HOST_ADDRESS: &str = "192.0.2.10";
 /// That other machine.
 pub const NEIGHBOUR: &str = "192.0.2.1";
+/// The host's other address.
+pub const HOST_ADDRESS_6: &str = "2001:db8::10";
+/// The other machine's.
+pub const NEIGHBOUR_6: &str = "2001:db8::1";
 
 /// A user with home, subordinate ids and a session's runtime directory.
 #[derive(Debug)]
@@ -39,8 +43,10 @@ impl<'h> User<'h> {
             unshare --net sh -c 'echo > ready-net; exec sleep infinity' > /dev/null 2>&1 & echo $! > neighbour; \
             while [ ! -e ready-net ]; do :; done; \
             ip link add out0 type veth peer name eth0 netns $(cat neighbour); \
-            ip addr add $4/24 dev out0; ip link set out0 up; ip route add default via $5; \
-            nsenter -t $(cat neighbour) -n sh -c \"ip link set lo up; ip addr add $5/24 dev eth0; ip link set eth0 up\"";
+            ip addr add $4/24 dev out0; ip addr add $6/64 dev out0 nodad; ip link set out0 up; \
+            ip route add default via $5; ip route add default via $7; \
+            nsenter -t $(cat neighbour) -n sh -c \"ip link set lo up; ip addr add $5/24 dev eth0; \
+            ip addr add $7/64 dev eth0 nodad; ip link set eth0 up\"";
         let mut setup = host.command("sh");
         setup
             .arg("-c")
@@ -48,7 +54,7 @@ impl<'h> User<'h> {
             .arg(host.path())
             .args([UID.to_string(), FIRST_SUBORDINATE.to_string()])
             .arg(crate::wharf_binary())
-            .args([HOST_ADDRESS, NEIGHBOUR]);
+            .args([HOST_ADDRESS, NEIGHBOUR, HOST_ADDRESS_6, NEIGHBOUR_6]);
         run(setup, None).ok();
         Self { host, home }
     }
@@ -106,6 +112,12 @@ impl<'h> User<'h> {
         run(command, (!input.is_empty()).then_some(input))
     }
 
+    /// Loads an image archive, whoever may read it.
+    pub fn load(&self, archive: &std::path::Path) -> Output {
+        let bytes = std::fs::read(archive).expect("an image of ours");
+        self.docker_with_input(&["load"], &bytes).ok()
+    }
+
     /// A shell line on the other machine of the network.
     pub fn neighbour(&self, line: &str) -> Output {
         let pid = self.host.join("neighbour");
@@ -143,8 +155,9 @@ impl<'h> User<'h> {
 
     /// Waits until none of the user's processes is left, keeper and network program included.
     pub fn wait_until_gone(&self) {
+        // Not by the owner in /proc: of a process that may not be looked into that is root.
         let line = format!(
-            "for i in $(seq 20000); do ls -n /proc | grep -q ' {UID} ' || exit 0; done; ps -ef; exit 1"
+            "for i in $(seq 5000); do pgrep -U {UID} > /dev/null || exit 0; done; ps -ef; exit 1"
         );
         self.host.sh(&line).ok();
     }
