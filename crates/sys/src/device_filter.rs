@@ -1,7 +1,7 @@
 //! Device rules of a cgroup v2: an eBPF program attached to its directory.
 
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -107,7 +107,7 @@ pub fn load(instructions: &[Instruction]) -> Result<OwnedFd, Errno> {
 }
 
 /// Attaches a loaded filter to the cgroup; every access must pass all attached ones.
-pub fn attach(cgroup: impl AsFd, filter: impl AsFd) -> Result<(), Errno> {
+pub fn attach(cgroup: BorrowedFd<'_>, filter: BorrowedFd<'_>) -> Result<(), Errno> {
     bpf(
         BPF_PROG_ATTACH,
         &attributes(cgroup, filter, BPF_F_ALLOW_MULTI)?,
@@ -119,10 +119,10 @@ pub fn attach(cgroup: impl AsFd, filter: impl AsFd) -> Result<(), Errno> {
 const ATTACHED_MAX: usize = 64;
 
 /// The filters attached to the cgroup itself.
-pub fn attached(cgroup: impl AsFd) -> Result<Vec<OwnedFd>, Errno> {
+pub fn attached(cgroup: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Errno> {
     let mut ids = [0_u32; ATTACHED_MAX];
     let attributes = QueryAttributes {
-        target: u32::try_from(cgroup.as_fd().as_raw_fd()).map_err(|_| Errno::BADF)?,
+        target: u32::try_from(cgroup.as_raw_fd()).map_err(|_| Errno::BADF)?,
         kind: BPF_CGROUP_DEVICE,
         query_flags: 0,
         attach_flags: 0,
@@ -151,16 +151,19 @@ pub fn attached(cgroup: impl AsFd) -> Result<Vec<OwnedFd>, Errno> {
 }
 
 /// Takes a filter off the cgroup again.
-pub fn detach(cgroup: impl AsFd, filter: impl AsFd) -> Result<(), Errno> {
+pub fn detach(cgroup: BorrowedFd<'_>, filter: BorrowedFd<'_>) -> Result<(), Errno> {
     bpf(BPF_PROG_DETACH, &attributes(cgroup, filter, 0)?).map(drop)
 }
 
-fn attributes(cgroup: impl AsFd, filter: impl AsFd, flags: u32) -> Result<AttachAttributes, Errno> {
-    let number =
-        |fd: std::os::fd::BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF);
+fn attributes(
+    cgroup: BorrowedFd<'_>,
+    filter: BorrowedFd<'_>,
+    flags: u32,
+) -> Result<AttachAttributes, Errno> {
+    let number = |fd: BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF);
     Ok(AttachAttributes {
-        target: number(cgroup.as_fd())?,
-        program: number(filter.as_fd())?,
+        target: number(cgroup)?,
+        program: number(filter)?,
         kind: BPF_CGROUP_DEVICE,
         flags,
     })

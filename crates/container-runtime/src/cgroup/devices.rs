@@ -223,7 +223,7 @@ pub(super) fn attach_filter(directory: &Path, rules: &[DeviceRule]) -> Result<()
     let filter = device_filter::load(&compile(&rules)).map_err(failed)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
-    device_filter::attach(directory.as_fd(), &filter).map_err(failed)
+    device_filter::attach(directory.as_fd(), filter.as_fd()).map_err(failed)
 }
 
 /// Puts the filter for `rules` in the place of the one attached to a cgroup v2. For a moment both
@@ -235,10 +235,10 @@ pub(super) fn replace_filter(directory: &Path, rules: &[DeviceRule]) -> Result<(
     let failed = |errno| StartError::new(Stage::Cgroup, errno, "device filter");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let cgroup = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
-    let old = device_filter::attached(&cgroup).map_err(failed)?;
+    let old = device_filter::attached(cgroup.as_fd()).map_err(failed)?;
     attach_filter(directory, rules)?;
     for filter in &old {
-        device_filter::detach(&cgroup, filter).map_err(failed)?;
+        device_filter::detach(cgroup.as_fd(), filter.as_fd()).map_err(failed)?;
     }
     Ok(())
 }
@@ -628,7 +628,8 @@ mod tests {
             replace_filter(&directory, &rules[..2])?;
             Ok(())
         });
-        let attached = std::fs::File::open(&directory).map(device_filter::attached);
+        let attached =
+            std::fs::File::open(&directory).map(|cgroup| device_filter::attached(cgroup.as_fd()));
         std::fs::remove_dir(&directory).unwrap();
         replaced.unwrap();
         assert_eq!(attached.unwrap().unwrap().len(), 1);
