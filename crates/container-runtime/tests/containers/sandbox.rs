@@ -37,6 +37,8 @@ pub(crate) struct Prepared {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
+        // Those of programs that were killed.
+        remove_cgroups(|pid| !Path::new("/proc").join(pid.to_string()).exists());
         let top = tempfile::tempdir().unwrap();
         let lower = top.path().join("lower");
         for directory in ["bin", "etc", "tmp", "root", "proc", "sys", "dev", "var/www"] {
@@ -128,7 +130,7 @@ impl Sandbox {
             .collect();
         process.env.push("HOME=/root".to_owned());
         spec.linux.as_mut().unwrap().cgroups_path = Some(format!(
-            "/wharf-runtime-test-{}/{}",
+            "/{CGROUP_PREFIX}{}/{}",
             std::process::id(),
             self.number()
         ));
@@ -154,12 +156,42 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        let parent = wharf_container_runtime::Cgroup::at(&format!(
-            "/wharf-runtime-test-{}",
-            std::process::id()
-        ));
-        let _ = parent.unwrap().remove();
+        remove_cgroups(|pid| pid == std::process::id());
     }
+}
+
+const CGROUP_PREFIX: &str = "wharf-runtime-test-";
+
+/// Removes what containers of test programs have left of their cgroups, also where a test failed in
+/// the middle of one.
+fn remove_cgroups(of: impl Fn(u32) -> bool) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let hierarchies = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (target, kind) = (fields.next()?, fields.next()?);
+        kind.starts_with("cgroup").then_some(target)
+    });
+    for hierarchy in hierarchies {
+        for entry in fs::read_dir(hierarchy).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let pid = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(CGROUP_PREFIX));
+            if pid.and_then(|pid| pid.parse().ok()).is_some_and(&of) {
+                remove_tree(&entry.path());
+            }
+        }
+    }
+}
+
+/// Removes a cgroup and those below it, as far as no process is in them.
+fn remove_tree(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(cgroup);
 }
 
 impl Prepared {
