@@ -83,6 +83,19 @@ impl Error {
         }
     }
 
+    /// Whether what does not exist is an image, as every version of Docker says it; a missing
+    /// network, container or plugin is another matter.
+    pub fn is_missing_image(&self) -> bool {
+        match self {
+            Self::Daemon {
+                status: 404,
+                message,
+                ..
+            } => message.to_ascii_lowercase().contains("no such image"),
+            _ => false,
+        }
+    }
+
     /// Whether the engine said that the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)

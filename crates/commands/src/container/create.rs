@@ -83,7 +83,7 @@ pub(super) async fn create(cli: &Cli, client: &Client, spec: &Spec) -> Outcome<S
         .post(path.as_str(), Some(Value::Object(spec.body.clone())))
         .await;
     if let (Err(error), Pull::Missing, Some(named)) = (&answer, spec.pull, &named)
-        && error.is_not_found()
+        && error.is_missing_image()
     {
         if !spec.quiet {
             say_error(&format!(
