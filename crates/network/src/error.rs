@@ -57,6 +57,14 @@ pub enum NetworkError {
         /// The network's id.
         id: String,
     },
+    /// The bridge takes no further container.
+    #[error(
+        "network {network} is full: a bridge takes 1023 containers; put others into a second network (docker network create)"
+    )]
+    BridgeFull {
+        /// The network's name.
+        network: String,
+    },
     /// The requested address is in use.
     #[error("Address already in use")]
     AddressInUse,
@@ -172,6 +180,17 @@ impl NetworkError {
         }
     }
 
+    /// The same for a step that makes an endpoint in `network`.
+    pub(crate) fn endpoint(action: String, network: &str, source: std::io::Error) -> Self {
+        // What `br_add_if` says when all of a bridge's port numbers (10 bits, without 0) are taken.
+        if source.raw_os_error() == Some(rustix::io::Errno::XFULL.raw_os_error()) {
+            return Self::BridgeFull {
+                network: network.to_owned(),
+            };
+        }
+        Self::kernel(action, source)
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
     }
@@ -198,6 +217,7 @@ impl Fault for NetworkError {
             Self::NotConnected { .. } => Kind::Forbidden,
             Self::Unsupported(_) => Kind::NotImplemented,
             Self::AddressesExhausted { .. }
+            | Self::BridgeFull { .. }
             | Self::PortAllocated { .. }
             | Self::PortBind { .. }
             | Self::PortsExhausted { .. }

@@ -459,8 +459,9 @@ pub(super) fn plug_draft(
 ) -> Result<Plugged> {
     let network = &draft.network;
     let failed = |source| {
-        NetworkError::kernel(
+        NetworkError::endpoint(
             format!("make an endpoint in network {}", network.name),
+            &network.name,
             source,
         )
     };
@@ -603,8 +604,9 @@ pub(crate) fn remember(inner: &Inner, attached: Attached) {
 }
 
 fn kernel(request: &AttachRequest, source: io::Error) -> NetworkError {
-    NetworkError::kernel(
+    NetworkError::endpoint(
         format!("make the network of container {}", request.container_name),
+        "bridge",
         source,
     )
 }
