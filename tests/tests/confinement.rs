@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 
+use wharf_tests::bundle::Bundle;
 use wharf_tests::{Daemon, Host, fixtures};
 
 fn with_busybox(host: &Host) -> Daemon<'_> {
@@ -279,4 +280,73 @@ fn supervisor_of_a_container() {
     assert_eq!(document["metadata"], "mine");
     assert_eq!(document["state"]["id"], id.stdout.trim());
     assert_eq!(document["state"]["status"], "creating");
+}
+
+/// Masks and standard input are the host's null device, whose mode and owner are nothing that a
+/// container's root may touch (`chmod 0 /dev/stdin`).
+#[test]
+fn the_hosts_null_device_stays_what_it_is() {
+    let host = Host::new();
+    // Nodes of the test's own are the host's: should it fail, the machine's are not hurt.
+    host.sh(&format!(
+        "mkdir {0} && mount -t tmpfs tmpfs {0} && cd {0} && \
+         mknod -m 666 null c 1 3 && mknod -m 666 zero c 1 5 && mknod -m 666 full c 1 7 && \
+         for name in *; do mount --bind $name /dev/$name; done",
+        host.join("nodes").display()
+    ))
+    .ok();
+    let daemon = with_busybox(&host);
+    let attack = "for f in /dev/stdin /proc/self/fd/0 /proc/keys /proc/timer_list; do \
+        chmod 600 $f 2>&1; chown 1000:1000 $f 2>&1; done; \
+        head -c 1 < /dev/stdin | wc -c; head -c 1 /proc/keys | wc -c";
+    let unchanged = || {
+        host.sh("stat -c '%a %u:%g' /dev/null /dev/zero /dev/full | uniq")
+            .ok()
+            .is("666 0:0");
+    };
+    for user in ["0", "1000:1000"] {
+        let run = ["run", "--rm", "-u", user, "busybox", "sh", "-c", attack];
+        let output = daemon.docker(&run).ok();
+        unchanged();
+        output.says("\n0\n0");
+    }
+    daemon
+        .docker(&["run", "-d", "--name", "target", "busybox", "sleep", "1000"])
+        .ok();
+    for user in ["0", "1000:1000"] {
+        daemon
+            .docker(&["exec", "-u", user, "target", "sh", "-c", attack])
+            .ok()
+            .says("\n0\n0");
+        unchanged();
+    }
+    // The same by the runtime's own command line, whose caller gives the streams.
+    let bundle = Bundle::new(&host, "attack", attack);
+    let command = bundle.command(&["run", "attack"]);
+    // Opened inside, where the device is the test's own.
+    let line: Vec<_> = command.get_args().map(|word| word.to_owned()).collect();
+    let script = line
+        .iter()
+        .position(|word| word == "-c")
+        .expect("a shell line")
+        + 1;
+    let redirected = format!("{} < /dev/null", line[script].display());
+    let mut inside = std::process::Command::new(command.get_program());
+    inside
+        .args(&line[..script])
+        .arg(redirected)
+        .args(&line[script + 1..]);
+    wharf_tests::run(inside, None).ok().says("\n0\n0");
+    unchanged();
+    // Without a tty, a device stays whose it is, also if the program's user is another one.
+    let mut bundle = Bundle::new(&host, "user", "head -c 1 > /dev/null");
+    bundle.config["process"]["user"] = serde_json::json!({"uid": 1000, "gid": 1000});
+    bundle.write();
+    host.sh(&format!(
+        "cd {}; {} runtime --root {} run user < /dev/full > /dev/full 2> /dev/zero",
+        bundle.join("").display(),
+        wharf_tests::wharf_binary().display(),
+        bundle.state_root().display(),
+    ));
+    unchanged();
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use wharf_tests::host::cgroup_hierarchies;
-use wharf_tests::{Daemon, Host, fixtures};
+use wharf_tests::{Daemon, Host, Output, fixtures};
 
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
 
@@ -19,6 +19,12 @@ fn host_for(test: &str, runtime: &str) -> Option<(Host, String)> {
         wharf_tests::skip(test, &format!("{runtime} is not installed"));
         return None;
     }
+    // A null device of the host's own: runtimes give their standard streams to a container's root.
+    host.sh(&format!(
+        "mkdir {0} && mount -t tmpfs tmpfs {0} && mknod -m 666 {0}/null c 1 3 && mount --bind {0}/null /dev/null",
+        host.join("nodes").display()
+    ))
+    .ok();
     // crun refuses hybrid hosts whose v2 mount has a controller.
     host.sh("umount /sys/fs/cgroup/unified 2>/dev/null; true")
         .ok();
@@ -39,6 +45,7 @@ fn with_each(test: &str, body: impl Fn(&Daemon<'_>, &dyn Fn(&[&str]) -> wharf_te
             daemon.docker(&all)
         };
         body(&daemon, &run);
+        host.sh("stat -c '%a %u:%g' /dev/null").ok().is("666 0:0");
     }
 }
 
@@ -511,6 +518,261 @@ fn networks_ports_and_volumes() {
         daemon.host.sh("! grep -q rootfs /proc/1/mountinfo").ok();
         daemon.docker(&["rm", "-f", "web"]).ok();
         daemon.host.sh(&format!("umount {}", volume.display())).ok();
+    });
+}
+
+/// Runs `body` with a daemon whose client is Wharf's: it has the modes that Docker's has not.
+fn with_each_mapped(test: &str, body: impl Fn(&Daemon<'_>, &dyn Fn(&[&str]) -> Output)) {
+    with_each(test, |daemon, _| {
+        // Runtimes go to the root file system as the container's root.
+        let folder = daemon.host.path().display();
+        daemon.host.sh(&format!("chmod 711 {folder}")).ok();
+        let run = |arguments: &[&str]| {
+            let mut all = vec![
+                "run",
+                "--runtime",
+                "other",
+                "--userns",
+                "private:uidmapping=0:700000:65536",
+            ];
+            all.extend(arguments);
+            daemon.wharf(&all)
+        };
+        body(daemon, &run);
+    });
+}
+
+#[test]
+fn user_namespaces_have_their_ids_and_capabilities() {
+    with_each_mapped("runtimes::user_namespaces", |daemon, run| {
+        let before = traces(daemon);
+        let script = "tr -s ' ' < /proc/self/uid_map; stat -c %u:%g / /etc/passwd /etc/hosts /dev/null; \
+            ping -c 1 -w 5 127.0.0.1 >/dev/null && echo pinged; ip addr add 192.0.2.9/32 dev lo && echo added; \
+            mount -t tmpfs x /tmp 2>/dev/null || echo no mount; \
+            echo x > /dev/null; head -c 3 /dev/zero | wc -c; test -d /sys/class/net && echo sys";
+        run(&[
+            "--rm",
+            "--cap-add",
+            "NET_ADMIN",
+            "--sysctl",
+            "net.ipv4.ip_forward=1",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ])
+        .ok()
+        .is(" 0 700000 65536\n0:0\n0:0\n0:0\n65534:65534\npinged\nadded\nno mount\n3\nsys");
+        daemon.docker(&["volume", "create", "data"]).ok();
+        run(&[
+            "-d", "--name", "mapped", "--init", "-p", "127.0.0.1:8080:80", "-v", "data:/data", "-m", "64m",
+            "busybox", "sh", "-c",
+            "touch /mine /data/its; chown 33:33 /mine /data/its; echo page > /index.html; exec httpd -f -p 80",
+        ])
+        .ok();
+        daemon
+            .host
+            .fetch("http://127.0.0.1:8080/index.html")
+            .ok()
+            .is("page");
+        daemon
+            .docker(&[
+                "exec",
+                "-u",
+                "nobody",
+                "mapped",
+                "sh",
+                "-c",
+                "id -u; stat -c %u /mine /data/its; echo x > /dev/stderr",
+            ])
+            .ok()
+            .is("65534\n33\n33");
+        daemon
+            .docker(&["exec", "-t", "mapped", "sh", "-c", "tty"])
+            .ok()
+            .says("/dev/");
+        daemon
+            .host
+            .sh(&format!(
+                "ps -o uid= -p {}; stat -c %u:%g {}/volumes/data/_data/its",
+                daemon
+                    .docker(&["inspect", "-f", "{{.State.Pid}}", "mapped"])
+                    .ok()
+                    .text(),
+                daemon.data_root().display(),
+            ))
+            .ok()
+            .is("700000\n33:33");
+        daemon.docker(&["cp", "mapped:/mine", "-"]).ok();
+        run(&[
+            "--rm",
+            "-v",
+            "data:/data",
+            "-u",
+            "33:33",
+            "busybox",
+            "sh",
+            "-c",
+            "echo more > /data/its",
+        ])
+        .ok();
+        daemon
+            .wharf(&[
+                "run",
+                "--rm",
+                "--runtime",
+                "other",
+                "--userns",
+                "container:mapped",
+                "--network",
+                "container:mapped",
+                "--pid",
+                "container:mapped",
+                "busybox",
+                "sh",
+                "-c",
+                "ps | grep -c httpd; wget -q -O- http://127.0.0.1/index.html",
+            ])
+            .ok()
+            .says("page");
+        run(&["-it", "--rm", "busybox", "true"]).code(1);
+        run(&["-t", "--rm", "busybox", "stat", "-c", "%u", "/dev/console"])
+            .ok()
+            .says("0");
+        daemon.docker(&["restart", "-t", "0", "mapped"]).ok();
+        daemon.docker(&["rm", "-f", "mapped"]).ok();
+        daemon.docker(&["volume", "rm", "data"]).ok();
+        assert_eq!(traces(daemon), before);
+    });
+}
+
+#[test]
+fn binds_are_mapped_also_for_runtimes_that_cannot() {
+    with_each_mapped("runtimes::mapped_binds", |daemon, run| {
+        let folder = daemon.host.join("bound");
+        std::fs::create_dir(&folder).expect("scratch is writable");
+        std::fs::write(folder.join("theirs"), "x").expect("scratch is writable");
+        daemon
+            .host
+            .sh(&format!(
+                "chown 5:5 {0}/theirs; chmod 777 {0}",
+                folder.display()
+            ))
+            .ok();
+        let bind = |options: &str| format!("{}:/b{options}", folder.display());
+        let script = "stat -c %u /b/theirs; echo > /b/$0";
+        run(&[
+            "--rm",
+            "-v",
+            &bind(":idmap"),
+            "busybox",
+            "sh",
+            "-c",
+            script,
+            "idmapped",
+        ])
+        .ok()
+        .is("5");
+        run(&[
+            "--rm",
+            "-v",
+            &bind(""),
+            "busybox",
+            "sh",
+            "-c",
+            script,
+            "plain",
+        ])
+        .ok()
+        .is("65534");
+        daemon
+            .host
+            .sh(&format!(
+                "cd {}; stat -c %u idmapped plain",
+                folder.display()
+            ))
+            .ok()
+            .is("0\n700000");
+        // Whoever may not pass the way to the root file system is told which directory it is.
+        daemon
+            .host
+            .sh(&format!("chmod 700 {}", daemon.host.path().display()))
+            .ok();
+        run(&["--rm", "busybox", "true"])
+            .code(125)
+            .complains("enters a container in a user namespace as uid 700000, who may not pass ");
+    });
+}
+
+#[test]
+fn updates_are_the_runtimes() {
+    with_each("runtimes::updates", |daemon, run| {
+        run(&[
+            "-d",
+            "--name",
+            "limited",
+            "-m",
+            "32m",
+            "--cpus",
+            "0.5",
+            "--pids-limit",
+            "50",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
+        daemon
+            .docker(&[
+                "update",
+                "-m",
+                "48m",
+                "--memory-swap",
+                "64m",
+                "--cpus",
+                "0.25",
+                "--pids-limit",
+                "20",
+                "--cpu-shares",
+                "512",
+                "limited",
+            ])
+            .ok();
+        let in_force = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes \
+            cpu/cpu.cfs_quota_us cpu/cpu.shares pids/pids.max 2>/dev/null || \
+            { cat memory.max memory.swap.max cpu.max pids.max; }";
+        let seen = daemon
+            .docker(&["exec", "limited", "sh", "-c", in_force])
+            .ok()
+            .text();
+        assert!(
+            [
+                "50331648\n67108864\n25000\n512\n20",
+                "50331648\n16777216\n25000 100000\n20"
+            ]
+            .contains(&seen.as_str()),
+            "{seen}"
+        );
+        daemon
+            .docker(&["update", "--restart", "always", "limited"])
+            .ok();
+        // A second change leaves the first in force.
+        daemon
+            .docker(&["update", "--pids-limit", "30", "limited"])
+            .ok();
+        let again = daemon
+            .docker(&["exec", "limited", "sh", "-c", in_force])
+            .ok()
+            .text();
+        assert_eq!(
+            again,
+            seen.strip_suffix("20")
+                .expect("the last is pids")
+                .to_owned()
+                + "30"
+        );
+        daemon.docker(&["update", "-m", "4k", "limited"]).code(1);
+        daemon.docker(&["rm", "-f", "limited"]).ok();
     });
 }
 

@@ -159,7 +159,7 @@ fn begin(
         None
     };
     let streams = match stdio {
-        Stdio::Streams(streams) => Some(streams),
+        Stdio::Streams(streams) => Some(crate::streams::shield_all(streams)?),
         Stdio::Terminal => None,
     };
     let (ours, theirs) = channel::pair()?;

@@ -41,7 +41,7 @@ pub fn exec(
     stdio: Stdio,
 ) -> Result<Executed, StartError> {
     let streams = match stdio {
-        Stdio::Streams(streams) => Some(streams),
+        Stdio::Streams(streams) => Some(crate::streams::shield_all(streams)?),
         Stdio::Terminal => None,
     };
     if config.process.terminal != streams.is_none() {

@@ -6,11 +6,11 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
+use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use wharf_oci::runtime::{Process, Seccomp};
@@ -26,6 +26,7 @@ use crate::error::{Stage, StartError};
 use crate::gate::Gate;
 use crate::label::{self, Labels, OpenLabels};
 use crate::reaper::INIT_ARGV0;
+use crate::streams;
 use crate::user::{Files, Identity};
 
 /// A process, ready to become its program.
@@ -516,27 +517,13 @@ fn place_streams(streams: [OwnedFd; 3], identity: &Identity) -> Result<(), Start
     let failed = |errno| StartError::new(Stage::Terminal, errno, "standard streams");
     if identity.uid != 0 {
         for stream in &streams {
-            give_to(stream.as_fd(), identity.uid).map_err(failed)?;
+            streams::give(stream.as_fd(), Some(identity.uid), None).map_err(failed)?;
         }
     }
     for (number, stream) in (0..).zip(streams) {
         fd::place(stream, number).map_err(failed)?;
     }
     Ok(())
-}
-
-fn give_to(stream: BorrowedFd<'_>, uid: u32) -> Result<(), Errno> {
-    let status = rustix::fs::fstat(stream)?;
-    let shared_device = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
-        && status.st_rdev == makedev(1, 3);
-    if shared_device || status.st_uid == uid {
-        return Ok(());
-    }
-    match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None) {
-        // Files on a read-only or foreign file system keep their owner.
-        Err(Errno::INVAL | Errno::PERM | Errno::ROFS | Errno::NOSYS) => Ok(()),
-        other => other,
-    }
 }
 
 impl CapabilitySets {

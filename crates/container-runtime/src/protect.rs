@@ -12,6 +12,7 @@ use wharf_sys::mount::{
 use wharf_sys::rootfs::Rootfs;
 
 use crate::error::{Stage, StartError};
+use crate::streams::read_only_copy;
 
 /// The host's null device, opened before anything of the container's is reachable: what masks
 /// files must not come from the container (CVE-2025-31133).
@@ -59,7 +60,8 @@ pub(crate) fn mask(
                 }
             }
         } else {
-            clone_tree(null, c"", false).map_err(failed)?
+            // What the container does to it must not reach the host's device.
+            read_only_copy(null.as_fd()).map_err(failed)?
         };
         attach(&cover, &target).map_err(failed)?;
         if FileType::from_raw_mode(status.st_mode) == FileType::Directory && empty.is_none() {

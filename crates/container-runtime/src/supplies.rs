@@ -115,7 +115,11 @@ impl Supplies {
             }
         }
         Ok(Self {
-            root: Some(root(prepared, mapped)?),
+            root: Some(root(
+                &prepared.rootfs,
+                prepared.root_follows_host(),
+                mapped,
+            )?),
             mounts,
             devices: devices::supply(&prepared.devices, &mapped.maps)?,
         })
@@ -152,11 +156,15 @@ impl Supplies {
 
 /// The container's root as a detached mount. What an image consists of belongs to the host's IDs
 /// and is shown to the container through its mapping.
-fn root(prepared: &Prepared, mapped: &Mapped) -> Result<OwnedFd, StartError> {
-    match &prepared.rootfs {
-        RootFilesystem::Path(path) => mounts::copy_root(path, prepared.root_follows_host()),
+pub(crate) fn root(
+    rootfs: &RootFilesystem,
+    follows_host: bool,
+    mapped: &Mapped,
+) -> Result<OwnedFd, StartError> {
+    match rootfs {
+        RootFilesystem::Path(path) => mounts::copy_root(path, follows_host),
         RootFilesystem::Layer(path) => {
-            let tree = mounts::copy_root(path, prepared.root_follows_host())?;
+            let tree = mounts::copy_root(path, follows_host)?;
             map_ids(&tree, path, mapped)?;
             Ok(tree)
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use wharf_oci::runtime::Process;
+use wharf_oci::runtime::{Process, Resources};
 
 use crate::cause::SignalOrigin;
 use crate::files::ExitRecord;
@@ -69,6 +69,11 @@ pub enum Request {
     Pause,
     /// Let them go on.
     Resume,
+    /// Let the runtime's program change such a container's limits.
+    Update {
+        /// Those that change.
+        resources: Box<Resources>,
+    },
     /// Let the runtime's program write such a container down.
     Checkpoint {
         /// Where images go.

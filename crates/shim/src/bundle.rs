@@ -4,20 +4,23 @@
 //! The overlay is mounted in a mount namespace of the shim's own, so nothing shows on the host and
 //! nothing is left when the shim is gone. The mount below it is taken out of its peer group for
 //! that moment only: binds with shared propagation still reach the host.
+//!
+//! With a user namespace the root file system is shown as its mapping says, and so are volumes and
+//! other binds that ask for it: other runtimes find them done, whether they can map IDs or not.
 
 use std::ffi::CString;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::thread::UnshareFlags;
-use wharf_container_runtime::{INIT_ARGV0, NamespaceFd, resolve_user};
+use wharf_container_runtime::{INIT_ARGV0, IdMaps, NamespaceFd, Shown, StartError, resolve_user};
 use wharf_oci::runtime::{Capabilities, Mount, Namespace, Process, Root, Spec};
 use wharf_shim_protocol::{Failure, FailureKind, Rootfs, Start};
 use wharf_sys::mount::{self, AttributeChange, Propagation};
@@ -30,55 +33,73 @@ pub(super) struct Bundle {
     path: PathBuf,
     /// Where the root file system is.
     root: PathBuf,
-    /// We have mounted it.
-    mounted: bool,
+    /// What we have mounted, in this order.
+    mounted: Vec<PathBuf>,
+    /// How the container sees IDs.
+    shown: Option<Shown>,
 }
 
 impl Bundle {
     /// Makes the directory and mounts the root file system; a root that is a directory already is
-    /// mounted only if it has to be a mount of its own.
-    pub(super) fn make(run_dir: &Path, from: &Rootfs, own_mount: bool) -> Result<Self, Failure> {
+    /// mounted only if it has to be a mount of its own, or to be shown as in a user namespace.
+    pub(super) fn make(
+        run_dir: &Path,
+        from: &Rootfs,
+        own_mount: bool,
+        shown: Option<Shown>,
+    ) -> Result<Self, Failure> {
         let path = run_dir.join("bundle");
         fs::create_dir_all(&path).map_err(|error| failed(&path, &error))?;
-        match from {
-            Rootfs::Directory { path: source } if own_mount => {
-                let root = path.join("rootfs");
-                fs::create_dir_all(&root).map_err(|error| failed(&root, &error))?;
-                mount_unseen(&root, || mount::clone_tree(CWD, &c_path(source)?, true))
-                    .map_err(|errno| failed(&root, &errno.into()))?;
-                Ok(Self {
-                    path,
-                    root,
-                    mounted: true,
-                })
-            }
-            Rootfs::Directory { path: root } => Ok(Self {
+        if let Rootfs::Directory { path: root } = from
+            && !own_mount
+            && shown.is_none()
+        {
+            return Ok(Self {
                 path,
                 root: root.clone(),
-                mounted: false,
-            }),
-            Rootfs::Overlay {
-                lower,
-                upper,
-                work,
-                options,
-            } => {
-                let root = path.join("rootfs");
-                fs::create_dir_all(&root).map_err(|error| failed(&root, &error))?;
-                let overlay = Overlay {
-                    lower,
-                    writable: Some((upper, work)),
-                    options,
-                };
-                mount_unseen(&root, || overlay.mount(MountAttrFlags::empty()))
-                    .map_err(|errno| failed(&root, &errno.into()))?;
-                Ok(Self {
-                    path,
-                    root,
-                    mounted: true,
-                })
-            }
+                mounted: Vec::new(),
+                shown,
+            });
         }
+        if shown.is_some() {
+            // The container's root walks through it, whatever our umask is.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o711))
+                .map_err(|error| failed(&path, &error))?;
+        }
+        let root = path.join("rootfs");
+        fs::create_dir_all(&root).map_err(|error| failed(&root, &error))?;
+        let tree = || match (&shown, from) {
+            (Some(shown), from) => shown
+                .root(&crate::launch::rootfs(from.clone()))
+                .map_err(|error| refused(&error)),
+            (None, Rootfs::Directory { path }) => c_path(path)
+                .and_then(|path| mount::clone_tree(CWD, &path, true))
+                .map_err(|errno| failed(&root, &errno.into())),
+            (
+                None,
+                Rootfs::Overlay {
+                    lower,
+                    upper,
+                    work,
+                    options,
+                },
+            ) => Overlay {
+                lower,
+                writable: Some((upper, work)),
+                options,
+            }
+            .mount(MountAttrFlags::empty())
+            .map_err(|errno| failed(&root, &errno.into())),
+        };
+        let unseen = Unseen::begin(&path).map_err(|errno| failed(&root, &errno.into()))?;
+        mount_at(&tree()?, &root)?;
+        unseen.end().map_err(|errno| failed(&root, &errno.into()))?;
+        Ok(Self {
+            path,
+            mounted: vec![root.clone()],
+            root,
+            shown,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -92,7 +113,7 @@ impl Bundle {
 
     /// Fills in what only we know, and writes `config.json`.
     pub(super) fn complete(
-        &self,
+        &mut self,
         document: &mut Spec,
         namespaces: &[NamespaceFd],
         start: &Start,
@@ -121,6 +142,7 @@ impl Bundle {
                 });
             }
         }
+        self.map_binds(&mut document.mounts)?;
         let linux = document.linux.get_or_insert_default();
         for namespace in namespaces {
             let path = format!(
@@ -139,8 +161,66 @@ impl Bundle {
         let file = self.path.join("config.json");
         serde_json::to_vec(document)
             .map_err(io::Error::other)
-            .and_then(|text| fs::write(&file, text))
+            .and_then(|text| {
+                // The environment is in it.
+                let mut options = fs::OpenOptions::new();
+                options.write(true).create(true).truncate(true).mode(0o600);
+                options.open(&file)?.write_all(&text)
+            })
             .map_err(|error| failed(&file, &error))
+    }
+
+    /// Makes the binds whose IDs are mapped, and lets the document bind those. Releases of runtimes
+    /// that do not know mapped mounts would leave the mapping out without a word.
+    fn map_binds(&mut self, mounts: &mut [Mount]) -> Result<(), Failure> {
+        let mapped = |option: &String| matches!(option.as_str(), "idmap" | "ridmap");
+        let asking =
+            |mount: &Mount| mount.options.iter().any(mapped) || !mount.uid_mappings.is_empty();
+        if !mounts.iter().any(asking) {
+            return Ok(());
+        }
+        let unseen = |errno: Errno| failed(&self.path, &errno.into());
+        let section = Unseen::begin(&self.path).map_err(unseen)?;
+        for (number, mount) in mounts.iter_mut().filter(|mount| asking(mount)).enumerate() {
+            let own = (!mount.uid_mappings.is_empty())
+                .then(|| IdMaps::new(&mount.destination, &mount.uid_mappings, &mount.gid_mappings))
+                .transpose()
+                .and_then(|maps| maps.map(Shown::by).transpose())
+                .map_err(|error| refused(&error))?;
+            let is = |word: &str| mount.options.iter().any(|option| option == word);
+            let (recursive, map_below) = (is("rbind"), is("ridmap"));
+            let (Some(shown), true) = (
+                own.as_ref().or(self.shown.as_ref()),
+                recursive || is("bind"),
+            ) else {
+                return Err(Failure::new(
+                    FailureKind::InvalidParameter,
+                    format!(
+                        "mount {}: only binds can have their IDs mapped, by a mapping of their own or the container's",
+                        mount.destination
+                    ),
+                ));
+            };
+            let source = PathBuf::from(mount.source.as_deref().unwrap_or_default());
+            let tree = shown
+                .bind(&source, recursive, map_below)
+                .map_err(|error| refused(&error))?;
+            let place = self.path.join(format!("mapped{number}"));
+            let is_directory = fs::metadata(&source).map(|status| status.is_dir());
+            is_directory
+                .and_then(|is_directory| match is_directory {
+                    true => fs::create_dir(&place),
+                    false => fs::write(&place, ""),
+                })
+                .map_err(|error| failed(&place, &error))?;
+            mount_at(&tree, &place)?;
+            mount.source = Some(place.display().to_string());
+            mount.options.retain(|option| !mapped(option));
+            mount.uid_mappings.clear();
+            mount.gid_mappings.clear();
+            self.mounted.push(place);
+        }
+        section.end().map_err(unseen)
     }
 
     /// Puts numbers in place of a user's name.
@@ -166,6 +246,14 @@ impl Bundle {
         Ok(())
     }
 
+    /// Lets the container's user have the streams that were made for it.
+    pub(super) fn give_streams(&self, streams: &[OwnedFd; 3]) -> Result<(), Failure> {
+        match &self.shown {
+            Some(shown) => shown.give_streams(streams).map_err(|error| refused(&error)),
+            None => Ok(()),
+        }
+    }
+
     /// Our own program, which is an init, too, where a runtime can bind it.
     fn unpack_init(&self) -> Result<PathBuf, Failure> {
         let path = self.path.join("docker-init");
@@ -175,14 +263,21 @@ impl Bundle {
         Ok(path)
     }
 
-    /// Takes the root file system off; nobody uses it any more.
+    /// Takes off what is mounted; nobody uses it any more.
     pub(super) fn unmount(&mut self) {
-        if std::mem::take(&mut self.mounted)
-            && let Ok(path) = c_path(&self.root)
-        {
-            let _ = mount::detach(&path);
+        for place in self.mounted.drain(..).rev() {
+            if let Ok(path) = c_path(&place) {
+                let _ = mount::detach(&path);
+            }
         }
     }
+}
+
+fn refused(error: &StartError) -> Failure {
+    Failure::new(
+        FailureKind::System,
+        format!("cannot make the bundle: {}", wharf_fault::chain(error)),
+    )
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
@@ -196,24 +291,41 @@ fn c_path(path: &Path) -> Result<CString, Errno> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)
 }
 
-/// Mounts what `make` makes at `place`, for this process and its children only.
-fn mount_unseen(place: &Path, make: impl Fn() -> Result<OwnedFd, Errno>) -> Result<(), Errno> {
-    let below = mount_point_of(place)?;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let original: OwnedFd = rustix::fs::open(&below, flags, Mode::empty())?;
-    wharf_sys::namespace::unshare(UnshareFlags::NEWNS)?;
-    let copy: OwnedFd = rustix::fs::open(&below, flags, Mode::empty())?;
-    let private = AttributeChange {
-        propagation: Some(Propagation::Private),
-        ..AttributeChange::default()
-    };
-    mount::change_attributes(&copy, c"", false, private)?;
-    mount::attach_at(make()?, &c_path(place)?)?;
-    match mount::join_peer_group(&original, copy.as_fd()) {
-        // It had no peers; or the kernel cannot do it, and mounts made in the container below this
-        // one mount stay there.
-        Ok(()) | Err(Errno::INVAL | Errno::PERM) => Ok(()),
-        Err(errno) => Err(errno),
+fn mount_at(tree: &OwnedFd, place: &Path) -> Result<(), Failure> {
+    c_path(place)
+        .and_then(|path| mount::attach_at(tree, &path))
+        .map_err(|errno| failed(place, &errno.into()))
+}
+
+/// While it lasts, what is mounted below the mount of a path shows to this process and its children
+/// only.
+struct Unseen {
+    original: OwnedFd,
+    copy: OwnedFd,
+}
+
+impl Unseen {
+    fn begin(path: &Path) -> Result<Self, Errno> {
+        let below = mount_point_of(path)?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let original: OwnedFd = rustix::fs::open(&below, flags, Mode::empty())?;
+        wharf_sys::namespace::unshare(UnshareFlags::NEWNS)?;
+        let copy: OwnedFd = rustix::fs::open(&below, flags, Mode::empty())?;
+        let private = AttributeChange {
+            propagation: Some(Propagation::Private),
+            ..AttributeChange::default()
+        };
+        mount::change_attributes(&copy, c"", false, private)?;
+        Ok(Self { original, copy })
+    }
+
+    fn end(self) -> Result<(), Errno> {
+        match mount::join_peer_group(&self.original, self.copy.as_fd()) {
+            // It had no peers; or the kernel cannot do it, and mounts made in the container below
+            // this one mount stay there.
+            Ok(()) | Err(Errno::INVAL | Errno::PERM) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 }
 

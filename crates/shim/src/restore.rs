@@ -19,7 +19,7 @@ pub(crate) fn restored(
     };
     // CRIU's program ends before the container does.
     set_child_subreaper(Some(getpid())).map_err(|errno| failed(&errno))?;
-    let mut bundle = Bundle::make(&start.run_dir, &start.rootfs, true)?;
+    let mut bundle = Bundle::make(&start.run_dir, &start.rootfs, true, None)?;
     // Identity, capabilities and the system call filter are in the images.
     let config = ContainerConfig {
         spec: std::mem::take(&mut *start.spec),

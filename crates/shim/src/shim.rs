@@ -349,6 +349,9 @@ impl Shim {
             }
             Request::Pause => self.container()?.external()?.pause().map(done),
             Request::Resume => self.container()?.external()?.resume().map(done),
+            Request::Update { resources } => {
+                self.container()?.external()?.update(&resources).map(done)
+            }
             Request::Checkpoint {
                 images,
                 work,

@@ -104,6 +104,47 @@ fn program(runtime: &Runtime, systemd_cgroup: bool, run_dir: &Path) -> Result<Ru
     })
 }
 
+/// Opens the way to a run directory for the root of a user namespace: other runtimes look for the
+/// root file system there as that root, not as the host's. Our own needs no way.
+pub(super) fn let_through(
+    run_dir: &Path,
+    (uid, gid): (u32, u32),
+    runtime: &RuntimeProgram,
+) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let failed = |path: &Path, source: std::io::Error| {
+        Error::system(format!("cannot let uid {uid} through {}", path.display())).caused_by(source)
+    };
+    std::os::unix::fs::chown(run_dir, None, Some(gid)).map_err(|error| failed(run_dir, error))?;
+    std::fs::set_permissions(run_dir, std::fs::Permissions::from_mode(0o710))
+        .map_err(|error| failed(run_dir, error))?;
+    // Our own directories are `exec-root/containers`; nobody may list them still.
+    for (height, directory) in run_dir.ancestors().skip(1).enumerate() {
+        let status = std::fs::metadata(directory).map_err(|error| failed(directory, error))?;
+        let mode = status.permissions().mode();
+        let is_theirs =
+            status.uid() == uid && mode & 0o100 != 0 || status.gid() == gid && mode & 0o010 != 0;
+        if mode & 0o001 != 0 || is_theirs {
+            continue;
+        }
+        if height < 2 {
+            std::fs::set_permissions(
+                directory,
+                std::fs::Permissions::from_mode(mode & 0o7777 | 0o001),
+            )
+            .map_err(|error| failed(directory, error))?;
+            continue;
+        }
+        return Err(Error::invalid(format!(
+            "{} enters a container in a user namespace as uid {uid}, who may not pass {} (mode {:04o}): let others search it, choose another exec-root, or use the built-in runtime",
+            runtime.path.display(),
+            directory.display(),
+            mode & 0o7777
+        )));
+    }
+    Ok(())
+}
+
 /// What other programs get of our environment.
 pub(super) fn environment() -> Vec<String> {
     let mut environment: Vec<String> = PASSED_ON

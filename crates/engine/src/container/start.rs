@@ -23,7 +23,7 @@ use super::record::{ContainerRecord, Phase};
 use super::shim_link::{LinkError, ShimLink};
 use super::spec::{self, Facts, Throttle};
 use super::user_namespace::{self, UserNamespace};
-use super::{devices, endpoints, logs, security};
+use super::{devices, endpoints, logs, runtimes, security};
 use crate::Engine;
 
 /// Containers with `--rm` that live shorter are never put on record as started.
@@ -370,12 +370,6 @@ impl Engine {
             .container_layer(&record.id)
             .map_err(Error::from_fault)?;
         let runtime = self.runtime_program(&host.runtime, run_dir)?;
-        if runtime.is_some() && facts.id_maps.is_some() {
-            return Err(Error::not_implemented(format!(
-                "a user namespace with the runtime {} is not supported by this version of Wharf: use --userns=host or the built-in runtime",
-                host.runtime
-            )));
-        }
         let mut document = spec::build(record, &facts);
         let choice = &facts.security.seccomp;
         let mut seccomp_bpf = None;
@@ -471,6 +465,9 @@ impl Engine {
             .user_namespace
             .as_ref()
             .map(|namespace| namespace.maps.root());
+        if let (Some(program), Some(owner)) = (&plan.start.runtime, owner) {
+            runtimes::let_through(run_dir, owner, program)?;
+        }
         if let Some((path, size)) = &plan.shm {
             mount_shm(path, *size, owner)?;
             let path = path.clone();

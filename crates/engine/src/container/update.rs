@@ -3,9 +3,11 @@
 use wharf_api_types::container::HostConfig;
 use wharf_fault::{Error, Result};
 use wharf_oci::runtime::{BlockIo, Memory, Pids, Resources};
+use wharf_shim_protocol::Request;
 
 use super::live::RunRecord;
 use super::record::Phase;
+use super::shim_link::ShimLink;
 use super::{restart_policy, spec, validate};
 use crate::Engine;
 
@@ -42,9 +44,12 @@ impl Engine {
             }
             let changed = merge(&cell.record.host_config, &change).map_err(failed)?;
             let before = std::mem::replace(&mut cell.record.host_config, changed);
-            let run = cell.run.as_ref().map(|run| run.kept.clone());
+            let run = cell
+                .run
+                .as_ref()
+                .map(|run| (run.kept.clone(), run.link.clone()));
             // Without a cgroup there are no limits: they were discarded above.
-            let run = run.filter(|run| !run.cgroup_path.is_empty());
+            let run = run.filter(|(kept, _)| !kept.cgroup_path.is_empty());
             (before, run)
         };
         let mut done = self.containers.persist_now(&container).await;
@@ -157,8 +162,16 @@ fn resources(change: &HostConfig, merged: &HostConfig) -> Resources {
     }
 }
 
-/// Lowering a memory limit makes the kernel look for memory to give back: not on a worker thread.
-async fn apply(run: RunRecord, resources: Resources) -> Result<()> {
+/// Another runtime keeps limits in its own state, too, and is asked to change them.
+async fn apply((run, link): (RunRecord, ShimLink), resources: Resources) -> Result<()> {
+    if run.runtime.is_some() {
+        if resources != Resources::default() {
+            let resources = Box::new(resources);
+            link.command(Request::Update { resources }, &[]).await?;
+        }
+        return Ok(());
+    }
+    // Lowering a memory limit makes the kernel look for memory to give back: not on a worker thread.
     let work = move || {
         run.cgroup()
             .map_err(|source| {

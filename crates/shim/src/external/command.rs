@@ -15,6 +15,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitStatus, pidfd_send_signal, waitid};
 use serde::Deserialize;
+use wharf_container_runtime::shield;
 use wharf_shim_protocol::{Failure, FailureKind, RuntimeProgram};
 use wharf_sys::program_file::ProgramFile;
 use wharf_sys::spawn::Spawn;
@@ -96,7 +97,10 @@ impl Program {
             environment: strings(runtime.environment),
             log,
             run_dir: open(run_dir, OFlags::PATH | OFlags::DIRECTORY)?,
-            null: open(Path::new("/dev/null"), OFlags::RDWR)?,
+            // crun gives its standard streams to the container's root, null device or not.
+            null: open(Path::new("/dev/null"), OFlags::RDWR).and_then(|null| {
+                shield(null).map_err(|errno| failed(Path::new("/dev/null"), errno))
+            })?,
         })
     }
 

@@ -22,8 +22,8 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, set_child_subreaper, wait,
 };
-use wharf_container_runtime::{Cgroup, NamespaceFd, Stdio};
-use wharf_oci::runtime::{ConsoleSize, Process as OciProcess};
+use wharf_container_runtime::{Cgroup, IdMaps, NamespaceFd, Shown, Stdio, shield};
+use wharf_oci::runtime::{ConsoleSize, NamespaceKind, Process as OciProcess, Resources, Spec};
 use wharf_shim_protocol::{ExecStart, Failure, FailureKind, Restore, Start, Target};
 use wharf_sys::signal::{SignalFd, SignalSet};
 
@@ -91,7 +91,8 @@ impl External {
                 None
             }
         };
-        let bundle = Bundle::make(&start.run_dir, &start.rootfs, false)?;
+        let shown = shown(&document, &namespaces)?;
+        let mut bundle = Bundle::make(&start.run_dir, &start.rootfs, false, shown)?;
         bundle.complete(&mut document, &namespaces, start)?;
         let container = Self {
             id: start.id.clone(),
@@ -176,6 +177,16 @@ impl External {
     ) -> Result<(Pid, Streams), LaunchError> {
         let (theirs, mut ours) =
             stdio(terminal, open_stdin).map_err(|error| LaunchError::Failed(no_streams(&error)))?;
+        let theirs = match theirs {
+            Stdio::Streams([stdin, stdout, stderr]) => {
+                let stdin = shield(stdin)
+                    .map_err(|errno| LaunchError::Failed(no_streams(&errno.into())))?;
+                let streams = [stdin, stdout, stderr];
+                self.bundle.give_streams(&streams)?;
+                Stdio::Streams(streams)
+            }
+            terminal @ Stdio::Terminal => terminal,
+        };
         let console = match &theirs {
             Stdio::Terminal => Some(ConsoleSocket::bind(&self.run_dir)?),
             Stdio::Streams(_) => None,
@@ -291,6 +302,24 @@ impl External {
         self.command(&words).map(drop)
     }
 
+    /// Changes its limits.
+    pub(crate) fn update(&self, resources: &Resources) -> Result<(), Failure> {
+        let path = self.run_dir.join("update.json");
+        serde_json::to_vec(resources)
+            .map_err(std::io::Error::other)
+            .and_then(|text| std::fs::write(&path, text))
+            .map_err(|error| {
+                Failure::new(
+                    FailureKind::System,
+                    format!("cannot write {}: {error}", path.display()),
+                )
+            })?;
+        let file = path.display().to_string();
+        let done = self.command(&["update", "--resources", &file, &self.id]);
+        let _ = std::fs::remove_file(&path);
+        done.map(drop)
+    }
+
     /// Its processes.
     pub(crate) fn processes(&self) -> Result<Vec<i32>, Failure> {
         let output = self.command(&["ps", "--format", "json", &self.id])?;
@@ -365,6 +394,28 @@ impl External {
         self.end();
         self.reap();
     }
+}
+
+/// How a container with a user namespace, which is among those that are joined, sees IDs.
+fn shown(document: &Spec, namespaces: &[NamespaceFd]) -> Result<Option<Shown>, Failure> {
+    let Some(user) = namespaces
+        .iter()
+        .find(|namespace| namespace.kind == NamespaceKind::User)
+    else {
+        return Ok(None);
+    };
+    let system = |why: String| Failure::new(FailureKind::System, format!("{CREATE_FAILED}{why}"));
+    let linux = document.linux.as_ref();
+    let (uids, gids) = linux.map_or((&[][..], &[][..]), |linux| {
+        (&linux.uid_mappings[..], &linux.gid_mappings[..])
+    });
+    let maps = IdMaps::new("user namespace", uids, gids)
+        .map_err(|error| system(wharf_fault::chain(&error)))?;
+    let namespace = user
+        .fd
+        .try_clone()
+        .map_err(|error| system(error.to_string()))?;
+    Ok(Some(Shown::in_namespace(namespace, maps)))
 }
 
 /// Why a process did not start.
