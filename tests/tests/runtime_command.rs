@@ -1,5 +1,7 @@
 //! `wharf runtime`: the command line of runc, as tools drive it.
 
+#[path = "runtime_command/checkpoint.rs"]
+mod checkpoint;
 #[path = "runtime_command/console.rs"]
 mod console;
 #[path = "runtime_command/hooks.rs"]
@@ -8,3 +10,5 @@ mod hooks;
 mod lifecycle;
 #[path = "runtime_command/processes.rs"]
 mod processes;
+#[path = "runtime_command/users.rs"]
+mod users;

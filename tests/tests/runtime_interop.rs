@@ -139,6 +139,9 @@ fn memory_limit(host: &Host) -> String {
     host.sh(&limits).text()
 }
 
+/// Counts in memory, and says so.
+const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done";
+
 #[test]
 fn podman() {
     if !are_there("podman", &["podman", "conmon"]) {
@@ -227,6 +230,24 @@ fn podman() {
     say(&["kill", "c1"]).ok();
     say(&["wait", "c1"]).ok().is("137");
     say(&["rm", "c1"]).ok();
+    match wharf_tests::criu::provide(&host) {
+        Ok(()) => {
+            let counter = ["-d", "--name", "c2", &image, "sh", "-c", COUNTER];
+            detached(create(&counter)).ok();
+            let until = |limit: u32| {
+                let line = format!(
+                    "until test \"$(cat /count)\" -gt {limit}; do sleep 0.05; done; cat /count"
+                );
+                say(&["exec", "c2", "sh", "-c", &line]).ok().text()
+            };
+            let before = until(3).parse().unwrap();
+            say(&["container", "checkpoint", "c2"]).ok();
+            detached(podman(&["container", "restore", "c2"])).ok();
+            until(before);
+            say(&["rm", "-f", "-t", "0", "c2"]).ok();
+        }
+        Err(reason) => skip("podman checkpoint", &reason),
+    }
     with_terminal(
         &host,
         &create(&[

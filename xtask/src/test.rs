@@ -67,6 +67,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             ],
             &skips,
         );
+        tests(&mut tally, &mut wrong, &["xtask", "conformance"], &skips);
         tests(&mut tally, &mut wrong, &["xtask", "vm", "test"], &skips);
     }
 

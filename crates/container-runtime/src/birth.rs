@@ -375,6 +375,11 @@ impl Own {
     }
 }
 
+/// The namespace of this kind that we are in.
+pub(crate) fn own_namespace(kind: NamespaceKind) -> Result<OwnedFd, StartError> {
+    Own::open(kind).map(|own| own.fd)
+}
+
 fn namespace_failed(kind: NamespaceKind, errno: Errno) -> StartError {
     StartError::new(Stage::Namespace, errno, format!("{kind:?}").to_lowercase())
 }

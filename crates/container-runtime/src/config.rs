@@ -34,6 +34,12 @@ pub struct ContainerConfig {
     pub no_pivot: bool,
     /// Keeps the caller's session keyring.
     pub keep_keyring: bool,
+    /// Binds may ask for a propagation that their source does not have: it begins with them.
+    /// Otherwise that is refused, in Docker's words.
+    pub any_propagation: bool,
+    /// Programs that read `mountinfo` find the mounts in the document's order. Recent kernels list
+    /// them by when they were made, which for binds is earlier.
+    pub listed_in_order: bool,
 }
 
 /// What a container's root file system is made of.

@@ -43,7 +43,11 @@ pub struct Running {
 
 /// Which namespaces a container does not share with its shim: the ones an exec has to join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Namespaces(pub(crate) ThreadNameSpaceType);
+pub struct Namespaces {
+    pub(crate) kinds: ThreadNameSpaceType,
+    /// Whether its root is not that of its mount namespace, which is one of others.
+    pub(crate) root_apart: bool,
+}
 
 impl Namespaces {
     /// Those of a container that was made from `spec` alone.
@@ -55,7 +59,14 @@ impl Namespaces {
         if !crate::prepared::kernel_has_time_namespaces() {
             all.remove(ThreadNameSpaceType::TIME);
         }
-        Self(all)
+        let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        let mut own_mounts = namespaces
+            .filter(|namespace| namespace.kind == NamespaceKind::Mount)
+            .map(|namespace| namespace.path.as_deref().unwrap_or_default());
+        Self {
+            kinds: all,
+            root_apart: own_mounts.next() != Some(""),
+        }
     }
 }
 
@@ -194,7 +205,7 @@ fn begin(
     };
     let streams = take(&streams);
     drop(theirs);
-    let namespaces = Namespaces(to_join(&prepared));
+    let namespaces = namespaces_of(&prepared);
     let container = Running {
         pid,
         pidfd,
@@ -354,7 +365,10 @@ pub(crate) fn set_oom_score(pid: Pid, adjustment: i32) -> Result<(), StartError>
 
 /// The namespaces of a container that was prepared like this.
 pub(crate) fn namespaces_of(prepared: &Prepared) -> Namespaces {
-    Namespaces(to_join(prepared))
+    Namespaces {
+        kinds: to_join(prepared),
+        root_apart: prepared.mount_namespace.is_some(),
+    }
 }
 
 fn to_join(prepared: &Prepared) -> ThreadNameSpaceType {

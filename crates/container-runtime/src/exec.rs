@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::Mode;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
@@ -50,7 +51,10 @@ pub fn exec(
             "`process.terminal` and the standard streams disagree",
         ));
     }
-    let user_namespace = container.namespaces.0.contains(ThreadNameSpaceType::USER);
+    let user_namespace = container
+        .namespaces
+        .kinds
+        .contains(ThreadNameSpaceType::USER);
     let launch = Launch::prepare(
         &config.process,
         &Extras {
@@ -83,7 +87,9 @@ pub fn exec(
         _ => Vec::new(),
     };
     let (ours, theirs) = channel::pair()?;
-    let namespaces = container.namespaces.0;
+    let namespaces = container.namespaces.kinds;
+    let apart = container.namespaces.root_apart;
+    let apart = apart.then(|| root_of(container)).transpose()?;
     let born = birth::further_process(
         (&container.pidfd, namespaces),
         born_in.as_ref().map(AsFd::as_fd),
@@ -93,7 +99,7 @@ pub fn exec(
                 .as_ref()
                 .map(|maps| (maps.uid.first(), maps.gid.first()));
             let container = (&container.pidfd, namespaces, root);
-            let place = (&doors[..], &affinity);
+            let place = (&doors[..], &affinity, apart.as_ref());
             let Err(error) = joining_process(container, config, &launch, streams, &theirs, place);
             theirs.send_error(&error);
             1
@@ -148,7 +154,7 @@ fn joining_process(
     launch: &Launch,
     streams: Option<[OwnedFd; 3]>,
     channel: &ChildEnd,
-    (doors, affinity): (&[OwnedFd], &Affinity),
+    (doors, affinity, apart): (&[OwnedFd], &Affinity, Option<&OwnedFd>),
 ) -> Result<Infallible, StartError> {
     let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
     // Before the container can see this process: it still has the host's descriptors open.
@@ -174,6 +180,9 @@ fn joining_process(
         move_into_thread_name_spaces(container.as_fd(), namespaces)
             .map_err(|errno| StartError::new(Stage::Namespace, errno, ""))?;
     }
+    if let Some(root) = apart {
+        init::change_root(root)?;
+    }
     if let Some((uid, gid)) = root {
         user_namespace::become_root(uid, gid)?;
     }
@@ -184,6 +193,27 @@ fn joining_process(
         None => open_terminal(launch, channel)?,
     };
     launch.program(streams, has_terminal, channel, None, || Ok(()))
+}
+
+/// The root of a container that shares its mount namespace with others.
+fn root_of(container: &Running) -> Result<OwnedFd, StartError> {
+    let path = format!("/proc/{}/root", container.pid.as_raw_nonzero());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty());
+    // What we have opened was the container's if it lives still: its number was not given away.
+    if ended(&container.pidfd) {
+        return Err(StartError::refused(Stage::NotRunning, ""));
+    }
+    root.map_err(|errno| StartError::new(Stage::Namespace, errno, path))
+}
+
+fn ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    !matches!(poll(&mut fds, Some(&now)), Ok(0))
 }
 
 fn open_terminal(launch: &Launch, channel: &ChildEnd) -> Result<[OwnedFd; 3], StartError> {

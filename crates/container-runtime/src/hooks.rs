@@ -185,7 +185,9 @@ impl PlannedHooks {
     /// The parent's, with the first process being `pid` to the host.
     pub(crate) fn run_outside(&self, pid: Pid) -> Result<(), StartError> {
         let pid = pid.as_raw_nonzero().get();
-        self.run(HookKind::Prestart, Status::Creating, pid)?;
+        // "After step 2 in the lifecycle" a container is `created`; these are step 3. Programs of
+        // their time know no other state of it.
+        self.run(HookKind::Prestart, Status::Created, pid)?;
         self.run(HookKind::CreateRuntime, Status::Creating, pid)
     }
 

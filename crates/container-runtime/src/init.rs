@@ -8,7 +8,7 @@
 //! host's tree        sources of binds copied, "/" cut off from the host's propagation
 //! container's root   mounted, put over "/"
 //! inside that root   mounts, devices, terminal, sysctls, masked and read-only paths
-//! pivot_root         the host's tree is gone
+//! pivot_root         the host's tree is gone (in a mount namespace of others: chroot)
 //! launch             user, directory, capabilities, filter, program
 //! ```
 
@@ -93,10 +93,16 @@ pub(crate) fn first_process(
 
     let supplies = match supplies {
         Some(supplies) => supplies,
-        None => Supplies {
-            mounts: mounts::open_sources(&prepared.mounts, &prepared.id_mappings, None)?,
-            ..Supplies::default()
-        },
+        None => {
+            let sources = mounts::open_sources(&prepared.mounts, &prepared.id_mappings, None)?;
+            if !prepared.listed_in_order {
+                mounts::shape_all(&prepared.mounts, &sources)?;
+            }
+            Supplies {
+                mounts: sources,
+                ..Supplies::default()
+            }
+        }
     };
     let null = protect::host_null_device()?;
     let root = enter_root(prepared, supplies.root)?;
@@ -284,7 +290,11 @@ fn make_mounts(
     use crate::mount_plan::Kind;
     let cgroups = parent.meeting.cgroups;
     let mut deferred = None;
-    for (index, (mount, source)) in prepared.mounts.iter().zip(sources).enumerate() {
+    let in_order = prepared.listed_in_order && prepared.user_namespace.is_none();
+    for (index, (mount, mut source)) in prepared.mounts.iter().zip(sources).enumerate() {
+        if in_order && matches!(mount.kind, Kind::Bind { .. }) {
+            source = source.map(|tree| mounts::renew(mount, tree)).transpose()?;
+        }
         if mount.kind == Kind::Cgroup {
             let later = &prepared.mounts[index + 1..];
             if deferred.is_none()
@@ -412,6 +422,9 @@ fn set_sysctls(prepared: &Prepared, made: &Made) -> Result<(), StartError> {
 
 /// Makes the container's root the only tree there is.
 fn leave_host(prepared: &Prepared, root: &Rootfs) -> Result<(), StartError> {
+    if let Some(namespace) = &prepared.mount_namespace {
+        return leave_for(namespace, prepared, root);
+    }
     let failed = |errno| StartError::new(Stage::Rootfs, errno, "pivot_root");
     if prepared.no_pivot {
         // Over everything, so that ".." leads nowhere else from here.
@@ -426,6 +439,29 @@ fn leave_host(prepared: &Prepared, root: &Rootfs) -> Result<(), StartError> {
         rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(failed)?;
     }
     rustix::process::chdir(c"/").map_err(failed)?;
+    shape_root(prepared, root)
+}
+
+/// Leaves our mount namespace for that of others, with a copy of the container's root as the root:
+/// those others do not see it, and it goes with the last process that has it.
+fn leave_for(namespace: &OwnedFd, prepared: &Prepared, root: &Rootfs) -> Result<(), StartError> {
+    let failed = |errno| StartError::new(Stage::Rootfs, errno, "chroot");
+    let tree = clone_tree(root, c"", true).map_err(failed)?;
+    shape_root(prepared, &tree)?;
+    birth::enter(namespace.as_fd(), NamespaceKind::Mount)?;
+    change_root(&tree)
+}
+
+/// Makes `root` the root, and the working directory.
+pub(crate) fn change_root(root: &OwnedFd) -> Result<(), StartError> {
+    rustix::process::fchdir(root)
+        .and_then(|()| rustix::process::chroot(c"."))
+        .map_err(|errno| StartError::new(Stage::Rootfs, errno, "chroot"))
+}
+
+/// Gives the root its propagation and attributes.
+fn shape_root(prepared: &Prepared, root: &impl AsFd) -> Result<(), StartError> {
+    let failed = |errno| StartError::new(Stage::Rootfs, errno, "/");
     let mut change = AttributeChange::default();
     if prepared.root_readonly {
         change.set = Attributes::READ_ONLY;

@@ -78,10 +78,15 @@ pub(crate) fn selinux(field: &str, label: Option<&str>) -> Result<Option<String>
     if label.contains('\0') {
         return Err(refuse("the label contains a NUL"));
     }
-    if rustix::fs::access(c"/sys/fs/selinux/enforce", rustix::fs::Access::EXISTS).is_err() {
+    if !host_has_selinux() {
         return Err(refuse("SELinux is not enabled on this host"));
     }
     Ok(Some(label.to_owned()))
+}
+
+/// Whether SELinux is enabled on this host.
+pub fn host_has_selinux() -> bool {
+    rustix::fs::access(c"/sys/fs/selinux/enforce", rustix::fs::Access::EXISTS).is_ok()
 }
 
 /// Whether all files of a new file system of this kind can be given one label when it is mounted.

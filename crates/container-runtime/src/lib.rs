@@ -78,6 +78,7 @@ pub use error::{Stage, StartError};
 pub use exec::{Executed, exec};
 pub use id_map::{IdMap, IdMaps};
 pub use kill::kill;
+pub use label::host_has_selinux;
 pub use prepared::check;
 pub use reaper::{INIT_ARGV0, init_reaper};
 pub use shown::Shown;

@@ -164,6 +164,11 @@ fn meaning(option: &str) -> Meaning {
     }
 }
 
+/// Whether `option` is one for the file system that is mounted, not for the mount.
+pub fn is_for_filesystem(option: &str) -> bool {
+    matches!(meaning(option), Meaning::Parameter)
+}
+
 /// Understands one mount of the document.
 pub fn plan(mount: &Mount) -> Result<PlannedMount, StartError> {
     let refuse = |what: String| StartError::refused(Stage::Config, what);

@@ -39,8 +39,8 @@ pub(crate) struct Made {
     pub(crate) dev_is_bound: bool,
 }
 
-/// Copies of the host's trees that will be bind-mounted, with their attributes; one per mount that
-/// is a bind. IDs are mapped by `mappings`, or as in the container's `user_namespace`.
+/// Copies of the host's trees that will be bind-mounted, not yet with their attributes; one per
+/// mount that is a bind. IDs are mapped by `mappings`, or as in the container's `user_namespace`.
 pub(crate) fn open_sources(
     mounts: &[PlannedMount],
     mappings: &Mappings,
@@ -63,10 +63,30 @@ pub(crate) fn open_sources(
             change_attributes(&tree, c"", idmap.recursive, change)
                 .map_err(|errno| user_namespace::no_mapping(Path::new(&mount.source), errno))?;
         }
-        shape_bind(mount, &tree).map_err(|errno| mount.error(errno))?;
         Ok(Some(tree))
     };
     mounts.iter().map(open).collect()
+}
+
+/// Copies of binds' sources as they are mounted.
+pub(crate) fn shape_all(
+    mounts: &[PlannedMount],
+    trees: &[Option<OwnedFd>],
+) -> Result<(), StartError> {
+    for (mount, tree) in mounts.iter().zip(trees) {
+        if let (Kind::Bind { .. }, Some(tree)) = (&mount.kind, tree) {
+            shape_bind(mount, tree).map_err(|errno| mount.error(errno))?;
+        }
+    }
+    Ok(())
+}
+
+/// A copy of `tree`, a bind's source, that is as young as can be, as it is mounted.
+pub(crate) fn renew(mount: &PlannedMount, tree: OwnedFd) -> Result<OwnedFd, StartError> {
+    // Before Linux 6.15 there are no copies of what is mounted nowhere.
+    let tree = clone_tree(&tree, c"", true).unwrap_or(tree);
+    shape_bind(mount, &tree).map_err(|errno| mount.error(errno))?;
+    Ok(tree)
 }
 
 /// A copy of the tree at `path`, a container's root. Nothing travels from it to the host; from

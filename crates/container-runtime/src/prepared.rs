@@ -1,6 +1,7 @@
 //! A container's document, understood: everything that can be checked before a process exists.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -39,6 +40,9 @@ pub(crate) struct Prepared {
     /// Whether, with a user namespace, we do what its root may not: be in the joined namespaces
     /// when it is born (it may only join what belongs to it), make its mounts.
     pub(crate) privileged: bool,
+    /// The mount namespace it ends up in, if that is not one of its own: its root is made in one of
+    /// its own all the same, so that nothing of it shows where others are.
+    pub(crate) mount_namespace: Option<OwnedFd>,
     /// What `timens_offsets` is given.
     pub(crate) time_offsets: Option<String>,
     /// User namespaces that only serve to map the IDs of binds.
@@ -67,6 +71,8 @@ pub(crate) struct Prepared {
     pub(crate) hooks: PlannedHooks,
     pub(crate) no_pivot: bool,
     pub(crate) keep_keyring: bool,
+    /// Whether binds are made when it is their turn.
+    pub(crate) listed_in_order: bool,
 }
 
 impl Prepared {
@@ -115,7 +121,9 @@ impl Prepared {
         if let Some(label) = &mount_label {
             apply_label(label, &mut mounts, &mut rootfs);
         }
-        propagation::check(&mounts)?;
+        if !config.any_propagation {
+            propagation::check(&mounts)?;
+        }
         let id_maps = mounts.iter().filter_map(|mount| mount.id_map.as_ref());
         if namespaces.user.is_none() && id_maps.clone().any(|id_map| id_map.maps.is_none()) {
             return Err(refused(
@@ -148,6 +156,7 @@ impl Prepared {
                 "domainname",
             )?,
             joined: namespaces.joined,
+            mount_namespace: namespaces.mount,
             user_namespace: namespaces.user,
             privileged,
             time_offsets: time_offsets(&linux, namespaces.new)?,
@@ -176,6 +185,7 @@ impl Prepared {
             hooks: PlannedHooks::plan(spec, config.state.as_ref())?,
             no_pivot: config.no_pivot,
             keep_keyring: config.keep_keyring,
+            listed_in_order: config.listed_in_order,
         })
     }
 }
@@ -233,6 +243,8 @@ struct Namespaces {
     new_cgroup: bool,
     joined: Vec<NamespaceFd>,
     user: Option<UserNamespace>,
+    /// A mount namespace of others.
+    mount: Option<OwnedFd>,
     /// Kinds the container does not share with the host, as far as is known.
     own: Vec<NamespaceKind>,
 }
@@ -244,6 +256,7 @@ impl Namespaces {
             new_cgroup: false,
             joined: handed_over,
             user: None,
+            mount: None,
             own: Vec::new(),
         };
         plan.own
@@ -271,9 +284,7 @@ impl Namespaces {
             }
         }
         plan.plan_user(linux)?;
-        if !plan.new.contains(ThreadNameSpaceType::MOUNT) {
-            return Err(refused("a container needs a mount namespace of its own"));
-        }
+        plan.plan_mount()?;
         if plan.new.contains(ThreadNameSpaceType::TIME)
             && linux.time_offsets.is_empty()
             && !kernel_has_time_namespaces()
@@ -281,6 +292,26 @@ impl Namespaces {
             plan.new.remove(ThreadNameSpaceType::TIME);
         }
         Ok(plan)
+    }
+
+    /// Without a mount namespace of its own a container still gets its root in one.
+    fn plan_mount(&mut self) -> Result<(), StartError> {
+        if self.new.contains(ThreadNameSpaceType::MOUNT) {
+            return Ok(());
+        }
+        if self.user.is_some() {
+            return Err(refused(
+                "a container with a user namespace needs a new mount namespace: its root may not enter one of others",
+            ));
+        }
+        let kind = NamespaceKind::Mount;
+        let joined = self.joined.iter().position(|joined| joined.kind == kind);
+        self.mount = Some(match joined {
+            Some(index) => self.joined.remove(index).fd,
+            None => birth::own_namespace(kind)?,
+        });
+        self.new |= ThreadNameSpaceType::MOUNT;
+        Ok(())
     }
 
     fn plan_user(&mut self, linux: &Linux) -> Result<(), StartError> {

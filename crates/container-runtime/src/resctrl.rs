@@ -203,6 +203,24 @@ fn write(file: &Path, text: &str) -> Result<(), StartError> {
         .map_err(|errno| failure(file, errno))
 }
 
+/// Gives the group of the running container `id` the schemata of `rdt`.
+pub fn update(rdt: &IntelRdt, id: &str) -> Result<(), StartError> {
+    update_below(&top()?, &plan(rdt, Some(id))?)
+}
+
+fn update_below(top: &Path, plan: &Plan) -> Result<(), StartError> {
+    let Some(name) = &plan.group else {
+        return Err(StartError::refused(
+            Stage::Config,
+            "linux.intelRdt: the container is in the default group, which is the host's",
+        ));
+    };
+    let schemata = top.join(name).join("schemata");
+    plan.schemata
+        .iter()
+        .try_for_each(|line| write(&schemata, &format!("{}\n", line.trim())))
+}
+
 /// Removes what the ended container `id` had for itself. A group that the document names is
 /// somebody else's, and stays.
 pub fn remove(rdt: &IntelRdt, id: &str) -> io::Result<()> {
@@ -266,6 +284,26 @@ mod tests {
         let current = "    L3:0=00f;1=fff\n    MB:0= 20;1=100\n";
         assert!(says(current, "L3:1=fff;0=f") && says(current, "MB:0=20"));
         assert!(!says(current, "L3:0=ff") && !says(current, "L2:0=f"));
+    }
+
+    #[test]
+    fn the_containers_own_group_is_updated() {
+        let top = tempfile::tempdir().unwrap();
+        files(&top.path().join("c1"), "");
+        let wish = plan(&rdt(None, &["L3:0=ff"]), Some("c1")).unwrap();
+        update_below(top.path(), &wish).unwrap();
+        let text = std::fs::read_to_string(top.path().join("c1/schemata")).unwrap();
+        assert_eq!(text, "L3:0=ff\n");
+        let other = plan(&rdt(None, &["L3:0=ff"]), Some("c2")).unwrap();
+        assert_eq!(
+            update_below(top.path(), &other).unwrap_err().stage,
+            Stage::Resctrl
+        );
+        let host = plan(&rdt(Some("/"), &["L3:0=ff"]), None).unwrap();
+        assert_eq!(
+            update_below(top.path(), &host).unwrap_err().stage,
+            Stage::Config
+        );
     }
 
     /// The files of a group, as the kernel makes them with the directory.

@@ -109,6 +109,7 @@ impl Supplies {
             &prepared.id_mappings,
             Some(mapped.namespace.as_fd()),
         )?;
+        mounts::shape_all(&prepared.mounts, &mounts)?;
         for (mount, foreign) in mounts.iter_mut().zip(foreign.0) {
             if foreign.is_some() {
                 *mount = foreign;
@@ -149,6 +150,7 @@ impl Supplies {
         };
         if !prepared.privileged {
             supplies.mounts = mounts::open_sources(&prepared.mounts, &prepared.id_mappings, None)?;
+            mounts::shape_all(&prepared.mounts, &supplies.mounts)?;
         }
         Ok(supplies)
     }

@@ -97,12 +97,16 @@ impl Container {
 
     /// Its cgroup, if it has one.
     pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>> {
-        self.record
-            .cgroup
-            .as_deref()
-            .map(Cgroup::at)
-            .transpose()
-            .map_err(Error::system("cgroup"))
+        let systemd = self.record.systemd;
+        let at = |path| {
+            if systemd {
+                Cgroup::of_unit(path)
+            } else {
+                Cgroup::at(path)
+            }
+        };
+        let path = self.record.cgroup.as_deref();
+        path.map(at).transpose().map_err(Error::system("cgroup"))
     }
 
     /// The document it was made from.
@@ -143,7 +147,7 @@ pub(crate) fn state_of(record: &Record, status: Status, pid: Option<i32>) -> Sta
 }
 
 /// The process `process` was, if it lives.
-fn find(process: ProcessRecord) -> Result<Option<(Pid, OwnedFd)>> {
+pub(crate) fn find(process: ProcessRecord) -> Result<Option<(Pid, OwnedFd)>> {
     let Some(pid) = Pid::from_raw(process.pid) else {
         return Ok(None);
     };
@@ -167,6 +171,25 @@ fn has_ended(pidfd: &OwnedFd) -> Result<bool> {
         .map_err(Error::system("poll"))
 }
 
+/// The children of `parent`, those it has reaped excepted.
+pub(crate) fn children(parent: Pid) -> Vec<(Pid, OwnedFd)> {
+    let number = parent.as_raw_nonzero();
+    let list = std::fs::read_to_string(format!("/proc/{number}/task/{number}/children"));
+    let pids = list.unwrap_or_default();
+    let pids = pids
+        .split_ascii_whitespace()
+        .filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    pids.filter_map(|pid| {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // With the descriptor open it is still the one it was, or none.
+        let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        let theirs =
+            field(&String::from_utf8_lossy(&stat), 1)? == u64::try_from(number.get()).ok()?;
+        theirs.then_some((pid, pidfd))
+    })
+    .collect()
+}
+
 /// When `pid` began, in ticks since boot; nothing if it has been reaped.
 pub(crate) fn start_time(pid: Pid) -> Option<u64> {
     let text = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
@@ -174,9 +197,14 @@ pub(crate) fn start_time(pid: Pid) -> Option<u64> {
 }
 
 fn parse_start_time(stat: &str) -> Option<u64> {
+    field(stat, 19)
+}
+
+/// The field `index` after the name.
+fn field(stat: &str, index: usize) -> Option<u64> {
     // The name in the second field may contain anything, brackets too.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    fields.split_ascii_whitespace().nth(index)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub(crate) enum Error {
     },
     #[error("{0}")]
     Limits(StartError),
+    #[error("{}", wharf_fault::chain(.0))]
+    Checkpoint(wharf_container_runtime::CheckpointError),
 }
 
 /// A failed start, with what every runtime says before it.

@@ -25,9 +25,11 @@ mod foreground;
 mod id;
 mod log;
 mod notify;
+mod restore;
 mod runtime;
 mod start;
 mod store;
+mod tolerance;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -9,11 +9,14 @@ use std::process::ExitCode;
 
 use rustix::process::Pid;
 use wharf_container_runtime::hooks::{self, HookKind};
-use wharf_container_runtime::{ContainerConfig, RootFilesystem, Running, Stage, StartError, gate};
+use wharf_container_runtime::{
+    Cgroup, ContainerConfig, RootFilesystem, Running, Stage, StartError, gate,
+};
 use wharf_logs::timestamp::{Stamp, now_ns};
 use wharf_oci::runtime::{Hooks, Status};
 
 use crate::bundle::{self, Bundle};
+use crate::commands::exec::send_pidfd;
 use crate::console::Console;
 use crate::container::{self, Container, state_of};
 use crate::error::{Error, Result};
@@ -22,6 +25,7 @@ use crate::foreground::{self, Signals};
 use crate::notify;
 use crate::runtime::Runtime;
 use crate::store::{Directory, Lock, ProcessRecord, Record};
+use crate::tolerance;
 
 /// What is done with the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +39,13 @@ pub(crate) enum Wanted {
 }
 
 /// A container being made.
-struct Start<'a> {
+pub(crate) struct Start<'a> {
     runtime: &'a Runtime,
-    directory: Directory,
-    record: Record,
-    config: ContainerConfig,
+    pub(crate) directory: Directory,
+    pub(crate) record: Record,
+    pub(crate) config: ContainerConfig,
+    /// The document as it was written.
+    pub(crate) text: Vec<u8>,
 }
 
 /// Makes the container `id` as the flags say.
@@ -52,6 +58,8 @@ pub(crate) fn start(runtime: &Runtime, flags: &Flags, wanted: Wanted) -> Result<
     let pid_file = flags.get("pid-file").map(bundle::absolute).transpose()?;
     let socket = flags.get("console-socket").filter(|path| !path.is_empty());
     let socket = socket.map(bundle::absolute).transpose()?;
+    let pidfd_socket = flags.get("pidfd-socket").filter(|path| !path.is_empty());
+    let pidfd_socket = pidfd_socket.map(bundle::absolute).transpose()?;
     let preserved = preserved_fds(runtime, flags)?;
     let bundle = Bundle::enter(flags.get("bundle"))?;
     let terminal = bundle
@@ -67,35 +75,29 @@ pub(crate) fn start(runtime: &Runtime, flags: &Flags, wanted: Wanted) -> Result<
     let cgroup = cgroup_path(runtime, &bundle, id)?;
 
     let (directory, lock) = Directory::create(&runtime.root, id)?;
-    let record = record(&bundle, id, cgroup, flags.is("no-new-keyring"));
-    let state = state_of(&record, Status::Creating, None);
-    let text = bundle.text;
-    let mut start = Start {
-        runtime,
-        directory,
-        record,
-        config: ContainerConfig {
-            spec: bundle.spec,
-            rootfs: RootFilesystem::Path(bundle.rootfs),
-            state: Some(state),
-            preserved_fds: preserved.count,
-            no_pivot: flags.is("no-pivot"),
-            keep_keyring: flags.is("no-new-keyring"),
-            ..ContainerConfig::default()
-        },
-    };
+    let mut start = Start::new(runtime, flags, directory, bundle, cgroup, preserved.count);
     start.complete_document(preserved.listening, &console);
     let outcome = start
         .directory
         .write_record(&start.record)
-        .and_then(|()| start.directory.write_config(&text))
-        .and_then(|()| start.carry_out(operation, wanted, &console, pid_file.as_deref(), flags));
+        .and_then(|()| start.directory.write_config(&start.text))
+        .and_then(|()| {
+            let told = (pid_file.as_deref(), pidfd_socket.as_deref());
+            start.carry_out(operation, wanted, &console, told, flags)
+        });
     match outcome {
         Ok(Made::Left) => {
             drop(lock);
             Ok(ExitCode::SUCCESS)
         }
-        Ok(Made::Ours(ours)) => start.stay(lock, *ours, !flags.is("keep")),
+        Ok(Made::Ours(ours)) => {
+            let Ours {
+                running,
+                signals,
+                notify,
+            } = *ours;
+            start.stay(lock, running, &signals, notify, !flags.is("keep"))
+        }
         Err(error) => {
             start.forget();
             Err(error)
@@ -117,14 +119,48 @@ struct Ours {
     notify: Option<notify::Proxy>,
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
+    /// The container of `bundle`, to be made in `cgroup`.
+    pub(crate) fn new(
+        runtime: &'a Runtime,
+        flags: &Flags,
+        directory: Directory,
+        bundle: Bundle,
+        cgroup: Option<CgroupPlace>,
+        preserved_fds: u32,
+    ) -> Self {
+        let record = record(&bundle, &flags.words[0], cgroup.as_ref(), flags);
+        let state = state_of(&record, Status::Creating, None);
+        let mut spec = bundle.spec;
+        for ignored in tolerance::leave_out(&mut spec) {
+            runtime.log.warning(&ignored);
+        }
+        let linux = spec.linux.get_or_insert_default();
+        linux.cgroups_path = cgroup.map(|cgroup| cgroup.document);
+        let config = ContainerConfig {
+            spec,
+            rootfs: RootFilesystem::Path(bundle.rootfs),
+            systemd_cgroup: record.systemd,
+            state: Some(state),
+            preserved_fds,
+            no_pivot: flags.is("no-pivot"),
+            keep_keyring: flags.is("no-new-keyring"),
+            any_propagation: true,
+            listed_in_order: true,
+            ..ContainerConfig::default()
+        };
+        Self {
+            runtime,
+            directory,
+            record,
+            config,
+            text: bundle.text,
+        }
+    }
+
     /// Adds to the document what the caller's environment asks for.
     fn complete_document(&mut self, listening: u32, console: &Console) {
         let spec = &mut self.config.spec;
-        spec.linux
-            .get_or_insert_default()
-            .cgroups_path
-            .clone_from(&self.record.cgroup);
         if let Some(process) = &mut spec.process {
             process.console_size = process.console_size.or_else(|| console.size());
             if listening > 0 {
@@ -142,7 +178,7 @@ impl Start<'_> {
         operation: &'static str,
         wanted: Wanted,
         console: &Console,
-        pid_file: Option<&Path>,
+        (pid_file, pidfd_socket): (Option<&Path>, Option<&Path>),
         flags: &Flags,
     ) -> Result<Made> {
         let manager = notify::wanted();
@@ -203,6 +239,9 @@ impl Start<'_> {
                 if let Some(file) = pid_file {
                     write_pid_file(file, running.pid)?;
                 }
+                if let Some(socket) = pidfd_socket {
+                    send_pidfd(socket, running.pid, &running.pidfd)?;
+                }
                 Ok(master)
             });
         running.terminal = handed.map_err(|error| undone(&running, error))?;
@@ -225,7 +264,7 @@ impl Start<'_> {
     }
 
     /// Poststart hooks: their failure is told, the container goes on (runtime-spec, "Lifecycle").
-    fn after_start(&self, running: &Running) {
+    pub(crate) fn after_start(&self, running: &Running) {
         let pid = running.pid.as_raw_nonzero().get();
         let state = state_of(&self.record, Status::Running, Some(pid));
         warn_of_hooks(
@@ -237,16 +276,18 @@ impl Start<'_> {
     }
 
     /// Stays with the container; deletes it when it has ended, if `delete`.
-    fn stay(self, lock: Lock, ours: Ours, delete: bool) -> Result<ExitCode> {
+    pub(crate) fn stay(
+        self,
+        lock: Lock,
+        running: Running,
+        signals: &Signals,
+        notify: Option<notify::Proxy>,
+        delete: bool,
+    ) -> Result<ExitCode> {
         // Others may pause or delete it meanwhile.
         drop(lock);
-        let Ours {
-            running,
-            signals,
-            notify,
-        } = ours;
         let status = foreground::stay(
-            &signals,
+            signals,
             running.pid,
             &running.pidfd,
             running.terminal,
@@ -268,7 +309,7 @@ impl Start<'_> {
     }
 
     /// Undoes what was remembered of a container that did not come to be.
-    fn forget(&self) {
+    pub(crate) fn forget(&self) {
         if let Err(error) = self.directory.remove() {
             self.runtime.log.warning(&error.to_string());
         }
@@ -320,35 +361,60 @@ pub(crate) fn preserved_fds(runtime: &Runtime, flags: &Flags) -> Result<Preserve
     Ok(Preserved { count, listening })
 }
 
-fn cgroup_path(runtime: &Runtime, bundle: &Bundle, id: &str) -> Result<Option<String>> {
-    if runtime.systemd_cgroup {
-        return Err(Error::Refused(
-            "--systemd-cgroup is not supported yet: cgroups are managed directly".into(),
-        ));
-    }
-    let linux = bundle.spec.linux.as_ref();
-    let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
-    match path.filter(|path| !path.is_empty()) {
-        Some(path) => Ok(Some(format!("/{}", path.trim_start_matches('/')))),
-        None if rustix::process::geteuid().is_root() => Ok(Some(format!("/{id}"))),
-        // Nobody has given us one, and none was asked for.
-        None => Ok(None),
-    }
+/// Where a container's cgroup is.
+pub(crate) struct CgroupPlace {
+    /// As the document has it.
+    document: String,
+    /// From the hierarchy's root.
+    path: String,
+    pub(crate) systemd: bool,
 }
 
-fn record(bundle: &Bundle, id: &str, cgroup: Option<String>, keep_keyring: bool) -> Record {
+pub(crate) fn cgroup_path(
+    runtime: &Runtime,
+    bundle: &Bundle,
+    id: &str,
+) -> Result<Option<CgroupPlace>> {
+    let linux = bundle.spec.linux.as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
+    let path = path.filter(|path| !path.is_empty());
+    if runtime.systemd_cgroup {
+        let document = path.map_or_else(|| format!(":wharf:{id}"), str::to_owned);
+        let cgroup = Cgroup::of_new_unit(&document).map_err(Error::Limits)?;
+        return Ok(Some(CgroupPlace {
+            path: cgroup.path().to_owned(),
+            document,
+            systemd: true,
+        }));
+    }
+    let path = match path {
+        Some(path) => format!("/{}", path.trim_start_matches('/')),
+        None if rustix::process::geteuid().is_root() => format!("/{id}"),
+        // Nobody has given us one, and none was asked for.
+        None => return Ok(None),
+    };
+    Ok(Some(CgroupPlace {
+        document: path.clone(),
+        path,
+        systemd: false,
+    }))
+}
+
+fn record(bundle: &Bundle, id: &str, cgroup: Option<&CgroupPlace>, flags: &Flags) -> Record {
     let created = Stamp::trimmed(now_ns());
     Record {
         oci_version: bundle.spec.oci_version.clone(),
         id: id.to_owned(),
         creating: true,
+        creator: Some(ProcessRecord::of_self()),
         process: None,
         bundle: bundle.path.clone(),
         rootfs: bundle.rootfs.clone(),
         created: String::from_utf8_lossy(created.as_bytes()).into_owned(),
         owner: owner(),
-        cgroup,
-        keep_keyring,
+        cgroup: cgroup.map(|cgroup| cgroup.path.clone()),
+        systemd: cgroup.is_some_and(|cgroup| cgroup.systemd),
+        keep_keyring: flags.is("no-new-keyring"),
         annotations: bundle.spec.annotations.clone(),
     }
 }

@@ -48,6 +48,9 @@ pub(crate) struct Record {
     /// Whether its creation is not finished.
     #[serde(default)]
     pub(crate) creating: bool,
+    /// Who creates it.
+    #[serde(default)]
+    pub(crate) creator: Option<ProcessRecord>,
     /// Its first process.
     #[serde(default)]
     pub(crate) process: Option<ProcessRecord>,
@@ -61,6 +64,9 @@ pub(crate) struct Record {
     /// Its cgroup, from the hierarchy's root.
     #[serde(default)]
     pub(crate) cgroup: Option<String>,
+    /// Whether systemd looks after it.
+    #[serde(default)]
+    pub(crate) systemd: bool,
     /// Whether its processes keep the caller's session keyring.
     #[serde(default)]
     pub(crate) keep_keyring: bool,
@@ -75,6 +81,17 @@ pub(crate) struct ProcessRecord {
     pub(crate) pid: i32,
     /// When it began, in the kernel's ticks since it booted.
     pub(crate) start_time: u64,
+}
+
+impl ProcessRecord {
+    /// Ourselves.
+    pub(crate) fn of_self() -> Self {
+        let pid = rustix::process::getpid();
+        Self {
+            pid: pid.as_raw_nonzero().get(),
+            start_time: crate::container::start_time(pid).unwrap_or(0),
+        }
+    }
 }
 
 /// The lock of a container, as long as this lives. It belongs to the process: children do not
@@ -295,12 +312,14 @@ mod tests {
             oci_version: "1.3.0".into(),
             id: id.into(),
             creating: true,
+            creator: None,
             process: None,
             bundle: "/b".into(),
             rootfs: "/b/rootfs".into(),
             created: "2026-01-01T00:00:00Z".into(),
             owner: String::new(),
             cgroup: None,
+            systemd: false,
             keep_keyring: false,
             annotations: BTreeMap::new(),
         }

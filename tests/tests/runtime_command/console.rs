@@ -199,3 +199,20 @@ fn a_service_manager_hears_when_the_program_is_ready() {
     bundle.runtime(&["delete", "-f", "c1"]).ok();
     bundle.assert_nothing_left();
 }
+
+#[test]
+fn the_pidfd_socket_gets_the_first_process() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "b", "exec sleep 1000");
+    let path = bundle.join("pidfd.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let path = path.display().to_string();
+    bundle
+        .runtime(&["create", "--pidfd-socket", &path, "c1"])
+        .ok();
+    let pidfd = receive(&listener);
+    rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).unwrap();
+    while bundle.status("c1") != "stopped" {}
+    bundle.runtime(&["delete", "c1"]).ok();
+    bundle.assert_nothing_left();
+}

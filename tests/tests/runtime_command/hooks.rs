@@ -43,7 +43,7 @@ fn hooks_run_in_order_and_in_their_namespaces() {
     assert_eq!(
         created,
         [
-            format!("prestart creating {pid} {own}"),
+            format!("prestart created {pid} {own}"),
             format!("createRuntime creating {pid} {own}"),
             "createContainer creating 1 1:3".to_owned(),
         ]
@@ -177,5 +177,31 @@ fn a_hook_that_hangs_is_killed() {
         .runtime(&["run", "c1"])
         .code(1)
         .complains("did not end within 1 seconds");
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn deletion_by_force_ends_a_hook_that_hangs() {
+    let host = Host::new();
+    let mut bundle = Bundle::new(&host, "b", "true");
+    let fifo = bundle.join("fifo").display().to_string();
+    host.sh(&format!("mkfifo {fifo}")).ok();
+    let file = bundle.join("notes").display().to_string();
+    let script = format!("echo > {fifo}; exec sleep 1000");
+    bundle.config["hooks"] = json!({
+        "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}, noting("second", &file, "")],
+        "poststop": [noting("poststop", &file, "")],
+    });
+    bundle.write();
+    let mut creating = bundle.command(&["create", "c1"]).spawn().unwrap();
+    assert_eq!(std::fs::read_to_string(&fifo).unwrap(), "\n");
+    assert_eq!(bundle.status("c1"), "creating");
+    bundle.runtime(&["delete", "--force", "c1"]).ok();
+    assert_eq!(creating.wait().unwrap().code(), Some(1));
+    let notes = lines(&bundle, "notes");
+    assert!(
+        notes.len() == 1 && notes[0].starts_with("poststop"),
+        "{notes:?}"
+    );
     bundle.assert_nothing_left();
 }

@@ -79,6 +79,88 @@ fn a_container_is_created_started_killed_and_deleted() {
     bundle.assert_nothing_left();
 }
 
+#[test]
+fn a_container_may_be_in_a_mount_namespace_of_others() {
+    let host = Host::new();
+    let mut bundle = Bundle::new(&host, "b", "exec sleep 1000");
+    let mounts = |whose: &str| host.sh(&format!("cat /proc/{whose}/mountinfo")).ok().text();
+    let before = mounts("1");
+    // Without one of its own it is in the caller's; or it is in one given by its path.
+    let other = host
+        .command("unshare")
+        .args(["--mount", "sh", "-c", "echo; exec cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut other = other.unwrap();
+    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let inside = host.sh("pgrep -x cat").ok().text();
+    let others = mounts(&inside);
+    for (id, whose) in [("c1", "1"), ("c2", inside.as_str())] {
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "mount");
+        if whose != "1" {
+            namespaces.push(json!({"type": "mount", "path": format!("/proc/{whose}/ns/mnt")}));
+        }
+        bundle.write();
+        bundle.runtime(&["run", "-d", id]).ok();
+        let pid = bundle.state(id)["pid"].to_string();
+        let namespace = |pid: &str| host.sh(&format!("readlink /proc/{pid}/ns/mnt")).ok().text();
+        assert_eq!(namespace(&pid), namespace(whose));
+        // Its root is its own, whole, and seen by nobody else.
+        let look = "readlink /proc/self/ns/mnt; ls /; test -c /dev/null && cat /proc/1/cmdline; \
+                    head -c 1 /proc/kcore; echo x > /proc/sys/kernel/hostname || echo protected";
+        bundle
+            .runtime(&["exec", id, "sh", "-c", look])
+            .ok()
+            .says(&namespace(whose))
+            .says("root")
+            .says("sleep")
+            .says("protected")
+            .never_says("usr");
+        assert_eq!(mounts("1"), before);
+        assert_eq!(mounts(&inside), others);
+        bundle.runtime(&["delete", "--force", id]).ok();
+    }
+    let user = json!({"type": "user"});
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(user);
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map;
+    bundle.write();
+    bundle
+        .runtime(&["run", "c3"])
+        .code(1)
+        .complains("a container with a user namespace needs a new mount namespace");
+    drop(other.stdin.take());
+    other.wait().unwrap();
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn what_has_no_effect_is_left_out_with_a_warning() {
+    let host = Host::new();
+    let script = "grep ' /mnt ' /proc/self/mountinfo; ls -d /mnt/hosts";
+    let mut bundle = Bundle::new(&host, "b", script);
+    let options = ["bind", "mode=755", "shared", "ro"];
+    let mount = json!({"destination": "/mnt", "source": "/etc", "options": options});
+    bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    let label = "system_u:object_r:svirt_sandbox_file_t:s0:c715,c811";
+    bundle.config["linux"]["mountLabel"] = json!(label);
+    bundle.write();
+    let out = bundle.runtime(&["run", "c1"]).ok();
+    let out = out
+        .says("/mnt/hosts")
+        .says(" ro,")
+        .says(" shared:")
+        .complains("mount option \\\"mode=755\\\" has no meaning for a bind mount");
+    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        out.complains("linux.mountLabel: SELinux is not enabled on this host: ignored");
+    }
+    bundle.assert_nothing_left();
+}
+
 /// Waits for the end of a container's processes, by its cgroup.
 fn wait_until_stopped(bundle: &Bundle<'_>, id: &str) {
     while bundle.status(id) != "stopped" {}

@@ -61,6 +61,9 @@ pub struct CheckpointOptions {
     /// The network namespace is restored empty.
     #[serde(skip_serializing_if = "is_false")]
     pub empty_network: bool,
+    /// The network namespace is the container's own, and is written down with it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub own_network: bool,
 }
 
 #[allow(

@@ -63,8 +63,9 @@ impl Outside {
         }
         let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
         let network = namespace(&pid.to_string())?;
-        let is_outside = network != namespace("self")?;
-        if is_outside && !options.empty_network {
+        let is_outside =
+            network != namespace("self")? && !options.empty_network && !options.own_network;
+        if is_outside {
             told.push(format!(
                 "{}:{NETWORK}",
                 network.display().to_string().replace("net:", "net")
@@ -78,7 +79,7 @@ impl Outside {
         let outside = Self {
             options: options.clone(),
             streams,
-            network: is_outside && !options.empty_network,
+            network: is_outside,
             mounts,
         };
         Ok((outside, told))

@@ -9,12 +9,12 @@ use wharf_container_runtime::hooks::HookKind;
 use wharf_container_runtime::resctrl;
 use wharf_oci::runtime::Status;
 
-use crate::container::Container;
+use crate::container::{self, Container};
 use crate::error::{Error, Result};
 use crate::flags::{Flags, switch};
 use crate::runtime::{Command, Runtime};
 use crate::start::warn_of_hooks;
-use crate::store::{Directory, Lock};
+use crate::store::{Directory, Lock, ProcessRecord};
 
 pub(super) const COMMAND: Command = Command {
     name: "delete",
@@ -40,8 +40,12 @@ fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
 fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<()> {
     let directory = Directory::open(&runtime.root, id)?;
     if force && let Some(record) = directory.read_record()? {
+        let creator = record.creator.filter(|_| record.creating);
         // Whoever is creating it fails soon, and lets go of the lock.
         end(&Container::with(directory, record)?)?;
+        if let Some(creator) = creator {
+            end_hooks(creator)?;
+        }
     }
     let directory = Directory::open(&runtime.root, id)?;
     let lock = directory.lock()?;
@@ -84,6 +88,20 @@ pub(crate) fn destroy(runtime: &Runtime, container: Container, lock: Lock) -> Re
     container.directory.remove()?;
     drop(lock);
     warn_of_hooks(runtime, HookKind::Poststop, hooks.as_ref(), &state);
+    Ok(())
+}
+
+/// Kills what the process that creates a container waits for: hooks may take forever.
+fn end_hooks(creator: ProcessRecord) -> Result<()> {
+    let Some((pid, _)) = container::find(creator)? else {
+        return Ok(());
+    };
+    for (_, pidfd) in container::children(pid) {
+        match pidfd_send_signal(&pidfd, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(Error::system("kill")(errno)),
+        }
+    }
     Ok(())
 }
 

@@ -39,11 +39,7 @@ pub(super) const COMMAND: Command = Command {
         ),
         switch(&["detach", "d"], "do not wait for the process"),
         super::PID_FILE,
-        option(
-            &["pidfd-socket"],
-            "PATH",
-            "unix socket that gets a pidfd of the process",
-        ),
+        super::PIDFD_SOCKET,
         option(&["process-label"], "LABEL", "SELinux label of the process"),
         option(&["apparmor"], "PROFILE", "AppArmor profile of the process"),
         switch(&["no-new-privs"], "set no_new_privileges"),
@@ -58,7 +54,8 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
     let container = Container::open(runtime, &flags.words[0])?;
-    match container.status()? {
+    let status = container.status()?;
+    match status {
         Status::Running | Status::Created => {}
         Status::Paused if flags.is("ignore-paused") => {}
         Status::Paused => {
@@ -95,6 +92,7 @@ fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
     let config = ExecConfig {
         process,
         seccomp: filter.map_err(|error| Error::Refused(format!("seccomp: {error}")))?,
+        state: Some(container.state(status)),
         preserved_fds: preserved.count,
         keep_keyring: container.record.keep_keyring,
         ..ExecConfig::default()
@@ -222,9 +220,14 @@ fn below(container: &Container, path: &str) -> Result<Cgroup> {
     Cgroup::at(&path).map_err(Error::system("cgroup"))
 }
 
-fn send_pidfd(socket: &str, pid: Pid, pidfd: &std::os::fd::OwnedFd) -> Result<()> {
+pub(crate) fn send_pidfd(
+    socket: impl AsRef<Path>,
+    pid: Pid,
+    pidfd: &std::os::fd::OwnedFd,
+) -> Result<()> {
     use std::os::fd::AsFd as _;
-    let failed = || Error::file("pidfd socket", Path::new(socket));
+    let socket = socket.as_ref();
+    let failed = || Error::file("pidfd socket", socket);
     let stream = std::os::unix::net::UnixStream::connect(socket).map_err(failed())?;
     let name = format!("pidfd:{}", pid.as_raw_nonzero());
     wharf_sys::scm::send(&stream, name.as_bytes(), &[pidfd.as_fd()])

@@ -99,8 +99,8 @@ fn run(_: &Runtime, _: &Flags) -> Result<ExitCode> {
             "cgroup": {
                 "v1": true,
                 "v2": true,
-                "systemd": false,
-                "systemdUser": false,
+                "systemd": true,
+                "systemdUser": true,
                 "rdma": true,
             },
             "seccomp": {
@@ -121,6 +121,7 @@ fn run(_: &Runtime, _: &Flags) -> Result<ExitCode> {
             "netDevices": {"enabled": true},
         },
         "annotations": {
+            "org.wharf.runtime.checkpoint.enabled": "true",
             "org.wharf.runtime.version": env!("CARGO_PKG_VERSION"),
         },
         "potentiallyUnsafeConfigAnnotations": [],

@@ -1,9 +1,9 @@
 //! The commands, one file each, and their table.
 
-mod checkpoint;
+pub(crate) mod checkpoint;
 pub(crate) mod delete;
 mod events;
-mod exec;
+pub(crate) mod exec;
 mod features;
 mod kill;
 mod list;
@@ -52,6 +52,11 @@ const CONSOLE_SOCKET: Flag = option(
     "unix socket that gets the terminal's master",
 );
 const PID_FILE: Flag = option(&["pid-file"], "FILE", "file to write the process ID to");
+const PIDFD_SOCKET: Flag = option(
+    &["pidfd-socket"],
+    "PATH",
+    "unix socket that gets a pidfd of the process",
+);
 const PRESERVE_FDS: Flag = option(
     &["preserve-fds"],
     "N",
@@ -72,6 +77,7 @@ const CREATE: Command = Command {
         BUNDLE,
         CONSOLE_SOCKET,
         PID_FILE,
+        PIDFD_SOCKET,
         NO_PIVOT,
         NO_NEW_KEYRING,
         PRESERVE_FDS,
@@ -91,6 +97,7 @@ const RUN: Command = Command {
         switch(&["detach", "d"], "do not wait for the container's process"),
         switch(&["keep"], "do not delete the container when it has ended"),
         PID_FILE,
+        PIDFD_SOCKET,
         switch(
             &["no-subreaper"],
             "do not reap what the container leaves behind",

@@ -3,7 +3,8 @@
 use std::io::Read as _;
 use std::process::ExitCode;
 
-use wharf_oci::runtime::{BlockIo, Resources, Status};
+use wharf_container_runtime::resctrl;
+use wharf_oci::runtime::{BlockIo, IntelRdt, Resources, Status};
 
 use crate::bundle;
 use crate::container::Container;
@@ -51,7 +52,23 @@ pub(super) const COMMAND: Command = Command {
             "BYTES",
             "memory and swap together; -1 for no limit",
         ),
+        option(
+            &["kernel-memory"],
+            "BYTES",
+            "kernel memory limit; cgroup v1, where Linux still has it",
+        ),
+        option(
+            &["kernel-memory-tcp"],
+            "BYTES",
+            "memory limit of TCP buffers; cgroup v1",
+        ),
         option(&["pids-limit"], "N", "number of tasks; -1 for no limit"),
+        option(
+            &["l3-cache-schema"],
+            "LINES",
+            "share of the processors' cache",
+        ),
+        option(&["mem-bw-schema"], "LINE", "share of the memory bandwidth"),
     ],
     run,
     failure: 1,
@@ -67,7 +84,34 @@ fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
         .cgroup()?
         .ok_or_else(|| Error::WrongState("the container has no cgroup".into()))?;
     cgroup.update(&resources).map_err(Error::Limits)?;
+    update_rdt(&container, flags)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn update_rdt(container: &Container, flags: &Flags) -> Result<()> {
+    let lines = |name: &str| {
+        flags
+            .get(name)
+            .filter(|lines| !lines.is_empty())
+            .map(str::to_owned)
+    };
+    let (l3, bandwidth) = (lines("l3-cache-schema"), lines("mem-bw-schema"));
+    if l3.is_none() && bandwidth.is_none() {
+        return Ok(());
+    }
+    let own = container.spec()?.linux.and_then(|linux| linux.intel_rdt);
+    let own = own.ok_or_else(|| {
+        Error::WrongState(
+            "l3-cache-schema and mem-bw-schema need a container with linux.intelRdt".into(),
+        )
+    })?;
+    let rdt = IntelRdt {
+        clos_id: own.clos_id,
+        l3_cache_schema: l3,
+        mem_bw_schema: bandwidth,
+        ..IntelRdt::default()
+    };
+    resctrl::update(&rdt, &container.record.id).map_err(Error::Limits)
 }
 
 fn resources(flags: &Flags) -> Result<Resources> {
@@ -109,6 +153,8 @@ fn resources(flags: &Flags) -> Result<Resources> {
     memory.limit = bytes(flags, "memory")?;
     memory.reservation = bytes(flags, "memory-reservation")?;
     memory.swap = bytes(flags, "memory-swap")?;
+    memory.kernel = bytes(flags, "kernel-memory")?;
+    memory.kernel_tcp = bytes(flags, "kernel-memory-tcp")?;
     if let Some(limit) = flags.number("pids-limit")? {
         resources.pids = Some(wharf_oci::runtime::Pids { limit });
     }
