@@ -157,6 +157,11 @@ impl Sandbox {
             );
             match prerequisites::namespaces_switched_off().filter(|_| refused) {
                 Some(missing) => missing.into(),
+                // user_namespaces(7): EPERM for a caller in a chroot.
+                None if errno == Errno::PERM => RootlessError::step(
+                    "make a user namespace; in a chroot the kernel makes none",
+                    errno,
+                ),
                 None => RootlessError::step("make a user namespace", errno),
             }
         })?;

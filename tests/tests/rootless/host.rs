@@ -126,6 +126,22 @@ fn what_is_missing_is_named_with_its_remedy() {
         "chmod 666 /dev/net/tun",
         "chmod 666 /dev/net/tun",
     );
+    // A chroot is no place for it.
+    let jail = host.join("jail");
+    host.sh(&format!("mkdir {0}; mount --rbind / {0}", jail.display()))
+        .ok();
+    let mut chrooted = host.command("chroot");
+    chrooted
+        .arg("--userspec=5001:5001")
+        .arg(&jail)
+        .arg(host.join("bin/wharf"))
+        .arg("ps")
+        .env("HOME", user.home())
+        .env("XDG_RUNTIME_DIR", user.runtime());
+    wharf_tests::run(chrooted, None)
+        .code(1)
+        .complains("in a chroot the kernel makes none");
+    host.sh(&format!("umount -R {}", jail.display())).ok();
     // Nothing of the failed attempts is left.
     user.wait_until_gone();
     // Without a session: a directory of one's own in /tmp, unless somebody else has its name.
