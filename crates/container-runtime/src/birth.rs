@@ -190,11 +190,21 @@ fn stage(
     channel.send_born(&pidfd)
 }
 
+/// Whose child a further process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// The caller's.
+    Us,
+    /// The caller's parent's. The caller must have privileges.
+    Ours,
+}
+
 /// Has a further process born for the container `container` (a pidfd), of which it shares
 /// `namespaces`. Returns what it still has to join.
 pub(crate) fn further_process(
     (container, mut namespaces): (&OwnedFd, ThreadNameSpaceType),
     cgroup: Option<BorrowedFd<'_>>,
+    parent: Parent,
     (ours, theirs): (&ParentEnd, &ChildEnd),
     child: impl FnOnce(ThreadNameSpaceType) -> u8 + Send,
 ) -> Result<(Pid, OwnedFd), StartError> {
@@ -203,7 +213,13 @@ pub(crate) fn further_process(
     namespaces.remove(ThreadNameSpaceType::PROCESS_ID);
     let shared = shares_pids.then_some(container.as_fd());
     if !namespaces.contains(ThreadNameSpaceType::USER) || is_privileged()? {
-        return in_pid_namespace(shared, || clone_process(none, cgroup, || child(namespaces)));
+        return in_pid_namespace(shared, || match parent {
+            Parent::Us => clone_process(none, cgroup, || child(namespaces)),
+            Parent::Ours => clone_sibling(none, cgroup, || child(namespaces)),
+        });
+    }
+    if parent == Parent::Ours {
+        return Err(StartError::new(Stage::Clone, Errno::PERM, ""));
     }
     // Only in the user namespace we may enter the others, and have children born there.
     let (stage, _) = clone_process(none, None, || {

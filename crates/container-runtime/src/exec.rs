@@ -13,7 +13,7 @@ use wharf_sys::rootfs::Rootfs;
 use wharf_sys::terminal;
 
 use crate::affinity::{self, Affinity};
-use crate::birth;
+use crate::birth::{self, Parent};
 use crate::channel::{self, ChildEnd, ParentEnd, Report};
 use crate::config::{ExecConfig, Stdio};
 use crate::create::{Running, set_oom_score};
@@ -40,6 +40,50 @@ pub fn exec(
     container: &Running,
     config: &ExecConfig,
     stdio: Stdio,
+) -> Result<Executed, StartError> {
+    start(container, config, stdio, Parent::Us).map_err(|failed| {
+        if let Some(dead) = failed.dead {
+            while let Err(Errno::INTR) = waitpid(Some(dead), WaitOptions::empty()) {}
+        }
+        failed.error
+    })
+}
+
+/// Why a process did not come to run its program.
+#[derive(Debug)]
+pub struct NotExecuted {
+    /// What failed.
+    pub error: StartError,
+    /// The process, which has ended or is about to, for whoever has to reap it.
+    pub dead: Option<Pid>,
+}
+
+/// As [`exec`], but the process is a child of the caller's parent, who reaps it. Not for callers
+/// without privileges.
+pub fn exec_for_parent(
+    container: &Running,
+    config: &ExecConfig,
+    stdio: Stdio,
+) -> Result<Executed, NotExecuted> {
+    start(container, config, stdio, Parent::Ours)
+}
+
+fn start(
+    container: &Running,
+    config: &ExecConfig,
+    stdio: Stdio,
+    parent: Parent,
+) -> Result<Executed, NotExecuted> {
+    let mut dead = None;
+    born(container, config, stdio, parent, &mut dead).map_err(|error| NotExecuted { error, dead })
+}
+
+fn born(
+    container: &Running,
+    config: &ExecConfig,
+    stdio: Stdio,
+    parent: Parent,
+    dead: &mut Option<Pid>,
 ) -> Result<Executed, StartError> {
     let streams = match stdio {
         Stdio::Streams(streams) => Some(crate::streams::shield_all(streams)?),
@@ -93,6 +137,7 @@ pub fn exec(
     let born = birth::further_process(
         (&container.pidfd, namespaces),
         born_in.as_ref().map(AsFd::as_fd),
+        parent,
         (&ours, &theirs),
         |namespaces| {
             let root = maps
@@ -116,7 +161,7 @@ pub fn exec(
         }),
         Err(error) => {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+            *dead = Some(pid);
             Err(not_running(error))
         }
     }

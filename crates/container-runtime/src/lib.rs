@@ -75,7 +75,7 @@ pub use checkpoint::{CheckpointError, CheckpointOptions, Criu, checkpoint, resto
 pub use config::{ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Stdio};
 pub use create::{Created, Namespaces, Running, create, create_behind, run, run_telling};
 pub use error::{Stage, StartError};
-pub use exec::{Executed, exec};
+pub use exec::{Executed, NotExecuted, exec, exec_for_parent};
 pub use id_map::{IdMap, IdMaps};
 pub use kill::kill;
 pub use label::host_has_selinux;

@@ -3,6 +3,7 @@
 //! ```text
 //! <exec-root>/containers/<id>/shim.sock   listening while the container runs, mode 0600
 //! <exec-root>/containers/<id>/shim.json   ShimRecord, while the container runs
+//! <exec-root>/containers/<id>/exec-<exec id>.json   ExecStart, written by the daemon (see exec_order)
 //! <container dir>/exit.json               ExitRecord, once it has ended or failed to start
 //! ```
 
@@ -27,6 +28,14 @@ pub fn socket(run_dir: &Path) -> PathBuf {
 /// The shim record in a shim's run directory.
 pub fn record(run_dir: &Path) -> PathBuf {
     run_dir.join("shim.json")
+}
+
+/// Where the daemon puts an exec's order when the process is to have more privileges than its
+/// container: a shim that has been taken over can send such an order, but not write there. `None`
+/// if this is no id.
+pub fn exec_order(run_dir: &Path, exec_id: &str) -> Option<PathBuf> {
+    let is_id = !exec_id.is_empty() && exec_id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_id.then(|| run_dir.join(format!("exec-{exec_id}.json")))
 }
 
 /// Connects to the shim whose run directory this is.

@@ -10,8 +10,8 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -29,8 +29,9 @@ use wharf_shim_protocol::{
 use crate::cause;
 use crate::external::External;
 use crate::launch;
+use crate::outside::{Limits, Outside};
 use crate::process::{Left, Process};
-use crate::restore;
+use crate::{restore, ring};
 
 /// How long output is waited for that processes outliving the container's first may still write.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -82,6 +83,9 @@ pub(crate) struct Container {
     pub(crate) exit: Option<ExitRecord>,
     /// What can wait until the daemon has its answer is done.
     pub(crate) settled: bool,
+    /// When the ring is to be closed, and what that takes.
+    ring: Option<(Instant, ring::Open)>,
+    outside: Option<Outside>,
 }
 
 impl Container {
@@ -101,6 +105,7 @@ impl Container {
             .set_nonblocking(true)
             .map_err(|error| system("cannot listen for the daemon", &error))?;
         let shares_pids = !has_own_pids(&start, &namespaces);
+        let ring = to_close(&start);
         let started = if start.runtime.is_some() {
             External::start(&mut start, namespaces)
                 .map(|(external, main)| (Carrier::Program(Box::new(external)), main))
@@ -141,6 +146,8 @@ impl Container {
             ended_execs: Vec::new(),
             exit: None,
             settled: false,
+            ring: Some((Instant::now() + ring::CLOSED_AFTER, ring)),
+            outside: None,
         })
     }
 
@@ -162,6 +169,25 @@ impl Container {
         let _ = files::write_atomically(&files::record(&self.run_dir), &record, false);
         // The start message was large.
         wharf_sys::malloc::trim();
+    }
+
+    /// When the ring is to be closed.
+    pub(crate) fn ring_due(&self) -> Option<Instant> {
+        let (due, _) = self.ring.as_ref()?;
+        self.exit.is_none().then_some(*due)
+    }
+
+    /// Closes it when its time has come.
+    pub(crate) fn close_ring_when_due(&mut self) {
+        if self.ring_due().is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        let Some((_, open)) = self.ring.take() else {
+            return;
+        };
+        if let Carrier::Library(running) = &self.carrier {
+            self.outside = ring::close(open, running, (&self.id, &self.run_dir));
+        }
     }
 
     pub(crate) fn process(&mut self, target: &Target) -> Result<&mut Process, Failure> {
@@ -197,9 +223,12 @@ impl Container {
             (Some(_), None) => return Err(missing_fd("exec")),
         };
         let attached = client.is_some();
-        let mut process = match &self.carrier {
-            Carrier::Library(running) => launch::exec(running, exec, (&self.id, &self.run_dir))?,
-            Carrier::Program(external) => external.exec(exec)?,
+        let mut process = match (&self.carrier, &mut self.outside) {
+            (_, Some(outside)) => outside.exec(exec)?,
+            (Carrier::Library(running), None) => {
+                launch::exec(running, exec, (&self.id, &self.run_dir))?
+            }
+            (Carrier::Program(external), None) => external.exec(exec)?,
         };
         if let Some((socket, mode)) = client {
             process.attach(socket, mode);
@@ -249,8 +278,8 @@ impl Container {
         {
             return external.signal(number, all);
         }
-        if all && let Some(cgroup) = self.carrier.cgroup() {
-            return cgroup.signal_all(signal).map_err(failed);
+        if all && self.carrier.cgroup().is_some() {
+            return self.signal_all(signal).map_err(failed);
         }
         let process = self.process(target)?;
         let Some(pidfd) = &process.pidfd else {
@@ -260,6 +289,15 @@ impl Container {
             ));
         };
         rustix::process::pidfd_send_signal(pidfd, signal).map_err(|errno| failed(errno.into()))
+    }
+
+    /// Signals everything in the cgroup, if there is one.
+    fn signal_all(&mut self, signal: Signal) -> io::Result<()> {
+        match (&mut self.outside, self.carrier.cgroup()) {
+            (Some(outside), _) => outside.signal_all(signal.as_raw()),
+            (None, Some(cgroup)) => cgroup.signal_all(signal),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Whether the kernel has killed a process for want of memory since we last looked.
@@ -360,12 +398,9 @@ impl Container {
         let Some(status) = self.main.status.filter(|_| self.exit.is_none()) else {
             return false;
         };
-        if self.shares_pids
-            && self.main.drain_until().is_none()
-            && let Some(cgroup) = self.carrier.cgroup()
-        {
+        if self.shares_pids && self.main.drain_until().is_none() {
             // What the first process left behind would go on without a container.
-            let _ = cgroup.signal_all(Signal::KILL);
+            let _ = self.signal_all(Signal::KILL);
         }
         let drained = self.main.drain(buffer, Some(&mut self.log));
         let complete = drained && self.execs.iter().all(|(_, exec)| exec.is_over());
@@ -440,11 +475,24 @@ impl Container {
         self.oom = None;
         let _ = std::fs::remove_file(files::socket(&self.run_dir));
         let _ = std::fs::remove_file(files::record(&self.run_dir));
-        if let Carrier::Library(running) = &mut self.carrier
-            && let Some(cgroup) = running.cgroup.take()
-        {
-            let _ = cgroup.remove();
-        }
+        let cgroup = match &mut self.carrier {
+            Carrier::Library(running) => running.cgroup.take(),
+            Carrier::Program(_) => None,
+        };
+        let _ = match (self.outside.take(), cgroup) {
+            (Some(outside), _) => outside.finish(),
+            (None, Some(cgroup)) => cgroup.remove(),
+            (None, None) => Ok(()),
+        };
+    }
+}
+
+/// What closing the ring takes, of a start message that is still whole.
+fn to_close(start: &Start) -> ring::Open {
+    let parents = [start.exit_path.parent(), start.log.path.parent()];
+    ring::Open {
+        written: parents.into_iter().flatten().map(Path::to_owned).collect(),
+        limits: Limits::of(start.spec.process.as_ref(), start.seccomp_bpf.as_deref()),
     }
 }
 

@@ -9,8 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
 use wharf_container_runtime::{
-    ContainerConfig, ExecConfig, NamespaceFd, RootFilesystem, Running, Stage, StartError, Stdio,
+    ContainerConfig, ExecConfig, NamespaceFd, NotExecuted, RootFilesystem, Running, Stage,
+    StartError, Stdio,
 };
 use wharf_fault::{Fault, Kind};
 use wharf_oci::runtime::{State, Status, VERSION};
@@ -73,10 +75,47 @@ fn has_listener(filter: Option<&Program>) -> bool {
 pub(crate) fn exec(
     container: &Running,
     exec: ExecStart,
-    (id, run_dir): (&str, &Path),
+    names: (&str, &Path),
 ) -> Result<Process, Failure> {
+    let target = Target::Exec(exec.exec_id.clone());
+    let launched = executed(container, exec, names, Parent::Us).map_err(|(failure, _)| failure)?;
+    // The end of the client's input is always the end of an exec's.
+    Ok(Process::new(
+        target,
+        launched.pid,
+        launched.pidfd,
+        launched.streams,
+        true,
+    ))
+}
+
+/// Whose child a new process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// Ours.
+    Us,
+    /// Our parent's.
+    Ours,
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) streams: Streams,
+}
+
+/// Starts it; on failure there may be a process that our parent has to reap.
+pub(crate) fn executed(
+    container: &Running,
+    exec: ExecStart,
+    (id, run_dir): (&str, &Path),
+    parent: Parent,
+) -> Result<Launched, (Failure, Option<Pid>)> {
+    let nobody = |failure| (failure, None);
     let terminal = exec.process.terminal;
-    let seccomp = seccomp(exec.seccomp_bpf)?;
+    let seccomp = seccomp(exec.seccomp_bpf).map_err(nobody)?;
     let config = ExecConfig {
         state: has_listener(seccomp.as_ref()).then(|| State {
             oci_version: VERSION.to_owned(),
@@ -93,20 +132,22 @@ pub(crate) fn exec(
         ..ExecConfig::default()
     };
     let (stdio, mut streams) =
-        stdio(terminal, exec.open_stdin).map_err(|error| no_streams(&error))?;
-    let executed = wharf_container_runtime::exec(container, &config, stdio)
-        .map_err(|error| failure(&error, error.docker_exec_message()))?;
-    if let Some(master) = executed.terminal {
-        streams = terminal_streams(master, exec.open_stdin).map_err(|error| no_streams(&error))?;
+        stdio(terminal, exec.open_stdin).map_err(|error| nobody(no_streams(&error)))?;
+    let executed = match parent {
+        Parent::Us => wharf_container_runtime::exec(container, &config, stdio)
+            .map_err(|error| NotExecuted { error, dead: None }),
+        Parent::Ours => wharf_container_runtime::exec_for_parent(container, &config, stdio),
     }
-    // The end of the client's input is always the end of an exec's.
-    Ok(Process::new(
-        Target::Exec(exec.exec_id),
-        executed.pid,
-        executed.pidfd,
+    .map_err(|NotExecuted { error, dead }| (failure(&error, error.docker_exec_message()), dead))?;
+    if let Some(master) = executed.terminal {
+        streams = terminal_streams(master, exec.open_stdin)
+            .map_err(|error| (no_streams(&error), Some(executed.pid)))?;
+    }
+    Ok(Launched {
+        pid: executed.pid,
+        pidfd: executed.pidfd,
         streams,
-        true,
-    ))
+    })
 }
 
 pub(crate) fn rootfs(rootfs: Rootfs) -> RootFilesystem {

@@ -15,6 +15,8 @@
 //! - [`bundle`]: a root file system that only this process's mounts show, and `config.json`.
 //! - [`external`]: the same by the program of another OCI runtime.
 //! - [`restore`]: the same from a checkpoint.
+//! - [`ring`]: what the shim gives up once its container runs.
+//! - [`outside`]: who does for it what it cannot do any more.
 //! - [`process`]: a process's standard streams, and who is connected to them.
 //! - [`client`]: one connected client.
 //! - [`control`]: one connection of the daemon.
@@ -27,8 +29,10 @@ mod control;
 mod detach;
 mod external;
 mod launch;
+mod outside;
 mod process;
 mod restore;
+mod ring;
 mod shim;
 
 use std::os::unix::net::UnixStream;

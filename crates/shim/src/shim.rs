@@ -78,6 +78,9 @@ impl Shim {
                 self.serve(source, flags);
             }
             self.finish_what_ended();
+            if let Some(container) = &mut self.container {
+                container.close_ring_when_due();
+            }
         }
         Ok(())
     }
@@ -150,7 +153,8 @@ impl Shim {
         let deadlines = [&container.main]
             .into_iter()
             .chain(container.execs.iter().map(|(_, exec)| exec));
-        let drain = deadlines.filter_map(Process::drain_until).min();
+        let drain = deadlines.filter_map(Process::drain_until);
+        let drain = drain.chain(container.ring_due()).min();
         let drain = drain.map(|until| until.saturating_duration_since(Instant::now()));
         let buffers = (!self.buffer.is_empty()).then_some(BUFFERS_KEPT);
         drain.into_iter().chain(buffers).min()

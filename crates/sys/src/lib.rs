@@ -9,7 +9,8 @@
 //!   out of a threaded process), [`exec`], [`signal`], [`process`]
 //! - file systems: [`mount`] (the descriptor-based mount calls), [`overlay`], [`rootfs`] (paths
 //!   inside a container's root), [`file_owner`], [`memfd`]
-//! - confinement: [`capability`], [`seccomp`], [`device_filter`], [`namespace`], [`user_namespace`]
+//! - confinement: [`capability`], [`seccomp`], [`landlock`], [`device_filter`], [`namespace`],
+//!   [`user_namespace`]
 //! - descriptors: [`fd`], [`scm`], [`socket`], [`terminal`]
 //! - memory of our own processes: [`malloc`], [`program_pages`]
 
@@ -21,6 +22,7 @@ pub mod device_filter;
 pub mod exec;
 pub mod fd;
 pub mod file_owner;
+pub mod landlock;
 pub mod malloc;
 pub mod memfd;
 pub mod mount;

@@ -194,7 +194,8 @@ impl Cgroup {
         }
     }
 
-    fn directories(&self) -> Vec<&Path> {
+    /// Where it is, one directory per hierarchy.
+    pub fn directories(&self) -> Vec<&Path> {
         match &self.layout {
             Layout::Unified { directory } => vec![directory],
             Layout::Split(hierarchies) => hierarchies

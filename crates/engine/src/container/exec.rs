@@ -1,13 +1,14 @@
 //! Exec sessions: further processes in a running container.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use wharf_api_types::exec::{CreateExec, ExecInspect, ExecProcessConfig, StartExec};
 use wharf_fault::{Error, Result};
 use wharf_ids::hex_id;
 use wharf_oci::runtime::{Capabilities, ConsoleSize, Process};
-use wharf_shim_protocol::{AttachMode, ExecStart, Reply, Request, Target};
+use wharf_shim_protocol::{AttachMode, ExecStart, Reply, Request, Target, files};
 
 use super::attach::detach_keys;
 use super::client_socket::{ClientSocket, frame};
@@ -249,6 +250,15 @@ impl Engine {
                 .clone()
                 .unwrap_or_default(),
         };
+        let order = if wanted.privileged {
+            let run_dir = container.read().run.as_ref().map(|run| run.run_dir.clone());
+            Some(Order::write(
+                &run_dir.ok_or_else(|| container.not_running())?,
+                &start,
+            )?)
+        } else {
+            None
+        };
         session.lock().running = true;
         self.publish_exec("exec_start", session, &[]);
         let failed = |error: LinkError, code: i32| {
@@ -258,7 +268,9 @@ impl Engine {
             session.ended.send_replace(Some(code));
             Error::from(error)
         };
-        match link.request(Request::Exec(Box::new(start)), &fds).await {
+        let answer = link.request(Request::Exec(Box::new(start)), &fds).await;
+        drop(order);
+        match answer {
             Ok((Reply::ExecStarted { pid }, _)) => {
                 session.lock().pid = pid;
                 Ok(())
@@ -498,4 +510,26 @@ fn require_running(container: &Container) -> Result<()> {
         return Err(container.not_running());
     }
     Ok(())
+}
+
+/// The daemon's word for an exec with more privileges than its container: the shim may have been
+/// taken over, and who starts the process asks for this file. It is there until the answer.
+struct Order(PathBuf);
+
+impl Order {
+    fn write(run_dir: &Path, start: &ExecStart) -> Result<Self> {
+        let path = files::exec_order(run_dir, &start.exec_id)
+            .ok_or_else(|| Error::system(format!("{:?} is no exec's id", start.exec_id)))?;
+        files::write_atomically(&path, start, false).map_err(|source| {
+            Error::system(format!("cannot write {}", path.display())).caused_by(source)
+        })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        // The run directory goes with the container, which may have ended meanwhile.
+        drop(std::fs::remove_file(&self.0));
+    }
 }
