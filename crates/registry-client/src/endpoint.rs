@@ -152,22 +152,22 @@ impl Directory {
         if self.insecure_hosts.iter().any(with_port) {
             return true;
         }
-        let listed = |address: IpAddr| {
-            address.is_loopback()
-                || self
-                    .insecure_networks
-                    .iter()
-                    .any(|network| network.contains(address))
+        let in_network = |address: IpAddr| {
+            self.insecure_networks
+                .iter()
+                .any(|network| network.contains(address))
         };
         if let Ok(address) = host.parse::<IpAddr>() {
-            return listed(address);
+            return address.is_loopback() || in_network(address);
         }
         if self.insecure_networks.is_empty() {
             return false;
         }
-        // A listed network trusts the names that lead into it, as Docker does.
+        // A listed network trusts the names that lead into it, as Docker does. Not those that also
+        // lead elsewhere: whoever answers for a name could add an address to have its registry
+        // spoken to without TLS (CVE-2026-92543). Loopback addresses were not listed by anybody.
         match tokio::net::lookup_host((host, port)).await {
-            Ok(addresses) => addresses.map(|address| address.ip()).any(listed),
+            Ok(addresses) => lead_into(addresses.map(|address| address.ip()), in_network),
             Err(_) => false,
         }
     }
@@ -236,6 +236,12 @@ impl Directory {
     }
 }
 
+/// Whether there are addresses, and all of them are `listed`.
+fn lead_into(addresses: impl Iterator<Item = IpAddr>, listed: impl Fn(IpAddr) -> bool) -> bool {
+    let mut addresses = addresses.peekable();
+    addresses.peek().is_some() && addresses.all(listed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +294,22 @@ mod tests {
         assert_eq!(shown(&listed, "10.2.2.3:5000", false).await.len(), 1);
         assert_eq!(shown(&listed, "reg.example:5000", false).await.len(), 2);
         assert_eq!(shown(&listed, "other.example", false).await.len(), 2);
+    }
+
+    /// CVE-2026-92543 (moby): one address in a trusted network was enough, and loopback was one.
+    #[test]
+    fn cve_2026_92543_every_address_of_a_name_must_be_trusted() {
+        let trusted = |address: IpAddr| address.to_string().starts_with("10.");
+        let leads = |addresses: &[&str]| {
+            lead_into(
+                addresses.iter().map(|address| address.parse().unwrap()),
+                trusted,
+            )
+        };
+        assert!(leads(&["10.1.2.3", "10.1.2.4"]));
+        assert!(!leads(&["10.1.2.3", "203.0.113.1"]));
+        assert!(!leads(&["127.0.0.1"]));
+        assert!(!leads(&[]));
     }
 
     #[tokio::test]
