@@ -190,6 +190,44 @@ fn cve_2020_15257_nothing_of_ours_is_open_to_others() {
     assert_eq!(out.stdout, "", "{out:?}");
 }
 
+/// CVE-2026-53495 (containerd): execs whose children keep their output open were waited for without
+/// end, and each held memory until there was none. Guard: what an exec's children write after its
+/// end is nobody's (`finish_execs` in `shim/container.rs`).
+#[test]
+fn cve_2026_53495_nothing_is_kept_of_execs_whose_children_go_on() {
+    let host = Host::new();
+    let daemon = with_busybox(&host);
+    let run = ["run", "-d", "--name", "box", "busybox", "sleep", "1000"];
+    daemon.docker(&run).ok();
+    let pid = daemon
+        .docker(&["inspect", "-f", "{{.State.Pid}}", "box"])
+        .ok()
+        .text();
+    let parent = format!("sed -n 's/^PPid:\\t//p' /proc/{}/status", pid.trim());
+    let shim = host.sh(&parent).ok().text();
+    let count = || {
+        let list = format!("ls /proc/{}/fd | wc -l", shim.trim());
+        host.sh(&list).ok().text().trim().parse::<u32>().unwrap()
+    };
+    let child = ["exec", "-d", "box", "sh", "-c", "sleep 1000 & echo; exit 0"];
+    // Attached, it ends with the process, too.
+    daemon
+        .docker(&["exec", "box", "sh", "-c", "sleep 1000 & echo x"])
+        .ok()
+        .is("x");
+    daemon.docker(&child).ok();
+    let before = count();
+    for _ in 0..20 {
+        daemon.docker(&child).ok();
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while count() > before + 3 {
+        let now = std::time::Instant::now();
+        assert!(now < deadline, "from {before} to {} descriptors", count());
+        std::thread::yield_now();
+    }
+}
+
 /// The defaults, and what `--security-opt` makes of them, for the program and for an exec.
 #[test]
 fn defaults_and_options() {
@@ -244,8 +282,69 @@ fn defaults_and_options() {
     if !enforced.is_ok_and(|text| text.starts_with('Y')) {
         refused("apparmor=mine", "AppArmor is not enabled");
     }
-    refused("label=type:mine_t", "SELinux");
+    refused("label=type:mine_t", "SELinux is not enabled");
+    refused(
+        "label=colour:red",
+        "invalid --security-opt label=colour:red",
+    );
     run(&["--security-opt", "label=disable"], "true").ok();
+}
+
+/// AppArmor, where the kernel has it: the default profile is there, is entered, and denies.
+#[test]
+fn apparmor_confines() {
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    if !enabled.is_ok_and(|text| text.starts_with('Y')) {
+        return wharf_tests::skip("apparmor_confines", "the kernel has no AppArmor");
+    }
+    let host = Host::new();
+    let daemon = with_busybox(&host);
+    daemon
+        .docker(&["info", "-f", "{{.SecurityOptions}}"])
+        .ok()
+        .says("name=apparmor");
+    let run = |options: &[&str], script: &str| {
+        let arguments = [&["run", "--rm"], options, &["busybox", "sh", "-c", script]].concat();
+        daemon.docker(&arguments)
+    };
+    let current = "cat /proc/self/attr/current";
+    run(&[], current).ok().says("docker-default (enforce)");
+    let free = ["--security-opt", "apparmor=unconfined"];
+    run(&free, current).ok().says("unconfined");
+    run(&["--privileged"], current).ok().says("unconfined");
+    // What nothing else denies: a setting of the kernel's (written as it is) where /proc is not
+    // read-only, and a mount with the capability to make it.
+    let setting = "exec 2>&1; v=$(cat /proc/sys/kernel/panic); echo $v >/proc/sys/kernel/panic";
+    let open = ["--security-opt", "systempaths=unconfined"];
+    run(&open, setting).code(1).says("Permission denied");
+    run(&[open, free].concat(), setting).ok();
+    let mount = "mount -t tmpfs none /mnt 2>&1";
+    let able = [
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+    ];
+    let denied = run(&able, &format!("mkdir -p /mnt; {mount}"));
+    assert_ne!(denied.code, 0, "{denied:?}");
+    run(
+        &[&able[..], &free].concat(),
+        &format!("mkdir -p /mnt; {mount}"),
+    )
+    .ok();
+    // Execs too, and `inspect` says so.
+    daemon
+        .docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .ok();
+    daemon
+        .docker(&["exec", "box", "cat", "/proc/self/attr/current"])
+        .ok()
+        .says("docker-default (enforce)");
+    daemon
+        .docker(&["inspect", "-f", "{{.AppArmorProfile}}", "box"])
+        .ok()
+        .is("docker-default");
+    run(&["--security-opt", "apparmor=none-such"], "true").code(126);
 }
 
 /// A profile that leaves calls to a supervisor, which is told which container asks.

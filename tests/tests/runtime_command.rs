@@ -4,6 +4,8 @@
 mod checkpoint;
 #[path = "runtime_command/console.rs"]
 mod console;
+#[path = "runtime_command/escapes.rs"]
+mod escapes;
 #[path = "runtime_command/hooks.rs"]
 mod hooks;
 #[path = "runtime_command/lifecycle.rs"]
