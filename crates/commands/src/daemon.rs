@@ -171,6 +171,10 @@ static COMMAND: Command = Command {
             "Path to seccomp profile. Set to \"unconfined\" to disable the default profile",
         )
         .default("builtin"),
+        Flag::bool(
+            "selinux-enabled",
+            "Give containers SELinux labels where the host has SELinux",
+        ),
         Flag::int("shutdown-timeout", "Set the default shutdown timeout").default("15"),
         Flag::string("storage-driver", "Storage driver to use").short('s'),
         Flag::bool("tls", "Use TLS; implied by --tlsverify"),

@@ -117,6 +117,8 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_mirrors: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub selinux_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub runtimes: Option<BTreeMap<String, RuntimeSetting>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp_profile: Option<String>,
@@ -178,7 +180,6 @@ const NOT_HONOURED: &[&str] = &[
     "proxies",
     "raw-logs",
     "rootless",
-    "selinux-enabled",
     "storage-opts",
     "swarm-default-advertise-addr",
     "userland-proxy-path",
@@ -288,6 +289,8 @@ pub struct DaemonConfig {
     pub mtu: u32,
     /// Processes of containers gain no privileges by exec.
     pub no_new_privileges: bool,
+    /// Containers get SELinux labels where the host has SELinux.
+    pub selinux_enabled: bool,
     /// The daemon's pid file; empty for none.
     pub pidfile: PathBuf,
     /// Mirrors of Docker Hub.
@@ -361,6 +364,7 @@ impl Default for DaemonConfig {
             max_download_attempts: 5,
             mtu: 0,
             no_new_privileges: false,
+            selinux_enabled: false,
             pidfile: PathBuf::new(),
             registry_mirrors: Vec::new(),
             runtimes: BTreeMap::new(),

@@ -77,6 +77,7 @@ impl DaemonConfig {
                 None => 0,
             },
             no_new_privileges: settings.no_new_privileges.unwrap_or(false),
+            selinux_enabled: settings.selinux_enabled.unwrap_or(false),
             pidfile: settings.pidfile.unwrap_or_default(),
             registry_mirrors: settings.registry_mirrors.unwrap_or_default(),
             runtimes: runtimes::resolve(settings.runtimes.unwrap_or_default())?,
@@ -252,6 +253,7 @@ impl DaemonConfig {
             "log-opts" log_opts;
             "mtu" mtu;
             "no-new-privileges" no_new_privileges;
+            "selinux-enabled" selinux_enabled;
             "pidfile" pidfile;
             "seccomp-profile" seccomp_profile;
             "storage-driver" storage_driver;

@@ -8,7 +8,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use wharf_api_types::container::HostConfig;
 use wharf_fault::{Error, Result};
+
+use super::security;
 
 /// The profile containers get unless told otherwise, by Docker's name.
 pub(super) const DEFAULT: &str = "docker-default";
@@ -117,6 +120,12 @@ pub(super) fn profile(enforced: bool, privileged: bool, wanted: &str) -> Option<
         "" => Some(DEFAULT.to_owned()),
         wanted => Some(wanted.to_owned()),
     }
+}
+
+/// The profile of a container with this host side, for `inspect`; empty where there is none.
+pub(super) fn shown(enforced: bool, host: &HostConfig) -> Result<String> {
+    let wanted = security::parse(host)?.apparmor;
+    Ok(profile(enforced, host.privileged, &wanted).unwrap_or_default())
 }
 
 /// Refuses a profile that nobody would enforce.

@@ -19,6 +19,7 @@ use super::live::Container;
 use super::mounts::{MountRecord, MountSource};
 use super::record::{ContainerRecord, ImageSource, State, TABLE};
 use super::seccomp::SeccompCache;
+use super::selinux::Labels;
 use super::{
     apparmor, endpoints, image_defaults, mounts, names, security, spec, validate, volume_intent,
 };
@@ -102,6 +103,7 @@ impl Engine {
         refuse_subpaths(&mounts)?;
         let id_maps = reserved.as_ref().map(|held| IdMaps::clone(&held.maps));
         self.check_mount_maps(&request.host_config, id_maps.as_ref(), &mounts)?;
+        let labels = self.labels(&request.host_config)?;
         let made = self.make_volumes(&mut mounts, &image).await?;
         let (path, args) = image_defaults::command(&request.config);
         let record = ContainerRecord {
@@ -121,6 +123,7 @@ impl Engine {
             networks,
             mounts,
             id_maps,
+            labels,
             state: State::default(),
         };
         if let Err(error) = self.commit_new(&record, &image, &made).await {
@@ -138,6 +141,43 @@ impl Engine {
             container.event_attributes([]),
         );
         Ok(warnings)
+    }
+
+    /// The SELinux labels of a new container.
+    fn labels(&self, host: &HostConfig) -> Result<Labels> {
+        let Some(selinux) = &self.containers.host.selinux else {
+            return Ok(Labels::default());
+        };
+        let options = security::parse(host)?.labels;
+        // Who sees the host's processes or memory is not confined, as in Docker; who sees another
+        // container's has its label.
+        let unconfined = host.privileged || host.ipc_mode == "host" || host.pid_mode == "host";
+        let mut like = None;
+        for mode in [&host.ipc_mode, &host.pid_mode] {
+            if let Some(other) = mode.strip_prefix("container:") {
+                let label = self
+                    .containers
+                    .find(other)?
+                    .read()
+                    .record
+                    .labels
+                    .process
+                    .clone();
+                if like.as_ref().is_some_and(|like| *like != label) {
+                    return Err(Error::invalid(
+                        "--ipc and --pid are those of containers with different SELinux labels",
+                    ));
+                }
+                like = Some(label);
+            }
+        }
+        let all = self.containers.registry.all();
+        let taken: Vec<String> = all
+            .iter()
+            .map(|container| container.read().record.labels.process.clone())
+            .collect();
+        let taken = taken.iter().map(String::as_str);
+        Ok(selinux.labels(&options, unconfined, like.as_deref(), taken))
     }
 
     /// Merges, normalises and checks everything that is no mount and no network.
@@ -170,6 +210,11 @@ impl Engine {
         let options = security::parse(host)?;
         SeccompCache::check(&options.seccomp)?;
         apparmor::check(facts.apparmor, &options.apparmor)?;
+        if facts.selinux.is_none() && options.labels.wants_labels() {
+            return Err(Error::invalid(
+                "--security-opt label=… cannot be honoured: SELinux is not enabled, on this host or for this daemon (selinux-enabled)",
+            ));
+        }
         let mut warnings = Vec::new();
         if host.memory > 0 && host.memory_swap == 0 {
             // Docker: as much swap as memory.

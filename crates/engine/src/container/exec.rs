@@ -336,6 +336,7 @@ impl Engine {
                 record.host_config.privileged,
                 &security.apparmor,
             ),
+            selinux_label: Some(record.labels.process.clone()).filter(|label| !label.is_empty()),
             oom_score_adj: Some(
                 i32::try_from(record.host_config.oom_score_adj).unwrap_or_default(),
             ),

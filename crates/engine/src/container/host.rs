@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::selinux::Selinux;
 use super::validate::{Host, parse_cpu_list};
 use super::{apparmor, security};
 
@@ -17,6 +18,8 @@ pub(super) struct HostFacts {
     pub recursive_readonly: bool,
     /// AppArmor confines containers.
     pub apparmor: bool,
+    /// SELinux confines containers, by the daemon's configuration and with the host's policy.
+    pub selinux: Option<Selinux>,
     /// The host's name.
     pub hostname: String,
     /// The kernel's major and minor version.
@@ -74,7 +77,7 @@ fn last_id(map: &str) -> u32 {
 impl HostFacts {
     /// Looks around. `parent` is where cgroups can be made; a `rootless` engine has none, or one
     /// with the controllers it was given.
-    pub(super) fn gather(rootless: bool, parent: Option<&str>) -> Self {
+    pub(super) fn gather(rootless: bool, selinux_enabled: bool, parent: Option<&str>) -> Self {
         let cgroups = parent.is_some();
         let cgroup = |controller: &str, file: &str| {
             cgroups
@@ -148,6 +151,7 @@ impl HostFacts {
             recursive_readonly: kernel >= (5, 12),
             // Profiles are loaded and given by root.
             apparmor: !rootless && apparmor::make_ready(),
+            selinux: (selinux_enabled && !rootless).then(find_selinux).flatten(),
             hostname: uname.nodename().to_string_lossy().into_owned(),
             kernel,
             throttle_dirs,
@@ -156,6 +160,15 @@ impl HostFacts {
             rootless: rootless.then(RootlessFacts::gather),
         }
     }
+}
+
+fn find_selinux() -> Option<Selinux> {
+    let found = Selinux::of_host();
+    if found.is_none() {
+        // As for Docker, one configuration is for hosts with and without.
+        tracing::warn!("selinux-enabled: SELinux, or its policy for containers, is not there");
+    }
+    found
 }
 
 fn kernel_version(release: &str) -> (u32, u32) {
@@ -196,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_host_has_processors_and_memory() {
-        let facts = HostFacts::gather(false, Some("/wharf"));
+        let facts = HostFacts::gather(false, false, Some("/wharf"));
         assert!(facts.limits.cpu_count > 0 && facts.memory_bytes > 0);
         assert!(facts.limits.cpus.contains(&0));
     }

@@ -60,6 +60,12 @@ impl Engine {
             restart_count: i64::from(record.state.restart_count),
             driver: DRIVER.to_owned(),
             platform: record.image.os.clone(),
+            mount_label: record.labels.mount.clone(),
+            process_label: record.labels.process.clone(),
+            app_armor_profile: super::apparmor::shown(
+                self.containers.host.apparmor,
+                &record.host_config,
+            )?,
             exec_ids,
             host_config: record.host_config.clone(),
             graph_driver: self.graph_driver(record),

@@ -125,6 +125,7 @@ mod tests {
             networks: Default::default(),
             mounts: Vec::new(),
             id_maps: None,
+            labels: Default::default(),
             state: Default::default(),
         };
         let env = environment("web", "my-db", "172.17.0.2".parse().unwrap(), &child);

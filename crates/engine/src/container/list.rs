@@ -379,6 +379,7 @@ mod tests {
             networks: Default::default(),
             mounts: Vec::new(),
             id_maps: None,
+            labels: Default::default(),
             state: State {
                 phase: Phase::Exited,
                 exit_code: 3,

@@ -49,6 +49,7 @@ mod restart_policy;
 mod runtimes;
 mod seccomp;
 mod security;
+mod selinux;
 mod shim_link;
 mod shim_spawn;
 mod signal;
@@ -114,6 +115,17 @@ pub struct Containers {
     next_client: AtomicU64,
 }
 
+/// What confines containers, beside what confines all of them everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Confinement {
+    /// AppArmor profiles.
+    pub(crate) apparmor: bool,
+    /// SELinux labels.
+    pub(crate) selinux: bool,
+    /// User namespaces, for those that ask for nothing.
+    pub(crate) remaps_users: bool,
+}
+
 /// How many containers there are, by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -147,7 +159,11 @@ impl Containers {
             None => Some(format!("/wharf{}", config.instance)),
         };
         let cgroup_parent = cgroups::parent(&config.daemon, own_parent.as_deref());
-        let host = HostFacts::gather(config.rootless.is_some(), own_parent.as_deref());
+        let host = HostFacts::gather(
+            config.rootless.is_some(),
+            config.daemon.selinux_enabled,
+            own_parent.as_deref(),
+        );
         Ok(Self {
             registry,
             spawner: ShimSpawner::new(&config.shim)?,
@@ -227,9 +243,13 @@ impl Containers {
             .collect()
     }
 
-    /// Whether containers that ask for nothing are in a user namespace.
-    pub(crate) fn remaps_users(&self) -> bool {
-        self.user_namespaces.remap().is_some()
+    /// What confines containers on this host.
+    pub(crate) fn confinement(&self) -> Confinement {
+        Confinement {
+            apparmor: self.host.apparmor,
+            selinux: self.host.selinux.is_some(),
+            remaps_users: self.user_namespaces.remap().is_some(),
+        }
     }
 
     /// A number for a client that is handed to a shim.

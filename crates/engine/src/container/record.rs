@@ -13,6 +13,7 @@ use wharf_ids::ContainerId;
 
 use super::ending::End;
 use super::mounts::MountRecord;
+use super::selinux::Labels;
 use crate::user_namespaces::IdMaps;
 
 /// The store's table.
@@ -49,6 +50,9 @@ pub struct ContainerRecord {
     /// Ids of a user namespace that is this container's alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id_maps: Option<IdMaps>,
+    /// Its SELinux labels.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub(crate) labels: Labels,
     /// Last known actual state.
     pub state: State,
 }

@@ -143,6 +143,7 @@ mod tests {
             networks: Default::default(),
             mounts: Vec::new(),
             id_maps: None,
+            labels: Default::default(),
             state: State::default(),
         };
         registry.insert(Arc::new(Container::new(record)));

@@ -3,6 +3,8 @@
 use wharf_api_types::container::HostConfig;
 use wharf_fault::{Error, Result};
 
+use super::selinux::LabelOptions;
+
 /// All capabilities in the order of their numbers (`linux/capability.h`).
 const CAPABILITIES: [&str; 41] = [
     "CAP_CHOWN",
@@ -87,6 +89,8 @@ pub(super) struct SecurityOptions {
     pub seccomp: SeccompChoice,
     /// AppArmor profile; empty for the default.
     pub apparmor: String,
+    /// SELinux labels.
+    pub labels: LabelOptions,
     /// `/sys/fs/cgroup` is writable.
     pub writable_cgroups: bool,
 }
@@ -122,12 +126,7 @@ pub(super) fn parse(host: &HostConfig) -> Result<SecurityOptions> {
                 }
             }
             "apparmor" => options.apparmor = value.to_owned(),
-            "label" if value == "disable" => {}
-            "label" => {
-                return Err(Error::not_implemented(format!(
-                    "--security-opt {text} is not supported by this version of Wharf: SELinux labels are missing"
-                )));
-            }
+            "label" => options.labels.add(value)?,
             _ => {
                 return Err(Error::invalid(format!(
                     "invalid --security-opt 2: \"{text}\""

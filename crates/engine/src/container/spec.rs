@@ -154,6 +154,7 @@ pub(super) fn build(record: &ContainerRecord, facts: &Facts) -> Spec {
             masked_paths: host.masked_paths.clone().unwrap_or_default(),
             readonly_paths: host.readonly_paths.clone().unwrap_or_default(),
             rootfs_propagation: rootfs_propagation(record),
+            mount_label: Some(record.labels.mount.clone()).filter(|label| !label.is_empty()),
             ..Linux::default()
         }),
     }
@@ -206,6 +207,7 @@ fn process(record: &ContainerRecord, facts: &Facts) -> Process {
             host.privileged,
             &facts.security.apparmor,
         ),
+        selinux_label: Some(record.labels.process.clone()).filter(|label| !label.is_empty()),
         oom_score_adj: {
             let wanted = i32::try_from(host.oom_score_adj).unwrap_or_default();
             Some(

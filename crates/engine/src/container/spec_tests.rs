@@ -24,6 +24,7 @@ fn record(
         networks: BTreeMap::new(),
         mounts,
         id_maps: None,
+        labels: Default::default(),
         state: State::default(),
     }
 }

@@ -19,11 +19,12 @@ use wharf_shim_protocol::{Reply, Request, Restore, Rootfs, Start, StartFd, Targe
 
 use super::ending::{self, End};
 use super::live::{Container, Run, RunRecord, WaitingClient};
+use super::mounts::MountSource;
 use super::record::{ContainerRecord, Phase};
 use super::shim_link::{LinkError, ShimLink};
 use super::spec::{self, Facts, Throttle};
 use super::user_namespace::{self, UserNamespace};
-use super::{devices, endpoints, logs, runtimes, security};
+use super::{devices, endpoints, logs, runtimes, security, selinux};
 use crate::Engine;
 
 /// Containers with `--rm` that live shorter are never put on record as started.
@@ -74,6 +75,10 @@ struct Plan {
     user_namespace: Option<UserNamespace>,
     shm: Option<(PathBuf, i64)>,
     binds_to_make: Vec<PathBuf>,
+    /// The SELinux label of its files; empty for none.
+    mount_label: String,
+    /// Host paths that get that label, and whether others share them.
+    to_label: Vec<(PathBuf, bool)>,
 }
 
 impl Engine {
@@ -329,7 +334,7 @@ impl Engine {
             if let Some(name) = mount.volume() {
                 volumes.insert(name.to_owned(), self.volumes.source(name).await?);
             }
-            if let super::mounts::MountSource::Bind {
+            if let MountSource::Bind {
                 path, create: true, ..
             } = &mount.source
                 && !Path::new(path).exists()
@@ -427,6 +432,8 @@ impl Engine {
             ..RunRecord::default()
         };
         Ok(Plan {
+            to_label: self.to_label(record),
+            mount_label: record.labels.mount.clone(),
             start,
             kept,
             network,
@@ -435,6 +442,22 @@ impl Engine {
             shm: made_shm,
             binds_to_make,
         })
+    }
+
+    /// What is bound with `z` or `Z`, volumes included, where there are labels.
+    fn to_label(&self, record: &ContainerRecord) -> Vec<(PathBuf, bool)> {
+        if record.labels.mount.is_empty() {
+            return Vec::new();
+        }
+        let mounts = record.mounts.iter().filter_map(|mount| {
+            let path = match &mount.source {
+                MountSource::Bind { path, .. } => PathBuf::from(path),
+                MountSource::Volume { name, .. } => self.volumes.path(name),
+                MountSource::Tmpfs { .. } => return None,
+            };
+            Some((path, selinux::sharing(&mount.mode)?))
+        });
+        mounts.collect()
     }
 
     /// Makes everything the shim gets; each step knows how to be undone.
@@ -456,6 +479,9 @@ impl Engine {
                 ))
             })?;
         }
+        for (path, shared) in &plan.to_label {
+            selinux::relabel(path, &plan.mount_label, *shared)?;
+        }
         make_run_dir(run_dir)?;
         undo.push({
             let run_dir = run_dir.to_owned();
@@ -469,7 +495,7 @@ impl Engine {
             runtimes::let_through(run_dir, owner, program)?;
         }
         if let Some((path, size)) = &plan.shm {
-            mount_shm(path, *size, owner)?;
+            mount_shm(path, *size, owner, &plan.mount_label)?;
             let path = path.clone();
             undo.push(move || unmount_shm(&path));
         }
@@ -503,6 +529,10 @@ impl Engine {
             ] {
                 let path = run_dir.join(name);
                 write_container_file(&path, text)?;
+                if !plan.mount_label.is_empty() {
+                    // Containers that share the network share them.
+                    selinux::relabel(&path, &plan.mount_label, true)?;
+                }
                 if let Some((uid, gid)) = owner {
                     std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(|source| {
                         Error::system(format!("cannot hand over {}", path.display()))
@@ -761,7 +791,7 @@ pub(super) fn write_container_file(path: &Path, text: &str) -> Result<()> {
         .map_err(failed)
 }
 
-fn mount_shm(path: &Path, size: i64, owner: Option<(u32, u32)>) -> Result<()> {
+fn mount_shm(path: &Path, size: i64, owner: Option<(u32, u32)>, label: &str) -> Result<()> {
     use rustix::mount::{MountFlags, mount};
     let failed = |source: std::io::Error| {
         Error::system(format!("cannot mount {}", path.display())).caused_by(source)
@@ -770,7 +800,12 @@ fn mount_shm(path: &Path, size: i64, owner: Option<(u32, u32)>) -> Result<()> {
     // A crash may have left one.
     unmount_shm(path);
     let owner = owner.map_or_else(String::new, |(uid, gid)| format!(",uid={uid},gid={gid}"));
-    let data = std::ffi::CString::new(format!("mode=1777,size={size}{owner}"))
+    let label = if label.is_empty() {
+        String::new()
+    } else {
+        format!(",context=\"{label}\"")
+    };
+    let data = std::ffi::CString::new(format!("mode=1777,size={size}{owner}{label}"))
         .map_err(|source| Error::system("cannot mount shared memory").caused_by(source))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("shm", path, "tmpfs", flags, data.as_c_str()).map_err(|errno| failed(errno.into()))

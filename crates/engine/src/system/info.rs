@@ -11,6 +11,7 @@ use wharf_fault::Result;
 use super::{COMPATIBLE_VERSION, WHARF_VERSION, engine_id, host};
 use crate::Engine;
 use crate::config::{BUILT_IN_RUNTIMES, DaemonConfig};
+use crate::container::Confinement;
 
 impl Engine {
     /// The engine, its host and its settings.
@@ -129,7 +130,7 @@ impl Engine {
             security_options: security_options(
                 &daemon,
                 cgroups.version,
-                self.containers.remaps_users(),
+                self.containers.confinement(),
                 rootless.is_some(),
             ),
             default_address_pools: daemon
@@ -150,33 +151,33 @@ impl Engine {
     }
 }
 
+/// What confines containers here, in Docker's words and order.
 fn security_options(
     daemon: &DaemonConfig,
     cgroup_version: &str,
-    remaps_users: bool,
+    confinement: Confinement,
     rootless: bool,
 ) -> Vec<String> {
-    let mut options = Vec::new();
-    match daemon.seccomp_profile.as_str() {
-        "unconfined" => {}
-        "" | "builtin" => options.push("name=seccomp,profile=builtin".to_owned()),
-        file => options.push(format!("name=seccomp,profile={file}")),
-    }
-    if rootless {
-        options.push("name=rootless".to_owned());
-    }
-    if daemon.default_cgroupns_mode == "private"
-        || daemon.default_cgroupns_mode.is_empty() && cgroup_version == "2"
-    {
-        options.push("name=cgroupns".to_owned());
-    }
-    if daemon.no_new_privileges {
-        options.push("name=no-new-privileges".to_owned());
-    }
-    if remaps_users {
-        options.push("name=userns".to_owned());
-    }
-    options
+    let profile = match daemon.seccomp_profile.as_str() {
+        "" => "builtin",
+        other => other,
+    };
+    let own_cgroups = daemon.default_cgroupns_mode == "private"
+        || daemon.default_cgroupns_mode.is_empty() && cgroup_version == "2";
+    let seccomp = format!("name=seccomp,profile={profile}");
+    [
+        (confinement.apparmor, "name=apparmor"),
+        (true, seccomp.as_str()),
+        (confinement.selinux, "name=selinux"),
+        (confinement.remaps_users, "name=userns"),
+        (rootless, "name=rootless"),
+        (own_cgroups, "name=cgroupns"),
+        (daemon.no_new_privileges, "name=no-new-privileges"),
+    ]
+    .into_iter()
+    .filter(|(there, _)| *there)
+    .map(|(_, name)| name.to_owned())
+    .collect()
 }
 
 /// The configured runtimes, and the built-in one under the names nobody took.
@@ -226,4 +227,45 @@ fn registries(daemon: &DaemonConfig) -> RegistryConfig {
         .insecure_registry_cidrs
         .extend(["::1/128".to_owned(), "127.0.0.0/8".to_owned()]);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_options_follow_docker() {
+        let daemon = DaemonConfig::default();
+        let none = Confinement {
+            apparmor: false,
+            selinux: false,
+            remaps_users: false,
+        };
+        let all = Confinement {
+            apparmor: true,
+            selinux: true,
+            remaps_users: true,
+        };
+        assert_eq!(
+            security_options(&daemon, "1", none, false),
+            ["name=seccomp,profile=builtin"]
+        );
+        let unconfined = DaemonConfig {
+            seccomp_profile: "unconfined".to_owned(),
+            no_new_privileges: true,
+            ..DaemonConfig::default()
+        };
+        assert_eq!(
+            security_options(&unconfined, "2", all, true),
+            [
+                "name=apparmor",
+                "name=seccomp,profile=unconfined",
+                "name=selinux",
+                "name=userns",
+                "name=rootless",
+                "name=cgroupns",
+                "name=no-new-privileges"
+            ]
+        );
+    }
 }
