@@ -190,7 +190,22 @@ fn refused(sandbox: &Sandbox) {
         .linux()
         .namespaces
         .retain(|namespace| namespace.kind != wharf_oci::runtime::NamespaceKind::Mount);
-    assert_eq!(container.error().stage, Stage::Config);
+    // In the caller's mount namespace it may be, its user namespace's root may not.
+    assert_eq!(container.run().code, 0);
+    let linux = container.linux();
+    linux.namespaces.push(wharf_oci::runtime::Namespace {
+        kind: wharf_oci::runtime::NamespaceKind::User,
+        path: None,
+    });
+    linux.uid_mappings = vec![wharf_oci::runtime::IdMapping {
+        container_id: 0,
+        host_id: 100_000,
+        size: 1000,
+    }];
+    linux.gid_mappings.clone_from(&linux.uid_mappings);
+    let error = container.error();
+    assert_eq!(error.stage, Stage::Config);
+    assert!(error.to_string().contains("needs a new mount namespace"));
     let mut container = sandbox.container(&["true"]);
     container
         .process()
