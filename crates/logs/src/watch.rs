@@ -65,7 +65,7 @@ fn notifications(dir: &Path) -> Result<OwnedFd, Errno> {
     inotify::add_watch(
         &fd,
         dir,
-        WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO,
+        WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB,
     )?;
     Ok(fd)
 }

@@ -57,6 +57,12 @@ pub fn listen(run_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Whether somebody listens, or has listened, on the socket at `path`. Until it has its mode,
+/// [`listen`] may be in the middle of making it.
+pub fn is_ready(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o777 == 0o600)
+}
+
 /// Socket addresses are limited to 108 bytes, directories are not.
 fn short_socket_path(dir: &fs::File) -> PathBuf {
     format!("/proc/self/fd/{}/shim.sock", dir.as_raw_fd()).into()

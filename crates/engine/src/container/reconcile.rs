@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,12 +23,14 @@ use jiff::Timestamp;
 use wharf_container_runtime::cgroup::Cgroup;
 use wharf_fault::Result;
 use wharf_ids::ContainerId;
+use wharf_logs::Watch;
 use wharf_network::LiveContainer;
 use wharf_shim_protocol::{ExitRecord, Reply, Request, ShimState, files};
 
 use super::ending::{self, End};
 use super::exit::{kill_cgroup, remove_run_dir, supervise, unknown_end};
 use super::live::{Container, Run, RunRecord};
+use super::readiness;
 use super::record::Phase;
 use super::restart_policy::{self, Ending};
 use super::runtimes::delete_remains;
@@ -181,18 +183,44 @@ fn exit_path(engine: &Engine, id: &ContainerId) -> PathBuf {
 /// Connects. A shim that is just being told to start its container listens only when that runs:
 /// a daemon killed and started again at that moment has to wait for it.
 async fn connect_or_wait(run_dir: &Path, exit_path: Option<PathBuf>) -> Option<Shim> {
+    if let Some(exit_path) = exit_path {
+        let waited = tokio::time::timeout(START_PATIENCE, start_is_over(run_dir, &exit_path)).await;
+        if let Ok(Err(error)) = waited {
+            tracing::warn!(%error, path = %run_dir.display(), "cannot wait for a start to end");
+        }
+    }
+    connect(run_dir).await
+}
+
+/// Waits until the shim listens or the container has ended, if it may be starting at all.
+async fn start_is_over(run_dir: &Path, exit_path: &Path) -> std::io::Result<()> {
+    let socket_path = files::socket(run_dir);
     let may_be_starting = || {
         let made = std::fs::metadata(run_dir).and_then(|metadata| metadata.modified());
         made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < START_AGE_MAX))
-            && !files::socket(run_dir).exists()
+            && !files::is_ready(&socket_path)
             // Written at the very end, removed before a start.
-            && exit_path.as_ref().is_some_and(|path| !path.exists())
+            && !exit_path.exists()
     };
-    let deadline = tokio::time::Instant::now() + START_PATIENCE;
-    while may_be_starting() && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    if !may_be_starting() {
+        return Ok(());
     }
-    connect(run_dir).await
+    let on = |path: &Path| {
+        let watch = Watch::on(path)?;
+        let readable = readiness::read_only(watch.as_fd().try_clone_to_owned()?)?;
+        std::io::Result::Ok((watch, readable))
+    };
+    let (socket, exit) = (on(&socket_path)?, on(exit_path)?);
+    // Looked at again with both watches in place: nothing falls between.
+    while may_be_starting() {
+        let ((watch, _), mut ready) = tokio::select! {
+            ready = socket.1.readable() => (&socket, ready?),
+            ready = exit.1.readable() => (&exit, ready?),
+        };
+        ready.clear_ready();
+        watch.drain()?;
+    }
+    Ok(())
 }
 
 async fn connect(run_dir: &Path) -> Option<Shim> {
