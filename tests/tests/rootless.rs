@@ -2,7 +2,7 @@
 //!
 //! `day` is the day of work of `day_of_work.rs` in rootless form: the same steps, in `wharf_tests::day`.
 //! Left out there, because an ordinary user cannot have them on a host that delegates no cgroups: limits
-//! that bite and `pause`. What is to be tried of those instead is that each says so.
+//! that bite and `pause` (those are in `systemd.rs`). What is to be tried of those instead is that each says so.
 
 #[path = "rootless/crash.rs"]
 mod crash;

@@ -1,6 +1,6 @@
 //! The tests that are run in the guest, and their result lines.
 //!
-//! Short, as in CI: the runtime's own tests, and those end-to-end tests that are about resources. Long:
+//! Short, as in CI: the runtime's own tests, and those end-to-end tests that are about resources and systemd. Long:
 //! every end-to-end test that needs no network of the machine's.
 
 use std::path::PathBuf;
@@ -11,12 +11,13 @@ use super::{Boot, in_guest, quoted, target};
 use crate::workspace;
 
 /// End-to-end test programs of the short form.
-const SHORT: &[&str] = &["resources", "causes"];
+const SHORT: &[&str] = &["resources", "causes", "systemd"];
 
 /// Those and the rest of the long form. Others need a registry, Python or clients the guest has not.
 const LONG: &[&str] = &[
     "resources",
     "causes",
+    "systemd",
     "bad_input",
     "crash",
     "day_of_work",
@@ -52,7 +53,7 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
     script.push_str("(exit $status)");
 
     let mut boot = Boot::new(script);
-    boot.timeout = Duration::from_secs(if long { 3600 } else { 600 });
+    boot.timeout = Duration::from_secs(if long { 3600 } else { 900 });
     let mut results = 0;
     let outcome = in_guest(&boot, |line| {
         results += usize::from(line.starts_with("test result: "));
