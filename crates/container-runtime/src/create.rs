@@ -35,6 +35,9 @@ pub struct Running {
     pub pidfd: OwnedFd,
     /// The terminal's master, with [`Stdio::Terminal`].
     pub terminal: Option<OwnedFd>,
+    /// Keeps its mounts, if they are its own, until this is dropped: taking them down may take
+    /// longer than whoever waits for the end of the process should wait.
+    pub mounts: Option<OwnedFd>,
     /// Its cgroup, if the document has a `cgroupsPath`.
     pub cgroup: Option<Cgroup>,
     /// The namespaces it does not share with the caller.
@@ -208,8 +211,9 @@ fn begin(
     let namespaces = namespaces_of(&prepared);
     let container = Running {
         pid,
-        pidfd,
         terminal: None,
+        mounts: own_mounts(&prepared, pid, &pidfd),
+        pidfd,
         cgroup,
         namespaces,
     };
@@ -244,6 +248,14 @@ fn begin(
         }),
         Err(error) => Err(bury(container, error)),
     }
+}
+
+/// The mount namespace made for the process, as far as it can be had: it saves time, nothing else.
+fn own_mounts(prepared: &Prepared, pid: Pid, pidfd: &OwnedFd) -> Option<OwnedFd> {
+    prepared
+        .new_namespaces
+        .contains(ThreadNameSpaceType::MOUNT)
+        .then(|| wharf_sys::namespace::mounts_of(pidfd.as_fd(), pid).ok())?
 }
 
 /// What the first process needs of its parent if it has a user namespace of its own.

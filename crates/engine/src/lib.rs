@@ -129,7 +129,11 @@ impl Engine {
         for folder in [&config.data_root, &config.exec_root] {
             create_private_dir(folder)?;
         }
-        let store = Store::open(&config.data_root.join("state.redb")).map_err(Error::from_fault)?;
+        let store = Store::open_with_passing(
+            &config.data_root.join("state.redb"),
+            &config.exec_root.join("records"),
+        )
+        .map_err(Error::from_fault)?;
         let events = events::Events::open(&config, &store)?;
         let images = images::Images::open(&config, &store)?;
         let volumes = volumes::Volumes::open(&config, &store)?;

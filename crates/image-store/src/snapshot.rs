@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -26,6 +26,10 @@ pub(crate) struct Snapshots {
     containers: PathBuf,
     unpacking: PathBuf,
     trash: PathBuf,
+    /// The lowest layer of every container, see [`Snapshots::mount_points`].
+    mount_points: PathBuf,
+    /// Directories for the next container: on some file systems making them is slow.
+    ready: Mutex<Option<PathBuf>>,
     /// Something was written that no flush covers yet.
     dirty: AtomicBool,
     overlay_works: OnceLock<()>,
@@ -42,6 +46,8 @@ impl Snapshots {
             containers: data_root.join("containers-rw"),
             unpacking: data_root.join("unpacking"),
             trash: data_root.join("trash"),
+            mount_points: data_root.join("mount-points"),
+            ready: Mutex::default(),
             dirty: AtomicBool::new(false),
             overlay_works: OnceLock::new(),
             emptying_soon: AtomicBool::new(false),
@@ -59,6 +65,8 @@ impl Snapshots {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
             std::fs::set_permissions(dir, mode).map_err(ImageError::io("set the mode of", dir))?;
         }
+        make_mount_points(&snapshots.mount_points)
+            .map_err(ImageError::io("create", &snapshots.mount_points))?;
         spread_over_disk(&snapshots.unpacking);
         for name in read_dir(&snapshots.unpacking)? {
             snapshots.discard(&snapshots.unpacking.join(name))?;
@@ -137,6 +145,46 @@ impl Snapshots {
         self.containers.join(id)
     }
 
+    /// A layer with nothing but the places every container has something mounted on: without it
+    /// they would be made in each container's own.
+    pub(crate) fn mount_points(&self) -> &Path {
+        &self.mount_points
+    }
+
+    /// Makes the directories of the next container. Those nobody has taken by the next start of
+    /// the store are removed as an orphan's are.
+    pub(crate) fn make_ready(&self) -> io::Result<()> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.is_none() {
+            let path = self.containers.join(hex_id());
+            for dir in [&path, &path.join("upper"), &path.join("work")] {
+                rustix::fs::mkdir(dir, Mode::from_raw_mode(0o700))?;
+            }
+            *ready = Some(path);
+        }
+        Ok(())
+    }
+
+    /// Makes the directory `path` with `upper` and `work` in it, or gives it those that are ready.
+    pub(crate) fn make_container(&self, path: &Path) -> io::Result<()> {
+        let ready = self
+            .ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(ready) = ready {
+            match std::fs::rename(ready, path) {
+                // Somebody has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        for dir in [path, &path.join("upper"), &path.join("work")] {
+            rustix::fs::mkdir(dir, Mode::from_raw_mode(0o700))?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn list_containers(&self) -> Result<Vec<String>, ImageError> {
         read_dir(&self.containers)
     }
@@ -213,6 +261,28 @@ impl Snapshots {
             }
         }
     }
+}
+
+/// Makes what is not there yet. `/.dockerenv` is no mount point: programs look for it to learn
+/// that they are in a container.
+fn make_mount_points(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o755);
+    for directory in ["dev", "etc", "proc", "sys"] {
+        builder.create(path.join(directory))?;
+    }
+    for (file, mode) in [
+        (".dockerenv", 0o755),
+        ("etc/hostname", 0o644),
+        ("etc/hosts", 0o644),
+        ("etc/resolv.conf", 0o644),
+    ] {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(mode);
+        options.open(path.join(file))?;
+    }
+    Ok(())
 }
 
 /// A layer being unpacked. Dropped without [`Staging::publish`] it goes to the trash.

@@ -122,6 +122,7 @@ impl Container {
             pid,
             pidfd: pidfd.map_err(Error::system("pidfd"))?,
             terminal: None,
+            mounts: None,
             cgroup: self.cgroup()?,
             namespaces: Namespaces::of(spec),
         })

@@ -94,6 +94,9 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// The container's end is booked: remove what is left of it. Until then, or until nobody is
+    /// connected any more, the shim keeps out of the way of those who wait for that end.
+    Release,
 }
 
 /// A process the shim looks after.

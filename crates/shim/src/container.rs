@@ -393,10 +393,10 @@ impl Container {
     }
 
     /// Once the first process has ended and its output is complete: writes the exit record and
-    /// tells of it. Returns whether that was now.
-    pub(crate) fn finish_main(&mut self, buffer: &mut Vec<u8>, events: &mut Vec<Event>) -> bool {
+    /// tells of it.
+    pub(crate) fn finish_main(&mut self, buffer: &mut Vec<u8>, events: &mut Vec<Event>) {
         let Some(status) = self.main.status.filter(|_| self.exit.is_none()) else {
-            return false;
+            return;
         };
         if self.shares_pids && self.main.drain_until().is_none() {
             // What the first process left behind would go on without a container.
@@ -405,7 +405,7 @@ impl Container {
         let drained = self.main.drain(buffer, Some(&mut self.log));
         let complete = drained && self.execs.iter().all(|(_, exec)| exec.is_over());
         if !complete && !self.main.waited(DRAIN_MAX) {
-            return false;
+            return;
         }
         let finished_at_ns = now_ns();
         let _ = self.log.finish(finished_at_ns);
@@ -440,7 +440,6 @@ impl Container {
         }
         events.push(Event::Exited(record.clone()));
         self.exit = Some(record);
-        true
     }
 
     /// Lets go of clients whose process is over, as soon as they have got everything.
@@ -476,7 +475,10 @@ impl Container {
         let _ = std::fs::remove_file(files::socket(&self.run_dir));
         let _ = std::fs::remove_file(files::record(&self.run_dir));
         let cgroup = match &mut self.carrier {
-            Carrier::Library(running) => running.cgroup.take(),
+            Carrier::Library(running) => {
+                running.mounts = None;
+                running.cgroup.take()
+            }
             Carrier::Program(_) => None,
         };
         let _ = match (self.outside.take(), cgroup) {

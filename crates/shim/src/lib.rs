@@ -54,6 +54,8 @@ pub fn main() -> ExitCode {
     };
     // While nobody waits: the start will fork. A kernel that refuses costs microseconds then.
     let _ = wharf_sys::program_pages::map_for_children();
+    // The same goes for what the start has to know of this machine; whether it can, it finds out.
+    let _ = wharf_container_runtime::cgroup::Cgroup::at("/wharf");
     // Nothing the daemon was started in must stay busy because of us.
     let _ = std::env::set_current_dir("/");
     match Shim::new(UnixStream::from(control)).run() {

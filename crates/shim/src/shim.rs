@@ -1,10 +1,10 @@
 //! The loop: waits, serves the daemon's requests, passes on what is ready.
 //!
 //! ```text
-//! waiting ──Start──▶ running ──▶ recorded ──clients flushed──▶ exit
-//!    │ daemon gone       │ daemon gone: goes on, listens for the next one
-//!    ▼
-//!   exit
+//! waiting ──Start──▶ running ──▶ recorded ──Release, clients flushed──▶ exit
+//!    │ daemon gone       │ daemon gone      │ daemon gone: as if released
+//!    ▼                   ▼
+//!   exit                goes on, listens for the next one
 //! ```
 
 use std::io;
@@ -38,6 +38,8 @@ pub(crate) struct Shim {
     next_control: u64,
     container: Option<Container>,
     held: Vec<(String, OwnedFd)>,
+    /// What the container needed is removed.
+    released: bool,
     /// For output on its way; empty when nothing flows.
     buffer: Vec<u8>,
 }
@@ -60,6 +62,7 @@ impl Shim {
             next_control: 0,
             container: None,
             held: Vec::new(),
+            released: false,
             buffer: Vec::new(),
         };
         shim.add_control(control);
@@ -89,7 +92,7 @@ impl Shim {
         match &self.container {
             None => self.controls.is_empty(),
             Some(container) => {
-                container.exit.is_some()
+                self.released
                     && self.controls.iter().all(|control| !control.has_queued())
                     && container.main.attached() == 0
                     && container.execs.is_empty()
@@ -387,6 +390,17 @@ impl Shim {
                 self.hold(name, fd)?;
                 Ok(done(()))
             }
+            Request::Release => {
+                let ended = self.container.as_ref().map(|it| it.exit.is_some());
+                if ended != Some(true) {
+                    return Err(Failure::new(
+                        FailureKind::Conflict,
+                        "the container has not ended",
+                    ));
+                }
+                self.release();
+                Ok(done(()))
+            }
         }
     }
 
@@ -481,7 +495,7 @@ impl Shim {
         };
         let mut events = container.clients_that_left();
         container.finish_execs(&mut self.buffer, &mut events);
-        let ended = container.finish_main(&mut self.buffer, &mut events);
+        container.finish_main(&mut self.buffer, &mut events);
         for event in &events {
             self.tell(event);
         }
@@ -490,12 +504,22 @@ impl Shim {
         };
         // Only now: who sees the end of the output finds the exit code.
         container.let_clients_go();
-        if ended {
+        if container.exit.is_some() && self.controls.is_empty() {
+            self.release();
+        }
+        if self.released {
+            self.controls.retain(Control::has_queued);
+        }
+    }
+
+    /// Removes what the container needed while it ran.
+    fn release(&mut self) {
+        if let Some(container) = &mut self.container
+            && !self.released
+        {
             container.clean_up();
             self.held.clear();
-        }
-        if container.exit.is_some() {
-            self.controls.retain(Control::has_queued);
+            self.released = true;
         }
     }
 }

@@ -7,6 +7,11 @@
 //! A commit that returned is durable: it survives `kill -9` and power loss. Commits from
 //! concurrent callers that arrive together share one disk flush (group commit), so throughput
 //! rises with the number of callers while each waits for one flush only.
+//!
+//! Records of what cannot outlive the machine's run need no flush: a [`Batch::passing`] survives
+//! `kill -9` and waits for no disk. Reading makes no difference between the two.
+
+mod passing;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
@@ -16,6 +21,8 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition,
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wharf_fault::{Fault, Kind};
+
+use passing::Passing;
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +56,15 @@ pub enum StateError {
         #[source]
         source: serde_json::Error,
     },
+    /// A record that need not outlive the machine's run cannot be read or written.
+    #[error("cannot keep a record in `{path}`")]
+    Passing {
+        /// The record's file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The writer thread is gone: an earlier write failed fatally.
     #[error("the state store is closed")]
     Closed,
@@ -64,6 +80,7 @@ impl Fault for StateError {
 #[derive(Debug, Default)]
 pub struct Batch {
     changes: Vec<Change>,
+    passing: bool,
 }
 
 #[derive(Debug)]
@@ -77,6 +94,16 @@ impl Batch {
     /// An empty batch.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty batch of changes that need not outlive the machine's run, `kill -9` only. Those of
+    /// one key are made together or not at all, those of several one after the other. A store
+    /// without a place for them makes them durable.
+    pub fn passing() -> Self {
+        Self {
+            passing: true,
+            ..Self::default()
+        }
     }
 
     /// Adds or replaces a record.
@@ -117,6 +144,7 @@ pub struct Store {
 
 struct Shared {
     database: Arc<Database>,
+    passing: Option<Passing>,
     writer: Mutex<Option<mpsc::Sender<(Batch, Done)>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -130,6 +158,15 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store at `path`, creating it where there is none.
     pub fn open(path: &Path) -> Result<Self, StateError> {
+        Self::open_at(path, None)
+    }
+
+    /// The same, with a directory for what need not outlive the machine's run.
+    pub fn open_with_passing(path: &Path, directory: &Path) -> Result<Self, StateError> {
+        Passing::open(directory).and_then(|passing| Self::open_at(path, Some(passing)))
+    }
+
+    fn open_at(path: &Path, passing: Option<Passing>) -> Result<Self, StateError> {
         let open_error = |source: redb::Error| StateError::Open {
             path: path.display().to_string(),
             source: Box::new(source),
@@ -151,6 +188,7 @@ impl Store {
         Ok(Self {
             shared: Arc::new(Shared {
                 database,
+                passing,
                 writer: Mutex::new(Some(sender)),
                 thread: Mutex::new(Some(thread)),
             }),
@@ -163,6 +201,11 @@ impl Store {
         table: &str,
         key: &str,
     ) -> Result<Option<T>, StateError> {
+        if let Some(passing) = &self.shared.passing
+            && let Some(json) = passing.get(table, key)?
+        {
+            return decode(table, key, &json).map(Some);
+        }
         let transaction = self
             .shared
             .database
@@ -181,6 +224,21 @@ impl Store {
 
     /// All records of a table in key order.
     pub fn list<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<(String, T)>, StateError> {
+        let mut records = self.list_durable(table)?;
+        if let Some(passing) = &self.shared.passing {
+            for (key, json) in passing.list(table)? {
+                let record = decode(table, &key, &json)?;
+                records.push((key, record));
+            }
+            records.sort_by(|(one, _), (other, _)| one.cmp(other));
+        }
+        Ok(records)
+    }
+
+    fn list_durable<T: DeserializeOwned>(
+        &self,
+        table: &str,
+    ) -> Result<Vec<(String, T)>, StateError> {
         let transaction = self
             .shared
             .database
@@ -202,13 +260,18 @@ impl Store {
         Ok(records)
     }
 
-    /// Makes `batch` durable and calls `done` from the writer thread. Async callers pass a
-    /// one-shot sender.
+    /// Makes `batch` durable and calls `done` from the writer thread, or from this one if it is a
+    /// passing batch. Async callers pass a one-shot sender.
     pub fn commit_then(
         &self,
         batch: Batch,
         done: impl FnOnce(Result<(), StateError>) + Send + 'static,
     ) {
+        if batch.passing
+            && let Some(passing) = &self.shared.passing
+        {
+            return done(passing.apply(batch.changes));
+        }
         let done: Done = Box::new(done);
         let sender = self
             .shared
@@ -363,6 +426,51 @@ mod tests {
             vec![("two".to_owned(), "second".to_owned())]
         );
         assert_eq!(store.list::<String>("no such table").unwrap(), vec![]);
+        drop(store);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn passing_records_are_read_like_others() {
+        let folder = scratch("passing");
+        let (path, passing) = (folder.join("state.redb"), folder.join("run"));
+        let open = || Store::open_with_passing(&path, &passing).unwrap();
+        {
+            let store = open();
+            let mut batch = Batch::passing();
+            batch
+                .put("containers", "b", &"second")
+                .put("layers", "b", &2);
+            store.commit(batch).unwrap();
+            let mut batch = Batch::new();
+            batch.put("containers", "a", &"first");
+            store.commit(batch).unwrap();
+            let mut batch = Batch::passing();
+            batch.put("containers", "b", &"changed");
+            store.commit(batch).unwrap();
+            let mut nowhere = Batch::passing();
+            nowhere.put("containers", "../c", &"no");
+            assert!(matches!(
+                store.commit(nowhere),
+                Err(StateError::Passing { .. })
+            ));
+        }
+        // Cut off while they were written.
+        std::fs::write(passing.join("c.tmp"), "{").unwrap();
+        std::fs::write(passing.join("d"), "{\"containers").unwrap();
+        let store = open();
+        let both = vec![
+            ("a".to_owned(), "first".to_owned()),
+            ("b".to_owned(), "changed".to_owned()),
+        ];
+        assert_eq!(store.list::<String>("containers").unwrap(), both);
+        assert_eq!(store.get::<u32>("layers", "b").unwrap(), Some(2));
+        let mut batch = Batch::passing();
+        batch.delete("containers", "b").delete("layers", "b");
+        store.commit(batch).unwrap();
+        assert_eq!(store.get::<u32>("layers", "b").unwrap(), None);
+        assert_eq!(store.list::<String>("containers").unwrap(), both[..1]);
+        assert_eq!(std::fs::read_dir(&passing).unwrap().count(), 0);
         drop(store);
         std::fs::remove_dir_all(folder).unwrap();
     }

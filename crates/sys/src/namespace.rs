@@ -1,9 +1,11 @@
 //! Running code in other namespaces without leaving one's own.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Whether this process is in the user namespace the system started with: root in there is root
@@ -29,6 +31,20 @@ pub fn unshare(namespaces: UnshareFlags) -> Result<(), Errno> {
     }
     // SAFETY: the one hazard is a descriptor table of its own (FILES), excluded above.
     unsafe { unshare_unsafe(namespaces) }
+}
+
+/// The mount namespace of the process `pidfd` stands for, whose number is `pid`.
+pub fn mounts_of(pidfd: BorrowedFd<'_>, pid: Pid) -> Result<OwnedFd, Errno> {
+    // PIDFD_GET_MNT_NAMESPACE of linux/pidfd.h, since Linux 6.11.
+    const GET_MOUNT_NAMESPACE: libc::c_ulong = 0xff03;
+    // SAFETY: the request takes no argument, and returns a descriptor nobody else knows.
+    let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_MOUNT_NAMESPACE, 0) };
+    if fd >= 0 {
+        // SAFETY: as above.
+        return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    let path = format!("/proc/{}/ns/mnt", pid.as_raw_nonzero());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Runs `work` in the network namespace `namespace`, on a thread made for it, and returns its

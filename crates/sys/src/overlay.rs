@@ -37,6 +37,19 @@ pub fn own_options() -> Vec<String> {
     }
 }
 
+/// The option of a mount whose changes need not reach a disk: nothing waits for one, not even the
+/// end of the mount.
+pub const VOLATILE: &str = "volatile";
+
+/// Allows another mount with the work directory `work` after a [`VOLATILE`] one, which the kernel
+/// refuses lest data be taken for good that a power cut spoilt.
+pub fn forget_volatile(work: &Path) -> io::Result<()> {
+    match std::fs::remove_dir(work.join("work/incompat/volatile")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// What an overlay mount is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Overlay<'a, P> {

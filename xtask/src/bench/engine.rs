@@ -38,7 +38,7 @@ impl Engine {
             .arg("--data-root")
             .arg(folder.join("wharf-data"))
             .arg("--exec-root")
-            .arg(folder.join("wharf-exec"))
+            .arg("/run/wharf")
             .arg("--pidfile")
             .arg(folder.join("wharf.pid"))
             .args([
@@ -70,7 +70,7 @@ impl Engine {
             .arg("--data-root")
             .arg(folder.join("docker-data"))
             .arg("--exec-root")
-            .arg(folder.join("docker-exec"))
+            .arg("/run/docker")
             .arg("--pidfile")
             .arg(folder.join("docker.pid"))
             .args(["--host", &socket])
@@ -119,29 +119,20 @@ impl Engine {
             "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}",
         )
         .map_err(|error| error.to_string())?;
-        let global = [
+        let root = folder.join("podman-data").display().to_string();
+        let arguments = [
             "--root",
-            "podman-data",
+            &root,
             "--runroot",
-            "podman-run",
+            "/run/containers/storage",
             "--tmpdir",
-            "podman-tmp",
+            "/run/libpod",
+            "--cgroup-manager",
+            "cgroupfs",
+            "--runtime",
+            "crun",
         ];
-        let mut arguments: Vec<String> = global
-            .chunks(2)
-            .flat_map(|pair| {
-                [
-                    pair[0].to_owned(),
-                    folder.join(pair[1]).display().to_string(),
-                ]
-            })
-            .collect();
-        arguments.extend([
-            "--cgroup-manager".to_owned(),
-            "cgroupfs".to_owned(),
-            "--runtime".to_owned(),
-            "crun".to_owned(),
-        ]);
+        let arguments = arguments.map(str::to_owned).to_vec();
         let engine = Self {
             name: "podman",
             title: format!("Podman {}", package_version("podman")),

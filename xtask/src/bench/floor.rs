@@ -1,4 +1,5 @@
 //! The kernel's floor: the least a container start can cost, without cgroups, seccomp or clean-up.
+//! It is measured as the engines are, each sample after theirs: from cold.
 //!
 //! From cold: `clone3` with all namespaces, an overlay root, `/proc`, `/dev`, `/sys`, `pivot_root` and
 //! the exec of a static program; with `NEWNET` also loopback up, and for the bridge row a veth pair,
@@ -7,7 +8,7 @@
 use std::ffi::CString;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use netlink_packet_core::{
@@ -28,41 +29,53 @@ use wharf_sys::clone::clone_process;
 use wharf_sys::mount::{attach_at, new_filesystem};
 use wharf_sys::overlay::Overlay;
 
-use super::measure::Samples;
-use super::report::Table;
-
 const BRIDGE: &str = "floor0";
 
-/// Measures the three rows.
-pub(crate) fn measure(folder: &Path, runs: usize, table: &mut Table) -> Result<(), String> {
-    let root = folder.join("floor-root");
-    std::fs::create_dir_all(root.join("bin")).map_err(|error| error.to_string())?;
-    for directory in ["proc", "dev", "sys"] {
-        std::fs::create_dir_all(root.join(directory)).map_err(|error| error.to_string())?;
-    }
-    std::fs::copy("/bin/busybox", root.join("bin/true")).map_err(|error| error.to_string())?;
-    let mut netlink = Netlink::open()?;
-    netlink.add_bridge()?;
-    for (name, network) in [
-        ("kernel floor, host", Network::Host),
-        ("kernel floor, none", Network::Empty),
-        ("kernel floor, bridge", Network::Bridge),
-    ] {
-        let mut samples = Samples::new(1);
-        for n in 0..runs {
-            let scratch = folder.join(format!("floor-{n}"));
-            let begin = Instant::now();
-            start(&root, &scratch, network, &mut netlink, n)?;
-            samples.add(0, begin.elapsed().as_secs_f64() * 1000.0);
-            drop(std::fs::remove_dir_all(&scratch));
-        }
-        table.floor(name, samples.quantile(0, 0.5), samples.quantile(0, 0.95));
-    }
-    netlink.delete_bridge()
+/// What the measurement needs.
+pub(crate) struct Floor<'a> {
+    folder: &'a Path,
+    root: PathBuf,
+    netlink: Netlink,
+    count: usize,
 }
 
+impl<'a> Floor<'a> {
+    pub(crate) fn new(folder: &'a Path) -> Result<Self, String> {
+        let root = folder.join("floor-root");
+        std::fs::create_dir_all(root.join("bin")).map_err(|error| error.to_string())?;
+        for directory in ["proc", "dev", "sys"] {
+            std::fs::create_dir_all(root.join(directory)).map_err(|error| error.to_string())?;
+        }
+        std::fs::copy("/bin/busybox", root.join("bin/true")).map_err(|error| error.to_string())?;
+        let mut netlink = Netlink::open()?;
+        netlink.add_bridge()?;
+        Ok(Self {
+            folder,
+            root,
+            netlink,
+            count: 0,
+        })
+    }
+
+    /// Milliseconds of one start.
+    pub(crate) fn time(&mut self, network: Network) -> Result<f64, String> {
+        self.count += 1;
+        let scratch = self.folder.join(format!("floor-{}", self.count));
+        let begin = Instant::now();
+        start(&self.root, &scratch, network, &mut self.netlink, self.count)?;
+        let time = begin.elapsed().as_secs_f64() * 1000.0;
+        drop(std::fs::remove_dir_all(&scratch));
+        Ok(time)
+    }
+
+    pub(crate) fn end(mut self) -> Result<(), String> {
+        self.netlink.delete_bridge()
+    }
+}
+
+/// As the engines' `--network`.
 #[derive(Clone, Copy, PartialEq)]
-enum Network {
+pub(crate) enum Network {
     Host,
     Empty,
     Bridge,

@@ -14,6 +14,7 @@ mod steps;
 use std::process::Command;
 
 use engine::Engine;
+use floor::{Floor, Network};
 use measure::Samples;
 use report::Table;
 use wharf_tests::{Host, fixtures};
@@ -102,8 +103,7 @@ fn inside(arguments: &[String]) -> Result<(), String> {
         }
     }
     if options.wants("latency") {
-        latencies(&engines, runs, &mut table)?;
-        floor::measure(folder, runs * 5, &mut table)?;
+        latencies(&engines, folder, runs, &mut table)?;
         steps::measure(&engines[0], folder, runs, &mut steps)?;
     }
     if options.wants("memory") {
@@ -183,27 +183,32 @@ impl Options {
     }
 }
 
-fn latencies(engines: &[Engine], runs: usize, table: &mut Table) -> Result<(), String> {
-    let rows: [(&str, &[&str]); 3] = [
-        ("run --rm true, bridge", &["run", "--rm", "busybox", "true"]),
-        (
-            "run --rm true, none",
-            &["run", "--rm", "--network", "none", "busybox", "true"],
-        ),
-        (
-            "run --rm true, host",
-            &["run", "--rm", "--network", "host", "busybox", "true"],
-        ),
-    ];
-    for (name, command) in rows {
+fn latencies(
+    engines: &[Engine],
+    folder: &std::path::Path,
+    runs: usize,
+    table: &mut Table,
+) -> Result<(), String> {
+    let mut floor = Floor::new(folder)?;
+    for (name, network) in [
+        ("bridge", Network::Bridge),
+        ("none", Network::Empty),
+        ("host", Network::Host),
+    ] {
+        let command = ["run", "--rm", "--network", name, "busybox", "true"];
         let mut samples = Samples::new(engines.len());
+        let mut least = Samples::new(1);
         for _ in 0..runs {
             for (n, engine) in engines.iter().enumerate() {
-                samples.add(n, engine.time(command)?);
+                samples.add(n, engine.time(&command)?);
             }
+            least.add(0, floor.time(network)?);
         }
-        table.latency(name, samples);
+        table.latency(&format!("run --rm true, {name}"), samples);
+        let (p50, p95) = (least.quantile(0, 0.5), least.quantile(0, 0.95));
+        table.floor(&format!("kernel floor, {name}"), p50, p95);
     }
+    floor.end()?;
     let names = [
         "run -d sleep, bridge",
         "exec true",

@@ -109,6 +109,7 @@ pub fn restore(
         pid,
         pidfd,
         terminal: None,
+        mounts: None,
         namespaces: namespaces_of(&prepared),
         cgroup,
     })

@@ -184,6 +184,9 @@ impl Engine {
                     .container_layer(&container.id)
                     .map_err(Error::from_fault)?;
                 let mounted = crate::networks::blocking(move || {
+                    wharf_sys::overlay::forget_volatile(&layer.work).map_err(|source| {
+                        Error::system("cannot use the container's layer again").caused_by(source)
+                    })?;
                     let mut lower = layer.lower;
                     if !write {
                         // Without the upper directory in use the container can start meanwhile.

@@ -458,7 +458,7 @@ impl Engine {
         make_private_dir(&directory).map_err(|source| {
             Error::system(format!("cannot create {}", directory.display())).caused_by(source)
         })?;
-        let mut batch = Batch::new();
+        let mut batch = record.batch();
         let store = self.images.store();
         let prepared = store
             .prepare_container(&record.id, image, &mut batch)
@@ -466,10 +466,15 @@ impl Engine {
         let result = match prepared {
             Ok(_) => {
                 batch.put(TABLE, record.id.as_str(), record);
-                for volume in made {
-                    volume_intent::forget(&mut batch, &volume.name);
+                let first = forget_notes(record, made, &mut batch);
+                let first = match first {
+                    Some(first) => super::commit(&self.store, first).await,
+                    None => Ok(()),
+                };
+                match first {
+                    Ok(()) => super::commit(&self.store, batch).await,
+                    failed => failed,
                 }
-                super::commit(&self.store, batch).await
             }
             Err(error) => Err(error),
         };
@@ -481,6 +486,27 @@ impl Engine {
         }
         result
     }
+}
+
+/// From now on the new volumes have an owner. The anonymous ones of a record that a power cut takes
+/// along stay noted: they go with it. Returns what has to be durable before that record is made.
+fn forget_notes(record: &ContainerRecord, made: &[NewVolume], batch: &mut Batch) -> Option<Batch> {
+    if !record.host_config.auto_remove {
+        for volume in made {
+            volume_intent::forget(batch, &volume.name);
+        }
+        return None;
+    }
+    let mut durable = None;
+    for NewVolume { name, .. } in made {
+        if record
+            .anonymous_volumes()
+            .all(|anonymous| anonymous != name)
+        {
+            volume_intent::forget(durable.get_or_insert_default(), name);
+        }
+    }
+    durable
 }
 
 /// Owner only; containers' users see the single files bound into them.

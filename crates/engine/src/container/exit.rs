@@ -1,23 +1,29 @@
 //! The end of a run: what the shim tells, what is given back, and what the restart policy says.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use wharf_container_runtime::cgroup::Cgroup;
-use wharf_shim_protocol::{Event, ExitRecord, Target, files};
+use wharf_shim_protocol::{Event, ExitRecord, Request, Target, files};
 
 use super::ending::{self, End};
 use super::live::{Container, Run};
 use super::record::Phase;
 use super::restart_policy::{self, Ending};
 use super::runtimes::delete_remains;
+use super::shim_link::{LinkError, ShimLink};
 use super::shim_spawn::ShimProcess;
 use super::start::{Cause, unmount_shm};
 use crate::Engine;
+
+/// How long what is left of a run stays: long enough not to be in the way of those who are told
+/// of its end.
+pub(super) const TIDY_AFTER: Duration = Duration::from_millis(20);
 
 /// Exit code of a run whose end nobody saw, as Docker has it after a power cut.
 const EXIT_UNKNOWN: i32 = 255;
@@ -78,7 +84,7 @@ impl Engine {
     /// The shim went without a word: what it wrote down, or the end of whatever is left.
     /// And whether that was seen by anybody.
     async fn find_out(&self, container: &Arc<Container>) -> (ExitRecord, bool) {
-        let exit_path = self.containers.directory(&container.id).join("exit.json");
+        let exit_path = self.containers.exit_path(&container.read().record);
         if let Ok(Some(record)) = files::read::<ExitRecord>(&exit_path) {
             return (record, true);
         }
@@ -180,13 +186,19 @@ impl Engine {
             watched.exits += 1;
             watched.exit_code = exit_code;
         });
+        // Now that the end is booked, clients see the end of their streams.
+        let Run {
+            link,
+            run_dir,
+            clients,
+            ..
+        } = run;
+        drop(clients);
         if !auto_remove {
             // The removal is on record in a moment, the end need not be.
             self.containers.persist(container);
         }
-        if let Some(delay) = restart_in {
-            self.restart_later(container, delay);
-        } else if auto_remove {
+        if auto_remove {
             let (engine, container) = (self.clone(), Arc::clone(container));
             tokio::spawn(async move {
                 let _op = container.op.lock().await;
@@ -195,9 +207,16 @@ impl Engine {
                 {
                     tracing::warn!(%error, container.id = %container.id, "cannot remove a container that ended");
                 }
+                // Nobody is in a hurry with it.
+                let (_never, hurry) = oneshot::channel();
+                tidy(link, run_dir, hurry).await;
             });
+            return;
         }
-        remove_run_dir(&run.run_dir);
+        container.write().tidying = Some(Tidying::of(link, run_dir));
+        if let Some(delay) = restart_in {
+            self.restart_later(container, delay);
+        }
     }
 
     /// Lets go of the copy of a client's socket.
@@ -252,6 +271,40 @@ impl Engine {
         }
         container.announce(|_| {});
     }
+}
+
+/// The removal of what is left of a run.
+#[derive(Debug)]
+pub struct Tidying {
+    hurry: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Tidying {
+    fn of(link: ShimLink, run_dir: PathBuf) -> Self {
+        let (hurry, hurried) = oneshot::channel();
+        Self {
+            hurry,
+            task: tokio::spawn(tidy(link, run_dir, hurried)),
+        }
+    }
+
+    /// Has it done now, for the next run, which uses the same cgroup; returns when it is.
+    pub(super) async fn now(self) {
+        drop(self.hurry);
+        drop(self.task.await);
+    }
+}
+
+/// Has the shim of a run that is booked remove what is left of it, once those who waited for the
+/// end are out of the way.
+async fn tidy(link: ShimLink, run_dir: PathBuf, hurry: oneshot::Receiver<()>) {
+    drop(tokio::time::timeout(TIDY_AFTER, hurry).await);
+    match link.command(Request::Release, &[]).await {
+        Ok(()) | Err(LinkError::Gone) => {}
+        Err(error) => tracing::warn!(%error, "a shim does not tidy up"),
+    }
+    remove_run_dir(&run_dir);
 }
 
 /// Deletes a run directory; what is left of it by a crash is found by the next daemon.

@@ -19,6 +19,7 @@ use wharf_ids::ContainerId;
 use wharf_network::{AttachRequest, Endpoint, PortBinding};
 use wharf_shim_protocol::{AttachMode, RuntimeProgram};
 
+use super::exit::Tidying;
 use super::health::HealthState;
 use super::record::{ContainerRecord, Phase};
 use super::shim_link::ShimLink;
@@ -48,6 +49,8 @@ pub struct Cell {
     pub restart_delay: Option<Duration>,
     /// Ends the pause before the next restart.
     pub restart_cancel: Option<oneshot::Sender<()>>,
+    /// The last run's shim is removing what is left of it.
+    pub tidying: Option<Tidying>,
     /// The health probe.
     pub health: Option<HealthState>,
     /// Execs of this container, newest last.
@@ -186,6 +189,7 @@ impl Container {
                 waiting: Vec::new(),
                 restart_delay: None,
                 restart_cancel: None,
+                tidying: None,
                 health: None,
                 execs: Vec::new(),
                 gone: false,

@@ -108,6 +108,8 @@ pub struct Containers {
     root: PathBuf,
     /// `<exec-root>/containers`.
     run_root: PathBuf,
+    /// Exit records of containers that are removed with their end.
+    exits: PathBuf,
     /// Parent of the containers' cgroups; meaningless where they have none.
     cgroup_parent: String,
     store: Store,
@@ -142,7 +144,8 @@ impl Containers {
     pub fn open(config: &EngineConfig, store: &Store) -> Result<Self> {
         let root = config.data_root.join("containers");
         let run_root = config.exec_root.join("containers");
-        for folder in [&root, &run_root] {
+        let exits = config.exec_root.join("exits");
+        for folder in [&root, &run_root, &exits] {
             create::make_private_dir(folder).map_err(|source| {
                 Error::system(format!("cannot create {}", folder.display())).caused_by(source)
             })?;
@@ -173,6 +176,7 @@ impl Containers {
             execs: Mutex::new(HashMap::new()),
             root,
             run_root,
+            exits,
             cgroup_parent,
             store: store.clone(),
             next_client: AtomicU64::new(1),
@@ -262,6 +266,15 @@ impl Containers {
         self.root.join(id.as_str())
     }
 
+    /// Where the end of a container's run is written down: where its record is.
+    fn exit_path(&self, record: &ContainerRecord) -> PathBuf {
+        if record.host_config.auto_remove {
+            self.exits.join(format!("{}.json", record.id))
+        } else {
+            self.directory(&record.id).join("exit.json")
+        }
+    }
+
     /// Puts a container's record into the store without waiting. Losing it to a crash is repaired
     /// from the shim; what must not be lost is committed with [`commit`].
     fn persist(&self, container: &Container) {
@@ -269,7 +282,7 @@ impl Containers {
         if cell.gone {
             return;
         }
-        let mut batch = Batch::new();
+        let mut batch = cell.record.batch();
         batch.put(TABLE, container.id.as_str(), &cell.record);
         // Sent under the container's lock: no older record can come after a newer one.
         self.store.commit_then(batch, |result| {
@@ -286,7 +299,7 @@ impl Containers {
             if cell.gone {
                 return Ok(());
             }
-            let mut batch = Batch::new();
+            let mut batch = cell.record.batch();
             batch.put(TABLE, container.id.as_str(), &cell.record);
             send(&self.store, batch)
         };

@@ -134,7 +134,9 @@ async fn look_at(engine: &Engine, run_dir: PathBuf) -> Seen {
         .filter(|c| c.id.as_str() == kept.container_id);
     let connected = connect_or_wait(
         &run_dir,
-        container.as_ref().map(|c| exit_path(engine, &c.id)),
+        container
+            .as_ref()
+            .map(|it| engine.containers.exit_path(&it.read().record)),
     )
     .await;
     match (container, connected) {
@@ -174,10 +176,6 @@ async fn clear(engine: &Engine, kept: &RunRecord, run_dir: &Path) {
         unmount_shm(shm);
     }
     remove_run_dir(run_dir);
-}
-
-fn exit_path(engine: &Engine, id: &ContainerId) -> PathBuf {
-    engine.containers.directory(id).join("exit.json")
 }
 
 /// Connects. A shim that is just being told to start its container listens only when that runs:
@@ -342,7 +340,7 @@ fn settle_records(engine: &Engine, ended: &[(Arc<Container>, RunRecord)]) -> Has
             .iter()
             .find(|(other, _)| other.id == container.id)
             .map(|(_, kept)| kept);
-        let exit_path = exit_path(engine, &container.id);
+        let exit_path = engine.containers.exit_path(&container.read().record);
         let (was_running, had_run) = {
             let cell = container.read();
             if cell.run.is_some() {
@@ -433,6 +431,15 @@ fn remove_orphans(engine: &Engine) {
             tracing::warn!(%error, path = %directory.display(), "cannot remove a directory without a container");
         }
     }
+    for file in entries(&engine.containers.exits) {
+        let owner = file.file_stem().map(|stem| stem.to_string_lossy());
+        if owner.is_some_and(|owner| known.contains(owner.as_ref())) {
+            continue;
+        }
+        if let Err(error) = std::fs::remove_file(&file) {
+            tracing::warn!(%error, path = %file.display(), "cannot remove an exit record without a container");
+        }
+    }
     for container in engine.containers.registry.all() {
         if container.read().run.is_none() {
             unmount_shm(&engine.containers.directory(&container.id).join("shm"));
@@ -480,12 +487,14 @@ fn ask_restart_policies(engine: &Engine, just_ended: &HashSet<ContainerId>) {
 }
 
 fn subdirectories(folder: &Path) -> Vec<PathBuf> {
+    let mut paths = entries(folder);
+    paths.retain(|path| path.symlink_metadata().is_ok_and(|about| about.is_dir()));
+    paths
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
     match std::fs::read_dir(folder) {
-        Ok(entries) => entries
-            .flatten()
-            .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|e| e.path())
-            .collect(),
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
         Err(error) => {
             tracing::warn!(%error, path = %folder.display(), "cannot list");
             Vec::new()

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use wharf_api_types::container::{ContainerConfig, HostConfig};
 use wharf_api_types::endpoint::EndpointSettings;
 use wharf_ids::ContainerId;
+use wharf_state::Batch;
 
 use super::ending::End;
 use super::mounts::MountRecord;
@@ -138,6 +139,22 @@ impl State {
 }
 
 impl ContainerRecord {
+    /// A batch for changes of this record. What is removed with its end is gone after a power cut
+    /// anyway, and waits for no disk.
+    pub(super) fn batch(&self) -> Batch {
+        if self.host_config.auto_remove {
+            Batch::passing()
+        } else {
+            Batch::new()
+        }
+    }
+
+    /// Names of the volumes made for this container alone.
+    pub(super) fn anonymous_volumes(&self) -> impl Iterator<Item = &str> {
+        let anonymous = self.mounts.iter().filter(|mount| mount.anonymous);
+        anonymous.filter_map(MountRecord::volume)
+    }
+
     /// With Docker's leading slash.
     pub fn slash_name(&self) -> String {
         format!("/{}", self.name)

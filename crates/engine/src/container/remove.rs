@@ -6,6 +6,7 @@ use wharf_fault::{Error, Kind, Result};
 use wharf_shim_protocol::SignalOrigin;
 use wharf_state::Batch;
 
+use super::exit::TIDY_AFTER;
 use super::live::Container;
 use super::record::{Phase, TABLE};
 use super::registry::no_such_container;
@@ -130,18 +131,32 @@ impl Engine {
             cell.gone = true;
             cell.record.state.removing = true;
         }
-        let mut batch = Batch::new();
+        let mut batch = container.read().record.batch();
         batch.delete(TABLE, id.as_str());
         self.images.store().release_container(id, &mut batch);
-        let anonymous = if volumes {
-            anonymous_volumes(container)
-        } else {
-            Vec::new()
+        let (auto_remove, anonymous) = {
+            let record = &container.read().record;
+            let anonymous: Vec<String> = record.anonymous_volumes().map(str::to_owned).collect();
+            (record.host_config.auto_remove, anonymous)
         };
-        for volume in &anonymous {
-            volume_intent::note(&mut batch, volume);
+        let (anonymous, kept) = if volumes {
+            (anonymous, Vec::new())
+        } else {
+            (Vec::new(), anonymous)
+        };
+        // Theirs are noted since they were made.
+        if !auto_remove {
+            for volume in &anonymous {
+                volume_intent::note(&mut batch, volume);
+            }
         }
-        if let Err(error) = super::commit(&self.store, batch).await {
+        let committed = async {
+            if auto_remove {
+                self.forget_volume_notes(&kept).await?;
+            }
+            super::commit(&self.store, batch).await
+        };
+        if let Err(error) = committed.await {
             let mut cell = container.write();
             cell.gone = false;
             cell.record.state.removing = false;
@@ -154,6 +169,7 @@ impl Engine {
         self.forget_execs(container);
         let images = self.images.store().clone();
         let directory = self.containers.directory(id);
+        let exit_path = self.containers.exit_path(&container.read().record);
         let discarded_id = id.clone();
         if let Err(error) = images.discard_container(&discarded_id) {
             tracing::warn!(error = %wharf_fault::chain(&error), container.id = %discarded_id, "cannot discard a container's layer");
@@ -163,7 +179,12 @@ impl Engine {
             .publish("container", "destroy", id.as_str(), attributes);
         container.announce(|watched| watched.removed = true);
         // Deleting files takes longer than anybody wants to wait.
-        tokio::task::spawn_blocking(move || {
+        let sweep = move || {
+            if let Err(error) = std::fs::remove_file(&exit_path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, path = %exit_path.display(), "cannot remove a container's exit record");
+            }
             if let Err(error) = std::fs::remove_dir_all(&directory)
                 && error.kind() != std::io::ErrorKind::NotFound
             {
@@ -172,8 +193,24 @@ impl Engine {
             if let Err(error) = images.empty_trash() {
                 tracing::warn!(error = %wharf_fault::chain(&error), "cannot empty the trash");
             }
+        };
+        tokio::spawn(async move {
+            tokio::time::sleep(TIDY_AFTER).await;
+            drop(tokio::task::spawn_blocking(sweep).await);
         });
         Ok(())
+    }
+
+    /// Volumes that stay although their container goes.
+    async fn forget_volume_notes(&self, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        for name in names {
+            volume_intent::forget(&mut batch, name);
+        }
+        super::commit(&self.store, batch).await
     }
 
     async fn remove_anonymous_volumes(&self, names: &[String]) {
@@ -220,13 +257,4 @@ impl Engine {
         }
         self.containers.persist_now(&container).await
     }
-}
-
-/// Volumes made for this container alone.
-fn anonymous_volumes(container: &Container) -> Vec<String> {
-    let cell = container.read();
-    let anonymous = cell.record.mounts.iter().filter(|mount| mount.anonymous);
-    anonymous
-        .filter_map(|mount| mount.volume().map(str::to_owned))
-        .collect()
 }

@@ -125,6 +125,10 @@ impl Engine {
         restore: Option<Restore>,
     ) -> std::result::Result<(), (Error, i64)> {
         let failed = |error: Error| (error, 128);
+        let tidying = container.write().tidying.take();
+        if let Some(tidying) = tidying {
+            tidying.now().await;
+        }
         let record = container.record();
         let run_dir = self.containers.run_root.join(format!(
             "{}-{:08x}",
@@ -261,7 +265,12 @@ impl Engine {
         let engine = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(REFILL_AFTER).await;
-            let refill = move || engine.containers.spawner.refill();
+            let refill = move || {
+                engine.containers.spawner.refill();
+                if let Err(error) = engine.images.store().get_ready() {
+                    tracing::warn!(error = %wharf_fault::chain(&error), "cannot keep a container's directories ready");
+                }
+            };
             drop(tokio::task::spawn_blocking(refill).await);
         });
     }
@@ -392,6 +401,11 @@ impl Engine {
                     .filter(host, choice, &facts.capabilities)?;
             }
         }
+        let mut overlay_options = wharf_sys::overlay::own_options();
+        if host.auto_remove {
+            // Nobody reads what it wrote after its end: that need not be on a disk by then.
+            overlay_options.push(wharf_sys::overlay::VOLATILE.to_owned());
+        }
         let start = Start {
             id: record.id.to_string(),
             spec: Box::new(document),
@@ -399,7 +413,7 @@ impl Engine {
                 lower: layer.lower,
                 upper: layer.upper,
                 work: layer.work,
-                options: wharf_sys::overlay::own_options(),
+                options: overlay_options,
             },
             user: (!record.config.user.is_empty()).then(|| record.config.user.clone()),
             group_add: host.group_add.clone().unwrap_or_default(),
@@ -411,7 +425,7 @@ impl Engine {
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
             log: logs::target(record, &directory)?,
-            exit_path: directory.join("exit.json"),
+            exit_path: self.containers.exit_path(record),
             durable_exit: !host.auto_remove,
             run_dir: run_dir.to_owned(),
             fds: Vec::new(),
@@ -568,6 +582,11 @@ impl Engine {
         for client in waiting {
             plan.start.fds.push(StartFd::Attach(client.mode));
             fds.push(client.socket);
+        }
+        if let Rootfs::Overlay { work, .. } = &plan.start.rootfs {
+            wharf_sys::overlay::forget_volatile(work).map_err(|source| {
+                Error::system("cannot use the container's layer again").caused_by(source)
+            })?;
         }
         // What an earlier run left must not be taken for the end of this one.
         if let Err(source) = std::fs::remove_file(&plan.start.exit_path)

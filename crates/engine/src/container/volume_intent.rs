@@ -8,6 +8,11 @@
 //! remove   commit removal, note anonymous volumes ─▶ remove them ─▶ forget note
 //! start of the daemon   remove noted volumes nobody uses, forget notes
 //! ```
+//!
+//! Anonymous volumes of a container that is removed with its end stay noted as long as it is
+//! there: its record does not outlive a power cut, they would.
+
+use std::collections::HashSet;
 
 use wharf_fault::{Error, Kind, Result};
 use wharf_state::Batch;
@@ -34,7 +39,11 @@ pub(super) async fn settle(engine: &Engine) -> Result<()> {
         return Ok(());
     }
     let mut batch = Batch::new();
+    let passing = passing_volumes(engine);
     for (volume, ()) in &notes {
+        if passing.contains(volume) {
+            continue;
+        }
         forget(&mut batch, volume);
         match engine.volumes.remove(engine, volume, true).await {
             Ok(()) => {}
@@ -46,4 +55,16 @@ pub(super) async fn settle(engine: &Engine) -> Result<()> {
         }
     }
     super::commit(&engine.store, batch).await
+}
+
+/// Anonymous volumes of containers that are removed with their end.
+fn passing_volumes(engine: &Engine) -> HashSet<String> {
+    let mut volumes = HashSet::new();
+    for container in engine.containers.registry.all() {
+        let record = &container.read().record;
+        if record.host_config.auto_remove {
+            volumes.extend(record.anonymous_volumes().map(str::to_owned));
+        }
+    }
+    volumes
 }
