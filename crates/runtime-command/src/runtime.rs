@@ -82,6 +82,8 @@ pub(crate) fn inherited_fds() -> u32 {
 
 /// Runs the command line.
 pub(crate) fn run(name: &str, arguments: &[OsString], inherited_fds: u32) -> ExitCode {
+    // A kernel that refuses costs microseconds.
+    let _ = wharf_sys::program_pages::map_for_children();
     // Executed from a descriptor, it would be called after that. Nothing depends on the name.
     let _ = rustix::thread::set_name(c"wharf-runtime");
     let log = Log::default();

@@ -69,6 +69,21 @@ pub fn map_for_children() -> io::Result<()> {
     Ok(())
 }
 
+/// Where in the program's file the constant `part` is.
+pub(crate) fn file_offset(part: &'static [u8]) -> io::Result<u64> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let program = std::fs::read_link("/proc/self/exe")?;
+    let address = part.as_ptr().addr();
+    let found = maps.lines().find_map(|line| {
+        let (start, length, ours) = mapping(line, &program)?;
+        let offset = u64::from_str_radix(line.split_ascii_whitespace().nth(2)?, 16).ok()?;
+        let inside = address.checked_sub(start)?;
+        let whole = inside.checked_add(part.len())? <= length;
+        (ours && whole).then_some(offset + inside as u64)
+    });
+    found.ok_or_else(|| Errno::NOENT.into())
+}
+
 /// Start and length in bytes of the private mapping in the text of a `maps` file that holds `address`.
 fn mapping_around(maps: &str, address: usize) -> Option<(usize, usize)> {
     maps.lines().find_map(|line| {

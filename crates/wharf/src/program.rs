@@ -33,7 +33,7 @@ pub(crate) fn become_runtime(name: &str, arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn sealed() -> std::io::Result<std::os::fd::OwnedFd> {
-    wharf_sys::memfd::sealed("wharf-runtime", SMALL, true)
+    wharf_sys::memfd::sealed_part("wharf-runtime", SMALL, true)
 }
 
 fn strings(words: impl Iterator<Item = OsString>) -> std::io::Result<Vec<CString>> {
