@@ -14,13 +14,59 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use harness::{Daemon, can_run, client, interactive, read_until, rest};
-use wharf_container_runtime::cgroup::Cgroup;
+use harness::{Daemon, can_run, cgroup_path, client, interactive, read_until, rest};
+use wharf_container_runtime::cgroup::{Cgroup, Layout};
 use wharf_oci::runtime::{Memory, NamespaceKind, Resources};
 use wharf_shim_protocol::{
     AttachMode, Event, ExitRecord, FailureKind, Reply, Request, ShimRecord, SignalOrigin, StartFd,
     Target, files,
 };
+
+#[test]
+fn what_is_left_goes_when_the_end_is_booked() {
+    if !can_run() {
+        return;
+    }
+    let left = |daemon: &Daemon| {
+        let cgroup = Cgroup::at(&cgroup_path(daemon.shim_pid())).unwrap();
+        let directory = match cgroup.layout() {
+            Layout::Unified { directory } => directory,
+            Layout::Split(hierarchies) => &hierarchies[0].directory,
+        };
+        (
+            files::socket(&daemon.run_dir()).exists(),
+            directory.exists(),
+        )
+    };
+    let mut daemon = Daemon::new();
+    daemon.sh("exec sleep 1000");
+    let too_early = daemon.call(Request::Release, &[]).unwrap_err();
+    assert_eq!(too_early.kind, FailureKind::Conflict);
+    let kill = Request::Signal {
+        target: Target::Main,
+        signal: 9,
+        all: false,
+        origin: SignalOrigin::Kill,
+    };
+    daemon.call(kill, &[]).unwrap();
+    daemon.end_told();
+    assert_eq!(left(&daemon), (true, true));
+    daemon.call(Request::Release, &[]).unwrap();
+    assert_eq!(left(&daemon), (false, false));
+    daemon.shim_ended();
+
+    // A daemon that dies may not have booked the end: its successor asks for it.
+    let mut daemon = Daemon::new();
+    daemon.sh("exit 3");
+    daemon.end_told();
+    daemon.die_and_come_back();
+    let (Reply::State(state), _) = daemon.call(Request::State, &[]).unwrap() else {
+        panic!("not a state");
+    };
+    assert_eq!(state.exit.map(|record| record.exit_code), Some(3));
+    daemon.call(Request::Release, &[]).unwrap();
+    daemon.shim_ended();
+}
 
 #[test]
 fn output_is_logged_and_the_exit_recorded() {

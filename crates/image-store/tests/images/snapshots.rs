@@ -35,7 +35,9 @@ fn a_containers_directories_are_ready_for_overlay() {
         .prepare_container(&id, &image, &mut batch)
         .unwrap();
     scratch.state.commit(batch).unwrap();
-    assert_eq!(layer.lower, scratch.store.image_layers(&image).unwrap());
+    let mut lower = scratch.store.image_layers(&image).unwrap();
+    lower.push(scratch.path().join("mount-points"));
+    assert_eq!(layer.lower, lower);
     let upper = std::fs::metadata(&layer.upper).unwrap();
     assert_eq!((upper.mode() & 0o7777, upper.uid()), (0o711, 77));
     assert!(layer.work.is_dir());
@@ -153,8 +155,22 @@ fn the_kernel_shows_what_the_layers_say() {
             .map(str::to_owned)
             .collect()
     };
-    assert_eq!(list("app"), ["./all/x", "./etc/kept", "./var/new"]);
-    assert_eq!(list("opaque"), ["./only"]);
+    let with_mount_points = |own: &[&'static str]| {
+        let mut all = own.to_vec();
+        all.extend([
+            "./.dockerenv",
+            "./etc/hostname",
+            "./etc/hosts",
+            "./etc/resolv.conf",
+        ]);
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(
+        list("app"),
+        with_mount_points(&["./all/x", "./etc/kept", "./var/new"])
+    );
+    assert_eq!(list("opaque"), with_mount_points(&["./only"]));
 }
 
 #[test]
@@ -166,8 +182,33 @@ fn images_without_layers_have_containers_too() {
         .store
         .prepare_container(&ContainerId::random(), &image, &mut Batch::new())
         .unwrap();
-    assert!(layer.lower.is_empty());
+    assert_eq!(layer.lower, [scratch.path().join("mount-points")]);
     assert!(tar(&[]).len() == 1024);
+}
+
+#[test]
+fn directories_made_ahead_are_used_and_left_ones_removed() {
+    let scratch = scratch();
+    let image = scratch.store.resolve("app").unwrap();
+    let made = |scratch: &Scratch| {
+        std::fs::read_dir(scratch.path().join("containers-rw"))
+            .unwrap()
+            .count()
+    };
+    scratch.store.get_ready().unwrap();
+    scratch.store.get_ready().unwrap();
+    assert_eq!(made(&scratch), 1);
+    let id = ContainerId::random();
+    let layer = scratch
+        .store
+        .prepare_container(&id, &image, &mut Batch::new())
+        .unwrap();
+    assert_eq!(made(&scratch), 1);
+    let upper = std::fs::metadata(&layer.upper).unwrap();
+    assert_eq!((upper.mode() & 0o7777, upper.uid()), (0o711, 77));
+    scratch.store.discard_container(&id).unwrap();
+    scratch.store.get_ready().unwrap();
+    assert_eq!(made(&scratch.reopened()), 0);
 }
 
 #[test]

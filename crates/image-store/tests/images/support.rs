@@ -77,6 +77,10 @@ impl Scratch {
                     "unpacking",
                     "trash",
                 ];
+                // Always there, and checked by a test of its own.
+                if path == Path::new("mount-points") {
+                    continue;
+                }
                 if entry.file_type().unwrap().is_dir() {
                     todo.push(entry.path());
                     if base.iter().any(|known| path == Path::new(known)) {

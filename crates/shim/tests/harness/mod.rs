@@ -252,8 +252,15 @@ impl Daemon {
         }
     }
 
-    /// Waits until the container has ended.
+    /// Waits until the container has ended, and has what is left of it removed.
     pub(crate) fn exited(&mut self) -> ExitRecord {
+        let record = self.end_told();
+        self.call(Request::Release, &[]).unwrap();
+        record
+    }
+
+    /// Waits until the container has ended.
+    pub(crate) fn end_told(&mut self) -> ExitRecord {
         loop {
             if let Event::Exited(record) = self
                 .next_event()
@@ -417,7 +424,7 @@ fn spec(arguments: &[&str], number: i32) -> Spec {
     spec
 }
 
-fn cgroup_path(number: i32) -> String {
+pub(crate) fn cgroup_path(number: i32) -> String {
     format!("/wharf-shim-test-{number}")
 }
 
