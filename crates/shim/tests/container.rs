@@ -462,6 +462,7 @@ fn execs_run_beside_the_main_process() {
         }
     }
     assert_eq!(ended.last().map(String::as_str), Some("seven"));
+    daemon.call(Request::Release, &[]).unwrap();
     daemon.shim_ended();
 }
 
