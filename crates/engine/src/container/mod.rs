@@ -108,7 +108,8 @@ pub struct Containers {
     root: PathBuf,
     /// `<exec-root>/containers`.
     run_root: PathBuf,
-    /// Exit records of containers that are removed with their end.
+    /// Exit records of containers that are removed with their end, in a directory for each: its
+    /// shim can write nowhere else.
     exits: PathBuf,
     /// Parent of the containers' cgroups; meaningless where they have none.
     cgroup_parent: String,
@@ -269,9 +270,9 @@ impl Containers {
     /// Where the end of a container's run is written down: where its record is.
     fn exit_path(&self, record: &ContainerRecord) -> PathBuf {
         if record.host_config.auto_remove {
-            self.exits.join(format!("{}.json", record.id))
+            self.exits.join(record.id.as_str()).join(EXIT_FILE)
         } else {
-            self.directory(&record.id).join("exit.json")
+            self.directory(&record.id).join(EXIT_FILE)
         }
     }
 
@@ -306,6 +307,9 @@ impl Containers {
         finish(waiting).await
     }
 }
+
+/// A shim's last word about a run.
+const EXIT_FILE: &str = "exit.json";
 
 type Waiting = tokio::sync::oneshot::Receiver<std::result::Result<(), wharf_state::StateError>>;
 

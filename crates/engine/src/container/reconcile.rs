@@ -431,13 +431,13 @@ fn remove_orphans(engine: &Engine) {
             tracing::warn!(%error, path = %directory.display(), "cannot remove a directory without a container");
         }
     }
-    for file in entries(&engine.containers.exits) {
-        let owner = file.file_stem().map(|stem| stem.to_string_lossy());
+    for directory in subdirectories(&engine.containers.exits) {
+        let owner = directory.file_name().map(|name| name.to_string_lossy());
         if owner.is_some_and(|owner| known.contains(owner.as_ref())) {
             continue;
         }
-        if let Err(error) = std::fs::remove_file(&file) {
-            tracing::warn!(%error, path = %file.display(), "cannot remove an exit record without a container");
+        if let Err(error) = std::fs::remove_dir_all(&directory) {
+            tracing::warn!(%error, path = %directory.display(), "cannot remove an exit record without a container");
         }
     }
     for container in engine.containers.registry.all() {
@@ -487,14 +487,12 @@ fn ask_restart_policies(engine: &Engine, just_ended: &HashSet<ContainerId>) {
 }
 
 fn subdirectories(folder: &Path) -> Vec<PathBuf> {
-    let mut paths = entries(folder);
-    paths.retain(|path| path.symlink_metadata().is_ok_and(|about| about.is_dir()));
-    paths
-}
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
     match std::fs::read_dir(folder) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Ok(entries) => entries
+            .flatten()
+            .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|e| e.path())
+            .collect(),
         Err(error) => {
             tracing::warn!(%error, path = %folder.display(), "cannot list");
             Vec::new()

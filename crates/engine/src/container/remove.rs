@@ -169,7 +169,7 @@ impl Engine {
         self.forget_execs(container);
         let images = self.images.store().clone();
         let directory = self.containers.directory(id);
-        let exit_path = self.containers.exit_path(&container.read().record);
+        let exit = self.containers.exits.join(id.as_str());
         let discarded_id = id.clone();
         if let Err(error) = images.discard_container(&discarded_id) {
             tracing::warn!(error = %wharf_fault::chain(&error), container.id = %discarded_id, "cannot discard a container's layer");
@@ -180,15 +180,12 @@ impl Engine {
         container.announce(|watched| watched.removed = true);
         // Deleting files takes longer than anybody wants to wait.
         let sweep = move || {
-            if let Err(error) = std::fs::remove_file(&exit_path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(%error, path = %exit_path.display(), "cannot remove a container's exit record");
-            }
-            if let Err(error) = std::fs::remove_dir_all(&directory)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(%error, path = %directory.display(), "cannot remove a container's directory");
+            for directory in [exit, directory] {
+                if let Err(error) = std::fs::remove_dir_all(&directory)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(%error, path = %directory.display(), "cannot remove a container's directory");
+                }
             }
             if let Err(error) = images.empty_trash() {
                 tracing::warn!(error = %wharf_fault::chain(&error), "cannot empty the trash");

@@ -588,6 +588,13 @@ impl Engine {
                 Error::system("cannot use the container's layer again").caused_by(source)
             })?;
         }
+        if plan.start.exit_path.starts_with(&self.containers.exits)
+            && let Some(directory) = plan.start.exit_path.parent()
+        {
+            super::create::make_private_dir(directory).map_err(|source| {
+                Error::system("cannot make a place for the exit record").caused_by(source)
+            })?;
+        }
         // What an earlier run left must not be taken for the end of this one.
         if let Err(source) = std::fs::remove_file(&plan.start.exit_path)
             && source.kind() != std::io::ErrorKind::NotFound
