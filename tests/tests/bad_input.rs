@@ -18,7 +18,8 @@ fn traces(daemon: &Daemon<'_>) -> String {
         text.push_str(&daemon.wharf(arguments).ok().stdout);
     }
     let find = format!(
-        "cd {} && find data/containers* data/volumes exec/containers 2>/dev/null | sort",
+        // The directories made ahead for the next container change with each.
+        "cd {} && find data/containers* data/volumes exec/containers exec/records exec/exits -path '*/ready-*' -prune -o -print 2>/dev/null | sort",
         daemon.host.join("engine").display()
     );
     text.push_str(&daemon.host.sh(&find).stdout);

@@ -9,7 +9,7 @@
 //! the caller passes the batch it is going to commit. A directory without a record is an orphan of a
 //! crash and removed by the next start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 use wharf_ids::{ContainerId, Digest};
@@ -175,6 +175,11 @@ impl ImageStore {
             .snapshots
             .discard(&self.inner.snapshots.container(id.as_str()))
             .map(drop)
+    }
+
+    /// Moves a directory of the same file system to the trash, if it is there.
+    pub fn discard_directory(&self, path: &Path) -> Result<(), ImageError> {
+        self.inner.snapshots.discard(path).map(drop)
     }
 
     /// Bytes on disk of a container's own changes (`SizeRw`).

@@ -156,7 +156,7 @@ impl Snapshots {
     pub(crate) fn make_ready(&self) -> io::Result<()> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if ready.is_none() {
-            let path = self.containers.join(hex_id());
+            let path = self.containers.join(format!("ready-{}", hex_id()));
             for dir in [&path, &path.join("upper"), &path.join("work")] {
                 rustix::fs::mkdir(dir, Mode::from_raw_mode(0o700))?;
             }

@@ -168,11 +168,19 @@ impl Engine {
         self.containers.registry.remove(container);
         self.forget_execs(container);
         let images = self.images.store().clone();
-        let directory = self.containers.directory(id);
         let exit = self.containers.exits.join(id.as_str());
-        let discarded_id = id.clone();
-        if let Err(error) = images.discard_container(&discarded_id) {
-            tracing::warn!(error = %wharf_fault::chain(&error), container.id = %discarded_id, "cannot discard a container's layer");
+        let discarded = [
+            images.discard_container(id),
+            images.discard_directory(&self.containers.directory(id)),
+        ];
+        for error in discarded.into_iter().filter_map(std::result::Result::err) {
+            tracing::warn!(error = %wharf_fault::chain(&error), container.id = %id, "cannot discard a container's directories");
+        }
+        if auto_remove
+            && let Err(error) = std::fs::remove_dir_all(&exit)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %exit.display(), "cannot remove a container's exit record");
         }
         self.remove_anonymous_volumes(&anonymous).await;
         self.events
@@ -180,13 +188,6 @@ impl Engine {
         container.announce(|watched| watched.removed = true);
         // Deleting files takes longer than anybody wants to wait.
         let sweep = move || {
-            for directory in [exit, directory] {
-                if let Err(error) = std::fs::remove_dir_all(&directory)
-                    && error.kind() != std::io::ErrorKind::NotFound
-                {
-                    tracing::warn!(%error, path = %directory.display(), "cannot remove a container's directory");
-                }
-            }
             if let Err(error) = images.empty_trash() {
                 tracing::warn!(error = %wharf_fault::chain(&error), "cannot empty the trash");
             }
