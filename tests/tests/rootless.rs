@@ -14,6 +14,8 @@ mod host;
 mod namespaces;
 #[path = "rootless/ports.rs"]
 mod ports;
+#[path = "rootless/uplink.rs"]
+mod uplink;
 
 use wharf_tests::skip;
 

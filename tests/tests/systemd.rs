@@ -1,5 +1,6 @@
-//! Cgroups with a real systemd: its driver, and what it delegates to an ordinary user. These change the
-//! machine they run on, so they run in the guest only (`cargo xtask vm test`).
+//! Cgroups with a real systemd: its driver, and what it delegates to an ordinary user. A user's network where
+//! AppArmor confines the program for it. These change the machine they run on, so they run in the guest only
+//! (`cargo xtask vm test`).
 
 use std::path::Path;
 use std::process::Command;
@@ -154,6 +155,41 @@ fn systemds_driver_puts_containers_into_scopes() {
     .is("not-found");
     who.stop_daemon(pid_file);
     std::fs::remove_file("/etc/wharf/daemon.json").unwrap();
+}
+
+#[test]
+fn a_confined_pasta_connects_a_users_containers() {
+    if !ready("a_confined_pasta_connects_a_users_containers") {
+        return;
+    }
+    // What udev does on other machines.
+    Who::Root.sh("modprobe tun; chmod 666 /dev/net/tun").ok();
+    Who::Root
+        .sh("cat /sys/kernel/security/apparmor/profiles")
+        .ok()
+        .says("passt (enforce)");
+    // Another machine, and the way to it.
+    Who::Root
+        .sh("set -e; ip netns add there; ip link add out0 type veth peer name eth0 netns there; \
+             ip addr add 192.0.2.10/24 dev out0; ip link set out0 up; ip route add default via 192.0.2.1; \
+             ip -n there addr add 192.0.2.1/24 dev eth0; ip -n there link set eth0 up; \
+             mkdir /tmp/there; echo page > /tmp/there/page; \
+             ip netns exec there busybox httpd -p 8000 -h /tmp/there")
+        .ok();
+    Who::User
+        .sh("wharf info")
+        .ok()
+        .never_complains("no network to the outside");
+    Who::User.sh("pgrep -f '[p]asta --quiet'").ok();
+    Who::User.load_busybox();
+    Who::User
+        .sh("wharf run --rm busybox wget -q -O - http://192.0.2.1:8000/page")
+        .ok()
+        .is("page");
+    Who::User.sh("keeper=$(pgrep -o -f rootless-keeper); kill $(cat /tmp/wharf-1000/wharf.pid); tail -s 0.1 --pid $keeper -f /dev/null").ok();
+    Who::Root
+        .sh("pkill -f '[b]usybox httpd -p 8000'; ip link del out0; ip netns del there")
+        .ok();
 }
 
 #[test]

@@ -68,6 +68,9 @@ pub enum RootlessError {
         /// What it said.
         output: String,
     },
+    /// None of the programs that connect a network namespace did.
+    #[error("rootless: {0}")]
+    NoUplink(String),
     /// The process that makes the namespaces said this.
     #[error("{0}")]
     Keeper(String),

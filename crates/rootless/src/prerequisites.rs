@@ -56,6 +56,16 @@ pub enum Missing {
         "rootless: neither pasta nor slirp4netns is installed, so containers would have no network; root installs it with: apt-get install passt"
     )]
     Uplink,
+    /// The one that is there does not do it.
+    #[error(
+        "rootless: {reason}; root installs another program for it with: apt-get install {package}"
+    )]
+    OtherUplink {
+        /// What it said.
+        reason: String,
+        /// The package of the other.
+        package: &'static str,
+    },
     /// The device both of them need.
     #[error(
         "rootless: /dev/net/tun cannot be opened, so containers would have no network; root allows it with: modprobe tun && chmod 666 /dev/net/tun"

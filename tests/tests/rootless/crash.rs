@@ -144,13 +144,13 @@ fn a_killed_keepers_containers_keep_their_network() {
         assert_eq!(first, identity(&user), "after {kill}");
         check_network(&user);
         // The network program of the killed keeper is gone.
-        user.sh("pgrep -c -f [u]plink.ready").ok().is("1");
+        user.sh("pgrep -c -f '[p]asta --quiet'").ok().is("1");
     }
     // What else there is comes back by itself.
     let daemon = user.sh("cat $XDG_RUNTIME_DIR/wharf.pid").ok().text();
     for kill in [
         "pkill -9 -n -f [r]ootless-keeper",
-        "pkill -9 -f [u]plink.ready",
+        "pkill -9 -f '[p]asta --quiet'",
     ] {
         for _ in 0..3 {
             user.sh(kill).ok();
@@ -178,7 +178,7 @@ fn a_killed_keeper_without_containers_leaves_nothing() {
     ))
     .ok();
     user.wharf(&["version"]).ok();
-    user.sh("pgrep -c -f [u]plink.ready").ok().is("1");
+    user.sh("pgrep -c -f '[p]asta --quiet'").ok().is("1");
     user.sh("pgrep -c -f [r]ootless-keeper").ok().is("2");
     user.sh("kill -TERM $(cat $XDG_RUNTIME_DIR/wharf.pid)").ok();
     user.wait_until_gone();

@@ -47,7 +47,7 @@ fn ports_are_published_through_pasta() {
     if ready("ports_are_published_through_pasta") {
         let host = Host::new();
         let user = User::new(&host);
-        published(&user, "-f [u]plink.ready");
+        published(&user, "-f '[p]asta --quiet'");
     }
 }
 
