@@ -68,7 +68,9 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
                 return Err(failed());
             };
             remove_nulls(&mut value);
-            serde_json::from_value(value).map_err(|_| failed())
+            // By way of text: a reader of the tree would be as big again as the one of text.
+            let text = value.to_string();
+            serde_json::from_slice(text.as_bytes()).map_err(|_| failed())
         }
     }
 }

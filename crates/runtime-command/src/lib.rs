@@ -59,6 +59,12 @@ fn print(text: &str) -> Result<()> {
 
 /// Prints `value` as JSON, indented as runc does.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(Error::json("output"))?;
+    let text = pretty(value).map_err(Error::json("output"))?;
     print(&format!("{text}\n"))
+}
+
+/// `value` as indented JSON. By way of a tree, lest every type be written by code of its own twice.
+fn pretty(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    let tree: serde_json::Value = serde_json::from_slice(&serde_json::to_vec(value)?)?;
+    serde_json::to_string_pretty(&tree)
 }

@@ -36,8 +36,7 @@ fn run(_: &Runtime, flags: &Flags) -> Result<ExitCode> {
     if let Some(bundle) = flags.get("bundle") {
         std::env::set_current_dir(bundle).map_err(Error::file("chdir", bundle))?;
     }
-    let mut text =
-        serde_json::to_string_pretty(&document(flags.is("rootless"))).map_err(Error::json(FILE))?;
+    let mut text = crate::pretty(&document(flags.is("rootless"))).map_err(Error::json(FILE))?;
     text.push('\n');
     let file = std::fs::OpenOptions::new()
         .write(true)

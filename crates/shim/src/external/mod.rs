@@ -324,12 +324,13 @@ impl External {
     pub(crate) fn processes(&self) -> Result<Vec<i32>, Failure> {
         let output = self.command(&["ps", "--format", "json", &self.id])?;
         // `runc` says `null` for none.
-        let pids: Option<Vec<i32>> = serde_json::from_str(output.trim()).map_err(|error| {
-            Failure::new(
-                FailureKind::System,
-                format!("the runtime does not list processes: {error}"),
-            )
-        })?;
+        let pids: Option<Vec<i32>> =
+            serde_json::from_slice(output.trim().as_bytes()).map_err(|error| {
+                Failure::new(
+                    FailureKind::System,
+                    format!("the runtime does not list processes: {error}"),
+                )
+            })?;
         Ok(pids.unwrap_or_default())
     }
 
