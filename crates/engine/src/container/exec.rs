@@ -413,7 +413,9 @@ impl Engine {
 
     /// The container ended, and with it its sessions.
     pub(super) fn end_execs(&self, container: &Container) {
-        for id in container.read().execs.clone() {
+        // The sessions' lock comes first everywhere: the container's must be free by then.
+        let ids = container.read().execs.clone();
+        for id in ids {
             let running = self
                 .exec_find(&id)
                 .is_ok_and(|session| session.lock().running);
