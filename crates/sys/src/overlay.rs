@@ -44,7 +44,8 @@ pub const VOLATILE: &str = "volatile";
 /// Allows another mount with the work directory `work` after a [`VOLATILE`] one, which the kernel
 /// refuses lest data be taken for good that a power cut spoilt.
 pub fn forget_volatile(work: &Path) -> io::Result<()> {
-    match std::fs::remove_dir(work.join("work/incompat/volatile")) {
+    // A directory of the kernel's, with a file in it from Linux 5.12 on.
+    match std::fs::remove_dir_all(work.join("work/incompat")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
