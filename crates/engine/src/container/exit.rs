@@ -182,23 +182,26 @@ impl Engine {
                 Some(container.id.as_str()),
             );
         }
-        container.announce(|watched| {
-            watched.exits += 1;
-            watched.exit_code = exit_code;
-        });
-        // Now that the end is booked, clients see the end of their streams.
         let Run {
             link,
             run_dir,
             clients,
             ..
         } = run;
+        let removal = if auto_remove {
+            Some((link, run_dir))
+        } else {
+            // Before anybody is told who would start it again at once.
+            container.write().tidying = Some(Tidying::of(link, run_dir));
+            None
+        };
+        container.announce(|watched| {
+            watched.exits += 1;
+            watched.exit_code = exit_code;
+        });
+        // Now that the end is booked, clients see the end of their streams.
         drop(clients);
-        if !auto_remove {
-            // The removal is on record in a moment, the end need not be.
-            self.containers.persist(container);
-        }
-        if auto_remove {
+        if let Some((link, run_dir)) = removal {
             let (engine, container) = (self.clone(), Arc::clone(container));
             tokio::spawn(async move {
                 let _op = container.op.lock().await;
@@ -213,7 +216,8 @@ impl Engine {
             });
             return;
         }
-        container.write().tidying = Some(Tidying::of(link, run_dir));
+        // A removal would be on record in a moment: then the end need not be.
+        self.containers.persist(container);
         if let Some(delay) = restart_in {
             self.restart_later(container, delay);
         }
