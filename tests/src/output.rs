@@ -2,6 +2,10 @@
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// What a finished command printed and how it ended.
 #[derive(Debug, Clone)]
@@ -57,11 +61,23 @@ fn spawn(command: &mut Command, text: &str) -> Child {
         .unwrap_or_else(|error| panic!("cannot start {text}: {error}"))
 }
 
+/// No command of a test takes this long on the slowest machine. One that does waits for what will
+/// never come, and must fail its own test by name instead of holding up all the others.
+const HANGS: Duration = Duration::from_secs(600);
+
 fn finish(child: Child, command: String) -> Output {
     use std::os::unix::process::ExitStatusExt as _;
-    let out = child
-        .wait_with_output()
-        .expect("a started child can be waited for");
+    let pid = child.id();
+    let (sender, finished) = mpsc::channel();
+    std::thread::spawn(move || drop(sender.send(child.wait_with_output())));
+    let Ok(out) = finished.recv_timeout(HANGS) else {
+        // What it started, and what may keep its output open, ends with the test's host.
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        panic!("not finished after {} s: {command}", HANGS.as_secs());
+    };
+    let out = out.expect("a started child can be waited for");
     Output {
         command,
         stdout: String::from_utf8_lossy(&out.stdout).into_owned(),

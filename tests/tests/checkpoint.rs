@@ -20,6 +20,11 @@ fn with_daemon(test: &str, flags: &[&str], body: impl FnOnce(&mut Daemon<'_>)) {
     body(&mut daemon);
 }
 
+/// Holds a connection to itself: a program CRIU refuses. It calls when somebody listens.
+const TALKER: &str = "sleep 1000 | nc -l -p 9 >/dev/null & \
+    until grep -q ':0009 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done; \
+    sleep 1000 | nc 127.0.0.1 9";
+
 fn count(daemon: &Daemon<'_>, name: &str) -> u32 {
     daemon
         .docker(&["exec", name, "cat", "/count"])
@@ -329,14 +334,7 @@ fn what_cannot_be_is_said() {
         // CRIU refuses: the container goes on, and nothing is left of the attempt.
         daemon
             .docker(&[
-                "run",
-                "-d",
-                "--name",
-                "talker",
-                "busybox",
-                "sh",
-                "-c",
-                "sleep 1000 | nc -l -p 9 >/dev/null & while :; do sleep 1000 | nc 127.0.0.1 9; done",
+                "run", "-d", "--name", "talker", "busybox", "sh", "-c", TALKER,
             ])
             .ok();
         let talking = "until grep -q ' 01 ' /proc/net/tcp; do sleep 0.05; done";

@@ -1,6 +1,6 @@
 //! Samples and the figures made of them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Durations in milliseconds, a list per engine.
 pub(crate) struct Samples(Vec<Vec<f64>>);
@@ -38,7 +38,12 @@ pub(crate) fn seconds(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Lets the disk come to rest, so that one engine's writes do not slow the next one.
+/// Lets the machine come to rest, so that what one engine writes late, or still takes down after
+/// its answer, does not slow the next one.
 pub(crate) fn settle() {
     rustix::fs::sync();
+    std::thread::sleep(REST);
 }
+
+/// Long enough for network namespaces and mounts that the kernel takes down by and by.
+const REST: Duration = Duration::from_millis(150);

@@ -200,8 +200,10 @@ fn latencies(
         let mut least = Samples::new(1);
         for _ in 0..runs {
             for (n, engine) in engines.iter().enumerate() {
+                measure::settle();
                 samples.add(n, engine.time(&command)?);
             }
+            measure::settle();
             least.add(0, floor.time(network)?);
         }
         table.latency(&format!("run --rm true, {name}"), samples);
@@ -232,6 +234,7 @@ fn latencies(
             ];
             engine.succeed(&["run", "-d", "--name", "bench-b", "busybox", "sleep", "1000"])?;
             for (step, sample) in steps.iter().zip(&mut samples) {
+                measure::settle();
                 sample.add(n, engine.time(step)?);
             }
             engine.succeed(engine.force_remove("bench-a"))?;
