@@ -129,6 +129,12 @@ impl<'h> Bundle<'h> {
             .to_owned()
     }
 
+    /// Waits for the end of a container's processes.
+    #[track_caller]
+    pub fn wait_until_stopped(&self, id: &str) {
+        crate::waiting::becomes(&"stopped".to_owned(), || self.status(id));
+    }
+
     /// Asserts that no container of it is remembered and none of its cgroups is left.
     #[track_caller]
     pub fn assert_nothing_left(&self) {

@@ -63,7 +63,7 @@ touch "$1/state/status"
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -n 1)
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $2 main" > "$1/sources.list"
 set -- "$1" -o "Dir::Etc::sourcelist=$1/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State=$1/state" \
-  -o "Dir::State::status=$1/state/status" -o "Dir::Cache=$1/cache" -o APT::Sandbox::User=root
+  -o "Dir::State::status=$1/state/status" -o "Dir::Cache=$1/cache" -o APT::Sandbox::User=root -o Acquire::Retries=5
 folder=$1; shift
 apt-get "$@" -qq update
 cd "$folder/debs"

@@ -195,15 +195,21 @@ fn debian_root() -> PathBuf {
     lock.lock().expect("the file system has locks");
     if !root.exists() {
         let scratch = folder.join("debian-root-making");
-        shell("rm -rf \"$0\"", &[&scratch]);
-        let mut debootstrap = Command::new("debootstrap");
-        debootstrap
-            .args(["--variant=minbase", "bookworm"])
-            .arg(&scratch);
-        if let Some(mirror) = debian_mirror() {
-            debootstrap.arg(mirror);
+        let bootstrap = || {
+            shell("rm -rf \"$0\"", &[&scratch]);
+            let mut debootstrap = Command::new("debootstrap");
+            debootstrap
+                .args(["--variant=minbase", "bookworm"])
+                .arg(&scratch);
+            if let Some(mirror) = debian_mirror() {
+                debootstrap.arg(mirror);
+            }
+            run(debootstrap, None)
+        };
+        // A mirror may be away for a moment.
+        if bootstrap().code != 0 {
+            bootstrap().ok();
         }
-        run(debootstrap, None).ok();
         shell("rm -rf \"$0\"/var/cache/apt/archives/*.deb", &[&scratch]);
         std::fs::rename(&scratch, &root).expect("same file system");
     }
@@ -238,7 +244,9 @@ fn with_packages(folder: &Path, packages: &str, finish: &str) -> Vec<PathBuf> {
         cp /etc/resolv.conf merged/etc/resolv.conf; \
         printf '#!/bin/sh\\nexit 101\\n' > merged/usr/sbin/policy-rc.d; chmod 755 merged/usr/sbin/policy-rc.d; \
         export DEBIAN_FRONTEND=noninteractive LC_ALL=C; \
+        echo 'Acquire::Retries \"5\";' > merged/etc/apt/apt.conf.d/99retries; \
         chroot merged apt-get update; chroot merged apt-get install -y --no-install-recommends $2; \
+        rm merged/etc/apt/apt.conf.d/99retries; \
         chroot merged sh -c \"$3\"; chroot merged apt-get clean; rm -rf merged/var/lib/apt/lists/* merged/usr/sbin/policy-rc.d; \
         umount merged/dev merged/proc merged; rm -rf upper/dev upper/etc/resolv.conf; \
         find upper -type c -delete; rm -rf upper/run/lock";

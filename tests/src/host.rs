@@ -1,9 +1,25 @@
 //! A host of a test's own: network, mount and process namespaces that end with the test.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::output::{Output, run};
+
+/// How long a test may have its host. The longest take a third of it, images that are made for the first time
+/// included; a test that hangs is to say so before CI's own time is over.
+const LIFE_MAX: Duration = Duration::from_secs(600);
+
+/// The same where every instruction is emulated: in the guest.
+const EMULATED_LIFE_MAX: Duration = Duration::from_secs(1800);
+
+/// For a test to end once everything on its host has.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// The sandbox. Dropping it ends every process inside, however they got there.
 #[derive(Debug)]
@@ -13,11 +29,26 @@ pub struct Host {
     init_pid: u32,
     /// Scratch space on a real disk, removed at the end.
     folder: tempfile::TempDir,
+    /// Ends the host when its time is over; done when the sender is gone. Answers whether it had to.
+    guard: Option<(mpsc::Sender<()>, JoinHandle<bool>)>,
 }
 
 impl Host {
-    /// A host with loopback up, an empty `/run`, and no other network.
+    /// A host with loopback up, an empty `/run`, and no other network. When the test has not done with it in
+    /// ten minutes, it ends, and the test fails.
     pub fn new() -> Self {
+        let emulated = Path::new("/usr/local/lib/wharf-vm").exists();
+        let mut host = Self::without_limit();
+        host.end_after(if emulated {
+            EMULATED_LIFE_MAX
+        } else {
+            LIFE_MAX
+        });
+        host
+    }
+
+    /// The same for what may take any time.
+    pub fn without_limit() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("wharf-test-")
             .tempdir_in(scratch_root())
@@ -35,8 +66,12 @@ impl Host {
             &format!("touch {}", ready.display()),
             &format!("echo > {}", ready.display()),
         );
-        let holder = Command::new("unshare")
+        // It ends with us, too, when nobody is left to drop it.
+        let holder = Command::new("setpriv")
             .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
                 "--net",
                 "--mount",
                 "--pid",
@@ -53,7 +88,7 @@ impl Host {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("unshare (util-linux) is installed");
+            .expect("setpriv and unshare (util-linux) are installed");
         // Opening the pipe waits until the script has done its set-up.
         let line = std::fs::read_to_string(&fifo).expect("the sandbox comes up");
         assert_eq!(line, "\n", "the sandbox's set-up failed");
@@ -70,7 +105,42 @@ impl Host {
             holder,
             init_pid,
             folder,
+            guard: None,
         }
+    }
+
+    /// Ends the host, and with it whatever a test can wait for, when `life` is over.
+    fn end_after(&mut self, life: Duration) {
+        let init = self.init();
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test").to_owned();
+        let (sender, done) = mpsc::channel();
+        let guard = std::thread::spawn(move || {
+            let over = Err(mpsc::RecvTimeoutError::Timeout);
+            if done.recv_timeout(life) != over {
+                return false;
+            }
+            eprintln!(
+                "{test}: not done after {} s: its host is ended",
+                life.as_secs()
+            );
+            if let Some(init) = init {
+                // It may have ended already.
+                let _ = pidfd_send_signal(init, Signal::KILL);
+            }
+            if done.recv_timeout(LAST_WORDS) == over {
+                eprintln!("{test}: it waits for something else: the test program is ended");
+                std::process::abort();
+            }
+            true
+        });
+        self.guard = Some((sender, guard));
+    }
+
+    /// The sandbox's PID 1.
+    fn init(&self) -> Option<OwnedFd> {
+        let pid = Pid::from_raw(i32::try_from(self.init_pid).unwrap_or(0));
+        pidfd_open(pid?, PidfdFlags::empty()).ok()
     }
 
     /// Scratch folder, the same path inside and outside.
@@ -113,25 +183,25 @@ impl Host {
         run(command, None)
     }
 
-    /// Fetches a page from inside; retries while nothing listens yet, as a user's browser would.
+    /// Runs a shell line inside again and again until it succeeds: for what comes a moment later.
+    #[track_caller]
+    pub fn eventually(&self, line: &str) -> Output {
+        crate::eventually(line, || {
+            let out = self.sh(line);
+            if out.code == 0 {
+                Ok(out)
+            } else {
+                Err(format!("{} {} {}", out.code, out.stdout, out.stderr))
+            }
+        })
+    }
+
+    /// Fetches a page from inside; again and again while nobody answers, as a user's browser would.
+    #[track_caller]
     pub fn fetch(&self, url: &str) -> Output {
-        let mut command = self.command("curl");
-        command.args([
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--globoff",
-            "--max-time",
-            "20",
-            "--retry",
-            "40",
-            "--retry-delay",
-            "0",
-            "--retry-max-time",
-            "20",
-        ]);
-        command.args(["--retry-connrefused", "--retry-all-errors", url]);
-        run(command, None)
+        self.eventually(&format!(
+            "curl --silent --show-error --fail --globoff --max-time 20 '{url}'"
+        ))
     }
 
     /// The cgroup below which this host's daemons put their containers.
@@ -159,13 +229,19 @@ impl Default for Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // `--kill-child` ends PID 1 with unshare, and the kernel everything else with PID 1.
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.init_pid).unwrap_or(0));
-        if let Some(pid) = pid {
+        if let Some(init) = self.init() {
             // It may have ended already.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = pidfd_send_signal(init, Signal::KILL);
         }
         drop(self.holder.wait());
         remove_cgroups(&self.cgroup_parent());
+        let had_to_end = self.guard.take().is_some_and(|(sender, guard)| {
+            drop(sender);
+            guard.join().unwrap_or(true)
+        });
+        if had_to_end && !std::thread::panicking() {
+            panic!("the test was not done with its host in time");
+        }
     }
 }
 

@@ -12,12 +12,15 @@ pub mod fixtures;
 pub mod host;
 pub mod output;
 pub mod registry;
+pub mod traces;
 pub mod user;
+pub mod waiting;
 
 pub use bundle::Bundle;
 pub use daemon::Daemon;
 pub use host::Host;
 pub use output::{Output, run, run_with_open_input};
+pub use waiting::eventually;
 
 use std::path::PathBuf;
 

@@ -94,28 +94,15 @@ impl<'h> Registry<'h> {
         } else {
             "http"
         };
-        let mut curl = self.host.command("curl");
-        curl.args([
-            "--silent",
-            "--output",
-            "/dev/null",
-            "--insecure",
-            "--retry",
-            "100",
-            "--retry-delay",
-            "0",
-            "--retry-max-time",
-            "20",
-            "--retry-connrefused",
-        ]);
-        curl.arg(format!("{scheme}://{}/v2/", self.address));
-        let answer = run(curl, None);
-        assert_eq!(
-            answer.code,
-            0,
-            "registry: {}",
-            std::fs::read_to_string(folder.join("log")).unwrap_or_default()
-        );
+        let url = format!("{scheme}://{}/v2/", self.address);
+        crate::eventually("the registry answers", || {
+            let curl = format!("curl --silent --output /dev/null --insecure --max-time 20 {url}");
+            if self.host.sh(&curl).code == 0 {
+                Ok(())
+            } else {
+                Err(std::fs::read_to_string(folder.join("log")).unwrap_or_default())
+            }
+        });
     }
 
     /// Copies a docker archive into the registry with skopeo, as `<repository>:<tag>`.

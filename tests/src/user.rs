@@ -41,7 +41,7 @@ impl<'h> User<'h> {
             touch bin/wharf; mount --bind \"$3\" bin/wharf; \
             mkdir -p /dev/net; mount -t tmpfs tmpfs /dev/net; mknod -m 666 /dev/net/tun c 10 200; \
             unshare --net sh -c 'echo > ready-net; exec sleep infinity' > /dev/null 2>&1 & echo $! > neighbour; \
-            while [ ! -e ready-net ]; do :; done; \
+            for i in $(seq 6000); do [ ! -e ready-net ] || break; sleep 0.01; done; \
             ip link add out0 type veth peer name eth0 netns $(cat neighbour); \
             ip addr add $4/24 dev out0; ip addr add $6/64 dev out0 nodad; ip link set out0 up; \
             ip route add default via $5; ip route add default via $7; \
@@ -127,6 +127,40 @@ impl<'h> User<'h> {
         ))
     }
 
+    /// Runs a shell line as the user again and again until it succeeds.
+    #[track_caller]
+    pub fn eventually(&self, line: &str) -> Output {
+        crate::eventually(line, || {
+            let out = self.sh(line);
+            if out.code == 0 {
+                Ok(out)
+            } else {
+                Err(format!("{} {} {}", out.code, out.stdout, out.stderr))
+            }
+        })
+    }
+
+    /// A web server on the other machine of the network, which serves `text` as
+    /// `http://192.0.2.1:8000/page`.
+    #[track_caller]
+    pub fn serve_page_on_neighbour(&self, text: &str) {
+        self.neighbour(&format!(
+            "mkdir -p /tmp/www; echo {text} > /tmp/www/page; \
+             cd /tmp/www; python3 -m http.server --bind {NEIGHBOUR} 8000 > /dev/null 2>&1 &"
+        ))
+        .ok();
+        crate::eventually("the neighbour serves its page", || {
+            let out = self.neighbour(&format!(
+                "curl -s --max-time 20 http://{NEIGHBOUR}:8000/page"
+            ));
+            if out.code == 0 {
+                Ok(())
+            } else {
+                Err(out.stderr)
+            }
+        });
+    }
+
     /// The user's home.
     pub fn home(&self) -> &std::path::Path {
         &self.home
@@ -156,9 +190,6 @@ impl<'h> User<'h> {
     /// Waits until none of the user's processes is left, keeper and network program included.
     pub fn wait_until_gone(&self) {
         // Not by the owner in /proc: of a process that may not be looked into that is root.
-        let line = format!(
-            "for i in $(seq 5000); do pgrep -U {UID} > /dev/null || exit 0; done; ps -ef; exit 1"
-        );
-        self.host.sh(&line).ok();
+        self.host.eventually(&format!("! pgrep -l -U {UID}"));
     }
 }

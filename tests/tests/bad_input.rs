@@ -1,6 +1,7 @@
 //! Wrong variants of every command of the day of work: Docker's exit code, a message that names the
 //! cause, and no trace left.
 
+use wharf_tests::waiting::{becomes, eventually};
 use wharf_tests::{Daemon, Host, fixtures};
 
 /// A wrong command: arguments, exit code, and what must be said on standard error.
@@ -40,13 +41,15 @@ fn try_all(daemon: &Daemon<'_>, wrongs: &[Wrong<'_>]) {
                 unexpected.push(format!("{client} {arguments:?}: {code} and `{message}` expected, got {found} and: {said}"));
             }
         }
-        if traces(daemon) != before {
-            unexpected.push(format!(
-                "{arguments:?} left something behind: {} instead of {before}",
-                traces(daemon)
-            ));
-            break;
-        }
+        // What was begun goes a moment after the answer.
+        eventually(&format!("{arguments:?} leaves nothing behind"), || {
+            let now = traces(daemon);
+            if now == before {
+                Ok(())
+            } else {
+                Err(format!("{now} instead of {before}; {unexpected:?}"))
+            }
+        });
     }
     assert!(
         unexpected.is_empty(),
@@ -372,23 +375,16 @@ fn full_disk() {
         .docker(&["load", "-i", &fixtures::debian().display().to_string()])
         .code(1)
         .complains("space left on device");
-    assert_eq!(traces(&daemon), before);
+    becomes(&before, || traces(&daemon));
     // The failed load gave its space back, and the engine works on.
     daemon
         .wharf(&["run", "--rm", "busybox", "echo", "still fine"])
         .ok()
         .is("still fine");
-    let free = host
-        .sh(&format!(
-            "df --output=avail {} | tail -1",
-            mounted.display()
-        ))
-        .ok()
-        .text();
-    assert!(
-        free.parse::<u64>().unwrap() > 40_000,
-        "only {free} kB free after the failed load"
-    );
+    host.eventually(&format!(
+        "test $(df --output=avail {} | tail -1) -gt 40000",
+        mounted.display()
+    ));
     daemon
         .wharf(&[
             "run",
@@ -400,6 +396,11 @@ fn full_disk() {
         ])
         .code(1)
         .complains("No space left on device");
+    // What it wrote goes after the answer; until then there is no room for another one.
+    host.eventually(&format!(
+        "test $(df --output=avail {} | tail -1) -gt 40000",
+        mounted.display()
+    ));
     daemon
         .wharf(&["run", "--rm", "busybox", "echo", "and again"])
         .ok()

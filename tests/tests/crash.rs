@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use wharf_tests::{Daemon, Host, fixtures, host::cgroup_hierarchies, run};
+use wharf_tests::traces::{difference, traces};
+use wharf_tests::{Daemon, Host, fixtures, run};
 
 const KILLS: usize = 100;
 
@@ -31,55 +32,17 @@ struct Ledger {
 }
 
 /// What must be the same before and after.
-fn traces(daemon: &Daemon<'_>) -> BTreeMap<&'static str, BTreeSet<String>> {
-    let host = daemon.host;
-    let lines = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let mut found = BTreeMap::new();
-    found.insert(
-        "mounts",
-        lines(host.sh("awk '{print $5}' /proc/1/mountinfo").ok().stdout),
-    );
-    found.insert(
-        "links",
-        lines(
-            host.sh("ip -o link | awk -F': ' '{print $2}' | sed 's/veth.*/veth/'")
-                .ok()
-                .stdout,
-        ),
-    );
-    found.insert(
-        "firewall",
-        lines(
-            host.sh("nft list ruleset | grep -v 'counter packets'")
-                .ok()
-                .stdout,
-        ),
-    );
-    found.insert("processes", lines(host.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | cut -c1-60; echo; done | grep -E 'wharf|sleep|chatter' | grep -v grep | sort | uniq -c").ok().stdout));
-    let files = format!(
-        // The directories made ahead change with each container.
-        "cd {} && find data exec ! -name '*.redb' ! -path '*/events*' ! -path '*/ready-*' | sort",
-        daemon.host.join("engine").display()
-    );
-    found.insert("files", lines(host.sh(&files).ok().stdout));
-    let mut cgroups = BTreeSet::new();
-    for hierarchy in cgroup_hierarchies() {
-        collect(
-            &hierarchy.join(host.cgroup_parent().trim_start_matches('/')),
-            &mut cgroups,
-        );
+fn kept(daemon: &Daemon<'_>) -> BTreeSet<String> {
+    // The directories made ahead change with each container.
+    let files = "data exec ! -name '*.redb' ! -path '*/events*' ! -path '*/ready-*'";
+    let mut found = traces(daemon, files);
+    let firewall = "nft list ruleset | grep -v 'counter packets'";
+    let processes = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | cut -c1-60; echo; done | grep -E 'wharf|sleep|chatter' | grep -v grep | sort | uniq -c";
+    for (kind, line) in [("firewall", firewall), ("process", processes)] {
+        let text = daemon.host.sh(line).ok().stdout;
+        found.extend(text.lines().map(|line| format!("{kind} {line}")));
     }
-    found.insert("cgroups", cgroups);
     found
-}
-
-fn collect(folder: &std::path::Path, into: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            into.insert(entry.path().display().to_string());
-            collect(&entry.path(), into);
-        }
-    }
 }
 
 /// xorshift, seeded once per run; the seed is printed so that a failure can be looked at again.
@@ -271,7 +234,7 @@ fn a_hundred_kills_lose_nothing_and_leak_nothing() {
     daemon.restart();
     // As at the end: a daemon that has started a container keeps a shim and a sandbox ready.
     daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
-    let before = traces(&daemon);
+    let before = kept(&daemon);
 
     let seed = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
     eprintln!("seed {seed:#x}");
@@ -311,34 +274,11 @@ fn a_hundred_kills_lose_nothing_and_leak_nothing() {
     daemon.kill();
     daemon.restart();
     daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
-    let after = settled(&daemon, &before);
-    if after != before {
+    if let Some(difference) = difference(&before, || kept(&daemon)) {
         // What a process left over was about tells more than that it is there.
         let script = "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' < $p/cmdline)\" in *wharf-shim*) \
             echo $p; cat $p/wchan; echo; ls -l $p/fd; cat $p/task/*/children; ls -l $p/ns/net;; esac; done";
-        eprintln!("{}", host.sh(script).stdout);
-    }
-    for (kind, there) in &before {
-        let extra: Vec<_> = after[kind].difference(there).collect();
-        let missing: Vec<_> = there.difference(&after[kind]).collect();
-        assert!(
-            extra.is_empty() && missing.is_empty(),
-            "{kind}: left over {extra:#?}, missing {missing:#?}"
-        );
-    }
-}
-
-/// Removal of upper directories and namespaces goes on after the answer; waits for its end.
-fn settled(
-    daemon: &Daemon<'_>,
-    before: &BTreeMap<&'static str, BTreeSet<String>>,
-) -> BTreeMap<&'static str, BTreeSet<String>> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        let now = traces(daemon);
-        if &now == before || std::time::Instant::now() > deadline {
-            return now;
-        }
+        panic!("{difference}\n{}", host.sh(script).stdout);
     }
 }
 
@@ -360,9 +300,8 @@ fn containers_logs_and_exit_codes_outlive_the_daemon() {
         ])
         .ok();
     daemon.kill();
-    // It ends while nobody looks.
-    let gate = host.sh("for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' < $p/cmdline | cut -c1-6)\" = 'sh -c ' ] && [ -p $p/root/gate ] && echo go > $p/root/gate && exit 0; done; exit 1");
-    gate.ok();
+    // It ends while nobody looks; it may not have made its gate yet.
+    host.eventually("for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' < $p/cmdline | cut -c1-6)\" = 'sh -c ' ] && [ -p $p/root/gate ] && echo go > $p/root/gate && exit 0; done; exit 1");
     daemon.restart();
     daemon.wharf(&["wait", "writer"]).ok().is("5");
     let log = daemon.wharf(&["logs", "writer"]).ok().stdout;

@@ -1,5 +1,6 @@
 //! The daemon nobody set up: started by the first command, found by every client, ended in order.
 
+use wharf_tests::waiting::{becomes, eventually};
 use wharf_tests::{Host, docker_client, run, skip, wharf_binary};
 
 /// A client command without any setting, as a newcomer types it.
@@ -39,11 +40,9 @@ fn the_first_command_starts_the_daemon() {
         .complains("docker: unknown command: docker nonsense");
     // A second daemon on the same roots is told who has them and changes nothing.
     plain(&host, &wharf, &["daemon"]).code(1).complains(&pid);
-    host.sh(&format!(
-        "kill -TERM {pid}; while [ -e /proc/{pid} ]; do :; done; ls /run"
-    ))
-    .ok()
-    .never_says("wharf.pid");
+    host.sh(&format!("kill -TERM {pid}")).ok();
+    host.eventually(&format!("! test -e /proc/{pid}"));
+    host.sh("ls /run").ok().never_says("wharf.pid");
 }
 
 #[test]
@@ -68,9 +67,11 @@ fn other_clients_find_the_default_sockets() {
     // Where another engine has Docker's socket, it is left alone.
     let other = Host::new();
     other
-        .sh("python3 -c 'import socket, time; s = socket.socket(socket.AF_UNIX); s.bind(\"/run/docker.sock\"); s.listen(); time.sleep(1000)' > /dev/null 2>&1 & \
-             while [ ! -S /run/docker.sock ]; do :; done")
+        .sh("python3 -c 'import os, socket, time; s = socket.socket(socket.AF_UNIX); s.bind(\"/run/new\"); s.listen(); \
+             os.rename(\"/run/new\", \"/run/docker.sock\"); time.sleep(1000)' > /dev/null 2>&1 &")
         .ok();
+    // It has that name once somebody listens.
+    other.eventually("test -S /run/docker.sock");
     let before = other.sh("stat -c %i /run/docker.sock").ok().text();
     plain(&other, &wharf_binary(), &["version"])
         .ok()
@@ -84,7 +85,7 @@ fn sockets_come_from_systemd_too() {
     // What systemd does: a listening socket as descriptor 3, and two variables about it.
     let script = "import os, socket\n\
         s = socket.socket(socket.AF_UNIX)\n\
-        s.bind('/run/activated.sock'); s.listen()\n\
+        s.bind('/run/new.sock'); s.listen(); os.rename('/run/new.sock', '/run/activated.sock')\n\
         os.dup2(s.fileno(), 3); os.set_inheritable(3, True)\n\
         os.environ['LISTEN_FDS'] = '1'\n\
         os.environ['LISTEN_PID'] = str(os.getpid())\n\
@@ -92,8 +93,7 @@ fn sockets_come_from_systemd_too() {
     let mut python = host.command("/usr/bin/python3");
     python.arg("-c").arg(script).env("WHARF", wharf_binary());
     let mut daemon = python.stderr(std::process::Stdio::null()).spawn().unwrap();
-    host.sh("while [ ! -S /run/activated.sock ]; do :; done")
-        .ok();
+    host.eventually("test -S /run/activated.sock");
     // The connection waits in the socket until the daemon is there: no retry is needed.
     let mut client = host.command(wharf_binary());
     client.args(["-H", "unix:///run/activated.sock", "version"]);
@@ -129,22 +129,20 @@ fn a_reload_takes_over_what_can_change() {
         host.join("engine/wharf.pid").display()
     ))
     .ok();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while daemon
-        .wharf(&["info", "--format", "{{.Labels}}"])
-        .ok()
-        .text()
-        != "[stage=two]"
-    {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the label does not change:\n{}",
-            daemon.log()
-        );
-    }
-    assert!(
-        daemon.log().contains("default-shm-size"),
-        "what waits for a restart is named:\n{}",
-        daemon.log()
-    );
+    let label = || {
+        daemon
+            .wharf(&["info", "--format", "{{.Labels}}"])
+            .ok()
+            .text()
+    };
+    becomes(&"[stage=two]".to_owned(), label);
+    // What waits for a restart is named.
+    eventually("the log names it", || {
+        let log = daemon.log();
+        if log.contains("default-shm-size") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
 }

@@ -1,9 +1,7 @@
 //! The ring around a shim (`crates/shim/src/ring.rs`), seen from outside: what a shim inside it
 //! cannot do, and that everything goes on as without.
 
-use std::time::{Duration, Instant};
-
-use wharf_tests::{Daemon, Host, fixtures, skip};
+use wharf_tests::{Daemon, Host, eventually, fixtures, skip};
 
 /// Starts the container `box`. `false`, said aloud, where the kernel has no Landlock.
 fn start(test: &str, daemon: &Daemon<'_>, options: &[&str], script: &str) -> bool {
@@ -34,15 +32,15 @@ fn wait_for_ring(daemon: &Daemon<'_>, host: &Host, name: &str) -> String {
         ))
         .ok()
         .text();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
+    eventually("its shim is inside", || {
         let status = status(host, &parent);
         if status.contains("Seccomp:\t2") {
-            return parent;
+            Ok(())
+        } else {
+            Err(status)
         }
-        assert!(Instant::now() < deadline, "not inside: {status}");
-        std::thread::yield_now();
-    }
+    });
+    parent
 }
 
 fn status(host: &Host, pid: &str) -> String {
@@ -167,11 +165,11 @@ fn containers_go_on_inside() {
     let all = exec(&daemon, &["--privileged"], &["sh", "-c", status]).ok();
     assert!(all.stdout.ends_with("Seccomp:0"), "{all:?}");
     assert!(!all.stdout.contains("a80425fb"), "{all:?}");
-    let left = host.sh(&format!(
-        "find {} -name 'exec-*'",
+    // Orders are taken away.
+    host.eventually(&format!(
+        "! find {} -name 'exec-*' | grep .",
         daemon.exec_root().display()
     ));
-    assert_eq!(left.stdout, "", "orders are taken away");
     daemon.docker(&["pause", "box"]).ok();
     daemon.docker(&["unpause", "box"]).ok();
     daemon.docker(&["update", "--pids-limit", "60", "box"]).ok();
@@ -191,11 +189,11 @@ fn containers_go_on_inside() {
         .docker(&["inspect", "-f", "{{.Id}}", "box"])
         .ok()
         .text();
-    let left = host.sh(&format!(
-        "find /sys/fs/cgroup -type d -name '*{}*'",
+    // Its cgroup goes a moment later.
+    host.eventually(&format!(
+        "! find /sys/fs/cgroup -type d -name '*{}*' | grep .",
         id.trim()
     ));
-    assert_eq!(left.stdout, "", "its cgroup is gone");
     daemon.docker(&["restart", "box"]).ok();
     exec(&daemon, &[], &["true"]).ok();
     daemon.docker(&["rm", "-f", "box"]).ok();
@@ -209,6 +207,5 @@ fn containers_go_on_inside() {
     wait_for_ring(&daemon, &host, "shared");
     daemon.docker(&["kill", "shared"]).ok();
     daemon.docker(&["wait", "shared"]).ok();
-    let left = host.sh("grep -lsx -a 'sleep.3000.' /proc/[0-9]*/cmdline; :");
-    assert_eq!(left.stdout, "");
+    host.eventually("! grep -lsx -a 'sleep.3000.' /proc/[0-9]*/cmdline");
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use wharf_tests::waiting::PATIENCE;
 use wharf_tests::{Host, Output, fixtures, run, run_with_open_input, skip};
 
 /// Where a program is, if this machine has it.
@@ -51,6 +52,7 @@ impl Daemon {
     fn start(host: &Host, name: &str, arguments: &[&str]) -> Self {
         let path = host.join("ready.sock");
         let ready = UnixDatagram::bind(&path).unwrap();
+        ready.set_read_timeout(Some(PATIENCE)).unwrap();
         let log = std::fs::File::create(host.join("daemon.log")).unwrap();
         let mut command = host.command(program(name).unwrap());
         command
@@ -235,8 +237,9 @@ fn podman() {
             let counter = ["-d", "--name", "c2", &image, "sh", "-c", COUNTER];
             detached(create(&counter)).ok();
             let until = |limit: u32| {
+                // Between being opened and being written the file is empty.
                 let line = format!(
-                    "until test \"$(cat /count)\" -gt {limit}; do sleep 0.05; done; cat /count"
+                    "until n=$(cat /count) && test \"$n\" && test $n -gt {limit}; do sleep 0.05; done; echo $n"
                 );
                 say(&["exec", "c2", "sh", "-c", &line]).ok().text()
             };

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use wharf_tests::host::cgroup_hierarchies;
+use wharf_tests::traces::{nothing_is_left, traces};
+use wharf_tests::waiting::becomes;
 use wharf_tests::{Daemon, Host, Output, fixtures};
 
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
@@ -50,58 +51,8 @@ fn with_each(test: &str, body: impl Fn(&Daemon<'_>, &dyn Fn(&[&str]) -> wharf_te
 }
 
 /// What must be the same before and after.
-fn traces(daemon: &Daemon<'_>) -> BTreeSet<String> {
-    let host = daemon.host;
-    let files = format!(
-        "cd {} && find data/containers exec -mindepth 1 | sed 's/^/file /'",
-        host.join("engine").display()
-    );
-    let mut found: BTreeSet<String> = [
-        "awk '{print \"mount \" $5}' /proc/1/mountinfo",
-        "ip -o link | awk -F': ' '{print \"link \" $2}' | sed 's/veth.*/veth/'",
-        &files,
-    ]
-    .iter()
-    .flat_map(|line| {
-        let text = host.sh(line).ok().stdout;
-        text.lines().map(str::to_owned).collect::<Vec<_>>()
-    })
-    .collect();
-    for hierarchy in cgroup_hierarchies() {
-        collect(
-            &hierarchy.join(host.cgroup_parent().trim_start_matches('/')),
-            &mut found,
-        );
-    }
-    found
-}
-
-/// Expects the traces of `before`: what is left of a run goes a moment after its end was told.
-#[track_caller]
-fn nothing_is_left(daemon: &Daemon<'_>, before: &BTreeSet<String>) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        let now = traces(daemon);
-        if now == *before {
-            return;
-        }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "left over {:?}, missing {:?}",
-            now.difference(before).collect::<Vec<_>>(),
-            before.difference(&now).collect::<Vec<_>>()
-        );
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-}
-
-fn collect(folder: &std::path::Path, into: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            into.insert(entry.path().display().to_string());
-            collect(&entry.path(), into);
-        }
-    }
+fn kept(daemon: &Daemon<'_>) -> BTreeSet<String> {
+    traces(daemon, "data/containers exec -mindepth 1")
 }
 
 #[test]
@@ -171,7 +122,7 @@ fn streams_exit_codes_and_users() {
 #[test]
 fn programs_that_cannot_be_run_are_told_apart() {
     with_each("runtimes::missing", |daemon, run| {
-        let before = traces(daemon);
+        let before = kept(daemon);
         run(&["--rm", "busybox", "nosuch"])
             .code(127)
             .complains("OCI runtime create failed: ")
@@ -186,7 +137,7 @@ fn programs_that_cannot_be_run_are_told_apart() {
             .says("OCI runtime exec failed: ");
         daemon.docker(&["exec", "sleeper", "/etc/passwd"]).code(126);
         daemon.docker(&["rm", "-f", "sleeper"]).ok();
-        nothing_is_left(daemon, &before);
+        nothing_is_left(&before, || kept(daemon));
     });
 }
 
@@ -257,17 +208,12 @@ fn execs_have_streams_terminals_and_users() {
 #[test]
 fn signals_pauses_and_limits() {
     with_each("runtimes::limits", |daemon, run| {
-        let before = traces(daemon);
+        let before = kept(daemon);
         let trap = "trap 'echo told; exit 3' USR1; echo ready; while :; do sleep 0.1; done";
         run(&["-d", "--name", "trapper", "busybox", "sh", "-c", trap]).ok();
-        daemon
-            .host
-            .sh(&format!(
-                "export DOCKER_HOST={}; until {} logs trapper | grep -q ready; do sleep 0.05; done",
-                daemon.url(),
-                wharf_tests::wharf_binary().display()
-            ))
-            .ok();
+        becomes(&"ready".to_owned(), || {
+            daemon.docker(&["logs", "trapper"]).ok().text()
+        });
         daemon.docker(&["kill", "-s", "USR1", "trapper"]).ok();
         daemon.docker(&["wait", "trapper"]).ok().is("3");
         daemon.docker(&["logs", "trapper"]).ok().says("told");
@@ -328,7 +274,7 @@ fn signals_pauses_and_limits() {
             .ok()
             .says("/ 32MiB");
         daemon.docker(&["rm", "-f", "measured"]).ok();
-        nothing_is_left(daemon, &before);
+        nothing_is_left(&before, || kept(daemon));
     });
 }
 
@@ -564,7 +510,7 @@ fn with_each_mapped(test: &str, body: impl Fn(&Daemon<'_>, &dyn Fn(&[&str]) -> O
 #[test]
 fn user_namespaces_have_their_ids_and_capabilities() {
     with_each_mapped("runtimes::user_namespaces", |daemon, run| {
-        let before = traces(daemon);
+        let before = kept(daemon);
         let script = "tr -s ' ' < /proc/self/uid_map; stat -c %u:%g / /etc/passwd /etc/hosts /dev/null; \
             ping -c 1 -w 5 127.0.0.1 >/dev/null && echo pinged; ip addr add 192.0.2.9/32 dev lo && echo added; \
             mount -t tmpfs x /tmp 2>/dev/null || echo no mount; \
@@ -661,7 +607,7 @@ fn user_namespaces_have_their_ids_and_capabilities() {
         daemon.docker(&["restart", "-t", "0", "mapped"]).ok();
         daemon.docker(&["rm", "-f", "mapped"]).ok();
         daemon.docker(&["volume", "rm", "data"]).ok();
-        nothing_is_left(daemon, &before);
+        nothing_is_left(&before, || kept(daemon));
     });
 }
 
@@ -810,11 +756,13 @@ fn restart_policies_and_health_checks() {
             "echo run; exit 1",
         ])
         .ok();
-        daemon.host.sh(&format!(
-            "export DOCKER_HOST={}; until {} inspect -f '{{{{.RestartCount}}}} {{{{.State.Status}}}}' failing | grep -q '2 exited'; do sleep 0.05; done",
-            daemon.url(),
-            wharf_tests::wharf_binary().display()
-        )).ok();
+        becomes(&"2 exited".to_owned(), || {
+            let format = "{{.RestartCount}} {{.State.Status}}";
+            daemon
+                .docker(&["inspect", "-f", format, "failing"])
+                .ok()
+                .text()
+        });
         daemon.docker(&["logs", "failing"]).ok().is("run\nrun\nrun");
         daemon.docker(&["rm", "failing"]).ok();
         run(&[
@@ -835,11 +783,10 @@ fn restart_policies_and_health_checks() {
         .ok();
         for (change, status) in [("true", "healthy"), ("rm /well", "unhealthy")] {
             daemon.docker(&["exec", "probed", "sh", "-c", change]).ok();
-            daemon.host.sh(&format!(
-                "export DOCKER_HOST={}; until {} inspect -f '{{{{.State.Health.Status}}}}' probed | grep -qx {status}; do sleep 0.05; done",
-                daemon.url(),
-                wharf_tests::wharf_binary().display()
-            )).ok();
+            becomes(&status.to_owned(), || {
+                let health = ["inspect", "-f", "{{.State.Health.Status}}", "probed"];
+                daemon.docker(&health).ok().text()
+            });
         }
         daemon.docker(&["restart", "-t", "0", "probed"]).ok();
         daemon.docker(&["exec", "probed", "true"]).ok();
@@ -855,7 +802,7 @@ fn containers_outlive_the_daemon_and_nothing_outlives_a_shim() {
         };
         let mut daemon = Daemon::start_with(&host, &[&flag]);
         daemon.load(&fixtures::busybox());
-        let before = traces(&daemon);
+        let before = kept(&daemon);
         let run = ["run", "-d", "--runtime", "other", "--name"];
         let start = |daemon: &Daemon<'_>, name: &str, script: &str| {
             let mut all = run.to_vec();
@@ -875,8 +822,6 @@ fn containers_outlive_the_daemon_and_nothing_outlives_a_shim() {
             .ok();
         daemon.kill();
         // One shim dies while no daemon looks.
-        let shim = "grep -l lost_id /nothing 2>/dev/null; true";
-        daemon.host.sh(shim).ok();
         let id = std::fs::read_dir(daemon.exec_root().join("containers"))
             .expect("the exec root is there");
         let lost: Vec<_> = id
@@ -910,8 +855,10 @@ fn containers_outlive_the_daemon_and_nothing_outlives_a_shim() {
         daemon.docker(&["start", "lost"]).ok();
         daemon.docker(&["exec", "lost", "true"]).ok();
         daemon.docker(&["rm", "-f", "lives", "ends", "lost"]).ok();
-        nothing_is_left(&daemon, &before);
-        daemon.host.sh("! pgrep -x sleep | grep -v '^[1-9]$'").ok();
+        nothing_is_left(&before, || kept(&daemon));
+        daemon
+            .host
+            .eventually("! pgrep -x sleep | grep -v '^[1-9]$'");
     }
 }
 
@@ -975,12 +922,10 @@ fn runtimes_are_configured_as_in_docker() {
         host.join("engine/wharf.pid").display()
     ))
     .ok();
-    host.sh(&format!(
-        "export DOCKER_HOST={}; until {} info -f '{{{{.DefaultRuntime}}}}' | grep -qx mine; do sleep 0.05; done",
-        daemon.url(),
-        wharf_tests::wharf_binary().display()
-    ))
-    .ok();
+    becomes(&"mine".to_owned(), || {
+        let format = "{{.DefaultRuntime}}";
+        daemon.docker(&["info", "-f", format]).ok().text()
+    });
     daemon
         .docker(&["run", "--name", "wrapped-one", "busybox", "echo", "y"])
         .ok()

@@ -5,9 +5,7 @@
 //! `cargo xtask bench`. Code and constants are shared by all processes of one program and differ
 //! between builds, so what counts here is memory of a process's own.
 
-use std::time::{Duration, Instant};
-
-use wharf_tests::{Daemon, Host, fixtures, skip};
+use wharf_tests::{Daemon, Host, eventually, fixtures, skip};
 
 /// Kilobytes of `field` in a process's `smaps_rollup`, summed over the processes.
 fn total_kb(host: &Host, pids: &[&str], field: &str) -> u64 {
@@ -37,15 +35,14 @@ fn all_in_their_rings(host: &Host, containers: u64) -> String {
     } else {
         containers
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
+    eventually("all shims are inside", || {
         let list = shims(host);
         if list.lines().count() as u64 >= processes {
-            return list;
+            Ok(list)
+        } else {
+            Err(list)
         }
-        assert!(Instant::now() < deadline, "{list}");
-        std::thread::yield_now();
-    }
+    })
 }
 
 #[test]

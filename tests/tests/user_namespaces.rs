@@ -682,12 +682,10 @@ fn everything_else_works_as_ever() {
         .docker(&["exec", "web", "sh", "-c", script])
         .ok()
         .is("docker-init\n0:0\n0:0\n0:0\n0:0\n0:0\nweb\n4\n100\n1\neth0\nlo\n1");
-    let healthy = host.sh(&format!(
-        "for i in $(seq 100); do DOCKER_HOST={} {} inspect -f '{{{{.State.Health.Status}}}}' web | grep -q ^healthy && exit 0; sleep 0.2; done; exit 1",
-        daemon.url(),
-        wharf_tests::wharf_binary().display()
-    ));
-    healthy.ok();
+    wharf_tests::waiting::becomes(&"healthy".to_owned(), || {
+        let health = ["inspect", "-f", "{{.State.Health.Status}}", "web"];
+        daemon.docker(&health).ok().text()
+    });
     // A terminal belongs to the container's root.
     daemon
         .docker(&[
@@ -916,7 +914,7 @@ fn a_server_keeps_its_data_whoever_runs_it() {
     let daemon = Daemon::start_with(&host, &["--userns-remap", "mapper"]);
     daemon.load(&fixtures::postgres());
     let sql = |text: &str| {
-        host.sh("for i in $(seq 100); do pg_isready -q -h 127.0.0.1 -U postgres && exit 0; busybox usleep 100000; done; exit 1").ok();
+        host.eventually("pg_isready -q -h 127.0.0.1 -U postgres");
         host.sh(&format!("psql -h 127.0.0.1 -U postgres -Atc '{text}'"))
             .ok()
             .text()

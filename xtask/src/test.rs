@@ -2,8 +2,16 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::workspace;
+
+/// The longest time without a line of output. Single tests take minutes where images are made for the first
+/// time; a test that hangs ends its host, and by that itself, before this.
+const SILENCE_MAX: Duration = Duration::from_secs(900);
 
 #[derive(Default)]
 struct Tally {
@@ -108,6 +116,8 @@ fn step(wrong: &mut Vec<String>, name: &str, arguments: &[&str]) {
 
 /// Runs `cargo test`, or what prints as that does, and adds up its `test result:` lines.
 fn tests(tally: &mut Tally, wrong: &mut Vec<String>, arguments: &[&str], skips: &std::path::Path) {
+    let first_words = arguments[..arguments.len().min(3)].join(" ");
+    let name = format!("cargo {first_words}");
     println!("== cargo {}", arguments.join(" "));
     let started = Command::new("cargo")
         .args(arguments)
@@ -121,7 +131,23 @@ fn tests(tally: &mut Tally, wrong: &mut Vec<String>, arguments: &[&str], skips: 
     };
     let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
     let failed_before = tally.failed;
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        // Nobody listens any more when it was silent for too long.
+        lines.map_while(|line| sender.send(line).ok()).count()
+    });
+    loop {
+        let line = match lines.recv_timeout(SILENCE_MAX) {
+            Ok(line) => line,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                println!("no test has ended for {} s", SILENCE_MAX.as_secs());
+                wrong.push(format!("{name} hung"));
+                end_with_children(child.id());
+                break;
+            }
+        };
         if let Some(result) = line.strip_prefix("test result: ") {
             tally.passed += number_before(result, " passed");
             tally.failed += number_before(result, " failed");
@@ -134,7 +160,26 @@ fn tests(tally: &mut Tally, wrong: &mut Vec<String>, arguments: &[&str], skips: 
     let ended_well = child.wait().is_ok_and(|status| status.success());
     // A crash or a compile error fails without a count.
     if !ended_well && tally.failed == failed_before {
-        wrong.push(format!("cargo {}", arguments[..3].join(" ")));
+        wrong.push(name);
+    }
+}
+
+/// Kills a process and what it has started, which would go on with its output open.
+fn end_with_children(pid: u32) {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let children: Vec<String> = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default())
+        .collect();
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended by itself.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    let children = children.iter().flat_map(|list| list.split_whitespace());
+    for child in children.flat_map(str::parse) {
+        end_with_children(child);
     }
 }
 

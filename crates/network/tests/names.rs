@@ -351,9 +351,7 @@ fn queries_are_answered_again_after_a_restart() {
         // A query that comes while nobody is there waits in the socket.
         let waiting = within(&one, || {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket
-                .set_read_timeout(Some(Duration::from_secs(5)))
-                .unwrap();
+            socket.set_read_timeout(Some(lab::PATIENCE)).unwrap();
             socket.connect("127.0.0.11:53").unwrap();
             std::thread::sleep(Duration::from_millis(50));
             socket.send(&query("one.", RecordType::A)).unwrap();

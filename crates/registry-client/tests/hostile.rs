@@ -252,26 +252,33 @@ async fn raw_answers_are_bounded() {
 #[tokio::test]
 async fn silence_ends_with_a_timeout() {
     let registry = Fake::start_raw(|_, _| None).await;
-    let short = |options: &mut Options| {
-        options.connect_timeout = Duration::from_millis(200);
-        options.idle_timeout = Duration::from_millis(200);
+    let within = |time| {
+        move |options: &mut Options| {
+            options.connect_timeout = time;
+            options.idle_timeout = time;
+        }
     };
-    let error = refused_with(&registry.host(), short).await.to_string();
+    let error = refused_with(&registry.host(), within(Duration::from_millis(200)))
+        .await
+        .to_string();
     assert!(error.contains("timeout"), "{error}");
 
-    // Silence in the middle of a document.
+    // Silence in the middle of a document, whose beginning has come by then.
     let registry =
         Fake::start_raw(|_, _| Some(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec()))
             .await;
-    let error = refused_with(&registry.host(), short).await.to_string();
+    let error = refused_with(&registry.host(), within(Duration::from_secs(2)))
+        .await
+        .to_string();
     assert!(error.contains("EOF"), "{error}");
 }
 
 #[tokio::test]
 async fn unreachable_registries_are_named_as_docker_names_them() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    // Nobody listens there, and nobody else can while we have it.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let host = socket.local_addr().unwrap().to_string();
     assert_eq!(
         refused_with(&host, |_| {}).await.to_string(),
         format!("Get \"http://{host}/v2/\": dial tcp {host}: connect: connection refused")

@@ -280,6 +280,7 @@ fn events_stream_until_the_client_leaves() {
     while !seen.contains("watched") {
         let mut buffer = [0; 4096];
         let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "closed after {seen}");
         seen.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
     }
     drop(stream);

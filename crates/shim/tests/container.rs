@@ -697,8 +697,9 @@ fn what_is_left_in_a_shared_pid_namespace_ends_with_the_container() {
         return;
     }
     let mut daemon = Daemon::new();
-    let mut start =
-        daemon.start_message(&["sh", "-c", "(echo left; sleep 1000) & sleep 0.1; exit 8"]);
+    let script = "(echo left; echo >/tmp/told; sleep 1000) & \
+        while [ ! -e /tmp/told ]; do sleep 0.02; done; exit 8";
+    let mut start = daemon.start_message(&["sh", "-c", script]);
     let linux = start.spec.linux.as_mut().unwrap();
     linux
         .namespaces

@@ -27,7 +27,7 @@ pub fn afternoon(engine: &impl Engine) {
         "redis",
     ])
     .ok();
-    host.sh("for i in $(seq 50); do redis-cli ping 2>/dev/null | grep PONG && exit 0; busybox usleep 100000; done; exit 1").ok();
+    host.eventually("redis-cli ping | grep PONG");
     host.sh("redis-cli set greeting hello").ok().says("OK");
     docker(&[
         "run",
@@ -57,7 +57,7 @@ pub fn afternoon(engine: &impl Engine) {
         "redis",
     ])
     .ok();
-    host.sh("for i in $(seq 50); do redis-cli get greeting 2>/dev/null | grep hello && exit 0; busybox usleep 100000; done; exit 1").ok();
+    host.eventually("redis-cli get greeting | grep hello");
 
     docker(&[
         "run",
@@ -73,7 +73,7 @@ pub fn afternoon(engine: &impl Engine) {
         "postgres:15",
     ])
     .ok();
-    host.sh("for i in $(seq 100); do pg_isready -q -h 127.0.0.1 -U postgres && exit 0; busybox usleep 100000; done; exit 1").ok();
+    host.eventually("pg_isready -q -h 127.0.0.1 -U postgres");
     host.sh("psql -h 127.0.0.1 -U postgres -c 'create table t (n int)' -c 'insert into t select generate_series(1, 1000)'").ok();
     host.sh("psql -h 127.0.0.1 -U postgres -Atc 'select sum(n) from t'")
         .ok()
@@ -95,7 +95,7 @@ pub fn afternoon(engine: &impl Engine) {
         "postgres:15",
     ])
     .ok();
-    host.sh("for i in $(seq 100); do pg_isready -q -h 127.0.0.1 -U postgres && exit 0; busybox usleep 100000; done; exit 1").ok();
+    host.eventually("pg_isready -q -h 127.0.0.1 -U postgres");
     host.sh("psql -h 127.0.0.1 -U postgres -Atc 'select count(*) from t'")
         .ok()
         .is("1000");

@@ -1,9 +1,8 @@
 //! The morning: images in, runs and exit codes, a container that stays, restarts, events.
 
-use std::time::Duration;
-
 use super::{Engine, is_id};
 use crate::fixtures;
+use crate::waiting::becomes;
 
 /// Containers.
 pub fn morning(engine: &impl Engine) {
@@ -429,22 +428,12 @@ pub fn morning(engine: &impl Engine) {
     ])
     .ok();
     docker(&["wait", "flaky"]).ok();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while docker(&[
-        "inspect",
-        "flaky",
-        "--format",
-        "{{.RestartCount}} {{.State.Status}}",
-    ])
-    .ok()
-    .text()
-        != "2 exited"
-    {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "two restarts expected"
-        );
-    }
+    let format = "{{.RestartCount}} {{.State.Status}}";
+    becomes(&"2 exited".to_owned(), || {
+        docker(&["inspect", "flaky", "--format", format])
+            .ok()
+            .text()
+    });
     docker(&["rm", "flaky"]).ok();
 
     // Create, start attached, events, prune.

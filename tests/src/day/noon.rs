@@ -1,7 +1,12 @@
 //! Noon: networks, names, published ports, volumes and bind mounts.
 
 use super::Engine;
-use crate::{fixtures, run};
+use crate::{eventually, fixtures, run};
+
+/// A shell line that fetches a page, once the server listens.
+fn patient_wget(url: &str) -> String {
+    format!("for i in $(seq 600); do wget -qO- {url} && exit 0; usleep 100000; done; exit 1")
+}
 
 /// Networks and volumes.
 pub fn noon(engine: &impl Engine) {
@@ -101,7 +106,15 @@ pub fn noon(engine: &impl Engine) {
     ])
     .ok();
     host.fetch("http://127.0.0.1:8080/").ok().is("changed");
-    docker(&["logs", "web"]).ok().says("GET / HTTP/1.1");
+    // Servers write down what they have answered.
+    eventually("the request is logged", || {
+        let log = docker(&["logs", "web"]).ok().stdout;
+        if log.contains("GET / HTTP/1.1") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
     docker(&["volume", "rm", "site"])
         .code(1)
         .complains("volume is in use");
@@ -190,15 +203,16 @@ pub fn noon(engine: &impl Engine) {
         "nginx",
     ])
     .ok();
+    // The first to ask waits until the server listens.
     docker(&[
         "run",
         "--rm",
         "--network",
         "backend",
         "busybox",
-        "wget",
-        "-qO-",
-        "http://api/",
+        "sh",
+        "-c",
+        &patient_wget("http://api/"),
     ])
     .ok()
     .says("Welcome");
@@ -263,9 +277,9 @@ pub fn noon(engine: &impl Engine) {
         "--link",
         "target:alias",
         "busybox",
-        "wget",
-        "-qO-",
-        "http://alias/",
+        "sh",
+        "-c",
+        &patient_wget("http://alias/"),
     ])
     .ok()
     .says("Welcome");

@@ -6,7 +6,11 @@ use wharf_tests::{Host, fixtures};
 use crate::ready;
 
 /// A shell line that ends when process `$p` has.
-const WAIT: &str = "for i in $(seq 100000); do [ -e /proc/$p ] || exit 0; done; exit 1";
+const WAIT: &str = "for i in $(seq 6000); do [ -e /proc/$p ] || exit 0; sleep 0.01; done; exit 1";
+
+/// One network program, and two keepers: the one outside, and the process in the namespaces.
+const COMPLETE: &str =
+    "test $(pgrep -c -f '[p]asta --quiet') = 1 && test $(pgrep -c -f [r]ootless-keeper) = 2";
 
 /// A server on a network of its own, published, and a page on the other machine.
 fn set_up(user: &User<'_>) {
@@ -28,15 +32,7 @@ fn set_up(user: &User<'_>) {
         "mkdir /w; echo page > /w/index.html; exec httpd -f -p 80 -h /w",
     ])
     .ok();
-    user.neighbour(
-        "mkdir -p /tmp/www; echo from the other machine > /tmp/www/page; \
-        cd /tmp/www; python3 -m http.server --bind 192.0.2.1 8000 > /dev/null 2>&1 &",
-    )
-    .ok();
-    user.neighbour(
-        "curl -s --retry 40 --retry-connrefused --retry-delay 0 http://192.0.2.1:8000/page",
-    )
-    .ok();
+    user.serve_page_on_neighbour("from the other machine");
 }
 
 /// Which process the container is, and since when.
@@ -112,7 +108,7 @@ fn containers_outlive_the_users_daemon() {
     ))
     .ok();
     user.wharf(&["ps", "-q"]).ok().is("");
-    user.sh("pgrep httpd").code(1);
+    user.eventually("! pgrep httpd");
     user.docker(&["start", "web"]).ok();
     check_network(&user);
     end(&user);
@@ -144,7 +140,7 @@ fn a_killed_keepers_containers_keep_their_network() {
         assert_eq!(first, identity(&user), "after {kill}");
         check_network(&user);
         // The network program of the killed keeper is gone.
-        user.sh("pgrep -c -f '[p]asta --quiet'").ok().is("1");
+        user.eventually(COMPLETE);
     }
     // What else there is comes back by itself.
     let daemon = user.sh("cat $XDG_RUNTIME_DIR/wharf.pid").ok().text();
@@ -155,6 +151,7 @@ fn a_killed_keepers_containers_keep_their_network() {
         for _ in 0..3 {
             user.sh(kill).ok();
             check_network(&user);
+            user.eventually(COMPLETE);
         }
     }
     assert_eq!(
@@ -178,8 +175,7 @@ fn a_killed_keeper_without_containers_leaves_nothing() {
     ))
     .ok();
     user.wharf(&["version"]).ok();
-    user.sh("pgrep -c -f '[p]asta --quiet'").ok().is("1");
-    user.sh("pgrep -c -f [r]ootless-keeper").ok().is("2");
+    user.eventually(COMPLETE);
     user.sh("kill -TERM $(cat $XDG_RUNTIME_DIR/wharf.pid)").ok();
     user.wait_until_gone();
 }

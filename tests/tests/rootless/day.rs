@@ -111,15 +111,7 @@ fn what_is_different_for_a_user() {
     .says("rootless-keeper");
 
     // To the outside.
-    user.neighbour(
-        "mkdir -p /tmp/www; echo from the other machine > /tmp/www/page; \
-        cd /tmp/www; python3 -m http.server --bind 192.0.2.1 8000 > /dev/null 2>&1 &",
-    )
-    .ok();
-    user.neighbour(
-        "curl -s --retry 40 --retry-connrefused --retry-delay 0 http://192.0.2.1:8000/page",
-    )
-    .ok();
+    user.serve_page_on_neighbour("from the other machine");
     docker(&[
         "run",
         "--rm",

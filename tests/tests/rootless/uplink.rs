@@ -36,15 +36,7 @@ fn slirp4netns_takes_over_where_pasta_fails() {
     first_command().never_complains("no network to the outside");
     user.sh("pgrep slirp4netns").ok();
     user.load(&fixtures::busybox());
-    user.neighbour(
-        "mkdir -p /tmp/www; echo from the other machine > /tmp/www/page; \
-        cd /tmp/www; python3 -m http.server --bind 192.0.2.1 8000 > /dev/null 2>&1 &",
-    )
-    .ok();
-    user.neighbour(
-        "curl -s --retry 40 --retry-connrefused --retry-delay 0 http://192.0.2.1:8000/page",
-    )
-    .ok();
+    user.serve_page_on_neighbour("from the other machine");
     let page = format!("http://{NEIGHBOUR}:8000/page");
     user.wharf(&["run", "--rm", "busybox", "wget", "-q", "-O", "-", &page])
         .ok()

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use serde_json::json;
-use wharf_tests::{Bundle, Host};
+use wharf_tests::{Bundle, Host, eventually};
 
 /// Counts in memory, and says so where the test can read it.
 const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
@@ -88,7 +88,7 @@ fn a_container_goes_on_where_it_was() {
         );
         goes_beyond(&bundle, "c2", before);
         bundle.runtime(&["kill", "c2", "KILL"]).ok();
-        while bundle.status("c2") != "stopped" {}
+        bundle.wait_until_stopped("c2");
         bundle.runtime(&["delete", "c2"]).ok();
         bundle.assert_nothing_left();
     });
@@ -108,7 +108,10 @@ fn a_restored_container_may_be_stayed_with() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        while !bundle.in_root("tmp/ready").exists() {}
+        host.eventually(&format!(
+            "test -e {}",
+            bundle.in_root("tmp/ready").display()
+        ));
         bundle.runtime(&["checkpoint", "c1"]).ok();
         // Who stayed with it sees its end.
         assert!(!first.wait().unwrap().success());
@@ -118,7 +121,14 @@ fn a_restored_container_may_be_stayed_with() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        while bundle.runtime(&["exec", "c1", "true"]).code != 0 {}
+        eventually("it runs again", || {
+            let out = bundle.runtime(&["exec", "c1", "true"]);
+            if out.code == 0 {
+                Ok(())
+            } else {
+                Err(out.stderr)
+            }
+        });
         bundle.runtime(&["kill", "c1", "TERM"]).ok();
         let mut line = String::new();
         BufReader::new(again.stdout.take().unwrap())

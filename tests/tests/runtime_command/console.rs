@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
+use wharf_tests::waiting::PATIENCE;
 use wharf_tests::{Bundle, Host, run};
 
 /// Takes one connection and the descriptor that comes over it.
@@ -173,6 +174,7 @@ fn a_service_manager_hears_when_the_program_is_ready() {
     run(mkfifo, None).ok();
     let path = bundle.join("manager.sock");
     let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = bundle.command(&["run", "-d", "c1"]);
     command.env("NOTIFY_SOCKET", &path);
     let child = command
@@ -212,7 +214,7 @@ fn the_pidfd_socket_gets_the_first_process() {
         .ok();
     let pidfd = receive(&listener);
     rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).unwrap();
-    while bundle.status("c1") != "stopped" {}
+    bundle.wait_until_stopped("c1");
     bundle.runtime(&["delete", "c1"]).ok();
     bundle.assert_nothing_left();
 }

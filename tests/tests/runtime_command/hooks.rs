@@ -144,7 +144,7 @@ fn a_failed_start_hook_stops_the_container() {
         .runtime(&["start", "c1"])
         .code(1)
         .complains("error running hook startContainer #0 (/bin/sh): exit status 3");
-    while bundle.status("c1") != "stopped" {}
+    bundle.wait_until_stopped("c1");
     bundle.runtime(&["delete", "c1"]).ok();
     assert!(!bundle.in_root("tmp/ran").exists());
     bundle.assert_nothing_left();

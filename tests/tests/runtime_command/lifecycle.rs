@@ -60,7 +60,7 @@ fn a_container_is_created_started_killed_and_deleted() {
         .complains("that is not stopped: running");
 
     bundle.runtime(&["kill", "c1", "KILL"]).ok();
-    wait_until_stopped(&bundle, "c1");
+    bundle.wait_until_stopped("c1");
     assert_eq!(bundle.state("c1")["pid"], 0);
     assert!(bundle.in_root("tmp/mark").exists());
     bundle
@@ -94,7 +94,7 @@ fn a_container_may_be_in_a_mount_namespace_of_others() {
         .spawn();
     let mut other = other.unwrap();
     std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut [0]).unwrap();
-    let inside = host.sh("pgrep -x cat").ok().text();
+    let inside = host.eventually("pgrep -x cat").text();
     let others = mounts(&inside);
     for (id, whose) in [("c1", "1"), ("c2", inside.as_str())] {
         let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
@@ -159,11 +159,6 @@ fn what_has_no_effect_is_left_out_with_a_warning() {
         out.complains("linux.mountLabel: SELinux is not enabled on this host: ignored");
     }
     bundle.assert_nothing_left();
-}
-
-/// Waits for the end of a container's processes, by its cgroup.
-fn wait_until_stopped(bundle: &Bundle<'_>, id: &str) {
-    while bundle.status(id) != "stopped" {}
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn exec_runs_a_process_in_the_container() {
         .says("PID")
         .says("sleep 1000");
     bundle.runtime(&["kill", "--all", "c1", "9"]).ok();
-    while bundle.status("c1") != "stopped" {}
+    bundle.wait_until_stopped("c1");
     bundle
         .runtime(&["exec", "c1", "true"])
         .code(255)

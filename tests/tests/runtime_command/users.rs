@@ -1,7 +1,7 @@
 //! User namespaces through the command line, as root and as an ordinary user.
 
 use serde_json::{Value, json};
-use wharf_tests::{Bundle, Host, run};
+use wharf_tests::{Bundle, Host, eventually, run};
 
 /// The document's user namespace, mapped from `first` on.
 fn map(bundle: &mut Bundle<'_>, first: u32, size: u32) {
@@ -53,7 +53,7 @@ fn a_container_has_a_user_namespace_and_so_has_what_is_executed_in_it() {
         .text();
     assert_eq!(mine, "200000");
     bundle.runtime(&["kill", "c1", "KILL"]).ok();
-    while bundle.status("c1") != "stopped" {}
+    bundle.wait_until_stopped("c1");
     bundle.runtime(&["delete", "c1"]).ok();
     bundle.assert_nothing_left();
 }
@@ -104,7 +104,14 @@ fn an_ordinary_user_runs_a_container() {
     as_user(&["exec", "c2", "id", "-u"]).ok().is("0");
     as_user(&["list", "-q"]).ok().is("c2");
     as_user(&["kill", "c2", "KILL"]).ok();
-    while !as_user(&["state", "c2"]).ok().stdout.contains("stopped") {}
+    eventually("it has stopped", || {
+        let state = as_user(&["state", "c2"]).ok().stdout;
+        if state.contains("stopped") {
+            Ok(())
+        } else {
+            Err(state)
+        }
+    });
     as_user(&["delete", "c2"]).ok();
     as_user(&["list", "-q"]).ok().is("");
 }

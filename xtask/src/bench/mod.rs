@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         return Err("the peers' packages do not install".to_owned());
     }
     let archives = [fixtures::busybox(), fixtures::many_files(FILES)];
-    let host = Host::new();
+    let host = Host::without_limit();
     // From here on everything runs inside the host: entering it per command would cost a millisecond each.
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let status = host

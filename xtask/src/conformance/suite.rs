@@ -41,17 +41,13 @@ pub(super) fn built() -> Result<PathBuf, String> {
         std::fs::write(scratch.join(name), text).map_err(|error| error.to_string())?;
     }
     let to = format!("{}/", programs.display());
-    go(
-        &scratch,
-        &[
-            "build",
-            "-trimpath",
-            "-o",
-            &to,
-            &format!("{TOOLS}/validation/..."),
-            &format!("{TOOLS}/cmd/{INSIDE}"),
-        ],
-    )?;
+    let validation = format!("{TOOLS}/validation/...");
+    let inside = format!("{TOOLS}/cmd/{INSIDE}");
+    let build = ["build", "-trimpath", "-o", &to, &validation, &inside];
+    // What it downloads on its way may fail to come for a moment.
+    if go(&scratch, &build).is_err() {
+        go(&scratch, &build)?;
+    }
     let source = go(&scratch, &["list", "-m", "-f", "{{.Dir}}", TOOLS])?;
     let archive = format!("rootfs-{}.tar.gz", go(&scratch, &["env", "GOARCH"])?.trim());
     std::fs::copy(

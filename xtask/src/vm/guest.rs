@@ -128,7 +128,7 @@ fn make(scratch: &Path) -> Result<(), String> {
 
     shell(
         "set -e; cd \"$0\"; package=$(apt-cache depends \"$1\" | sed -n 's/.*Depends: \\(linux-image-[0-9].*\\)/\\1/p' | head -n 1); \
-         apt-get -qq -o APT::Sandbox::User=root download \"$package\"; dpkg-deb -x linux-image-*.deb .",
+         apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=5 download \"$package\"; dpkg-deb -x linux-image-*.deb .",
         &[&kernel, Path::new(KERNEL)],
     )?;
     shell(

@@ -275,6 +275,16 @@ pub(crate) fn finish(running: Running, [mut out, mut err]: [std::io::PipeReader;
     }
 }
 
+/// A process of the test's that does `work`. It ends with the test program at the latest: one that went on
+/// would keep its output open, and whoever reads that waiting.
+pub(crate) fn fork(work: impl FnOnce() -> u8) -> rustix::process::Pid {
+    wharf_sys::clone::fork(|| {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+        work()
+    })
+    .unwrap()
+}
+
 /// Waits for a process: its exit code, 128 + n for a signal.
 pub(crate) fn reap(pid: rustix::process::Pid) -> i32 {
     let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();

@@ -176,7 +176,7 @@ fn supervisor(sandbox: &Sandbox) {
 
 /// A supervisor in a process of its own that lets everything pass, up to its end.
 fn agreeing(socket: &UnixListener) -> rustix::process::Pid {
-    wharf_sys::clone::fork(|| {
+    crate::sandbox::fork(|| {
         let (_, listener) = accept(socket);
         // Before Linux 6.11 nobody who waits for a question is told that there is no one left to ask.
         while is_asked(&listener)
@@ -186,7 +186,6 @@ fn agreeing(socket: &UnixListener) -> rustix::process::Pid {
         }
         0
     })
-    .unwrap()
 }
 
 /// Whether a question has come, or else everybody who could ask has ended.

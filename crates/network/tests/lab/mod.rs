@@ -30,7 +30,7 @@ use wharf_network::{
 use wharf_state::Store;
 
 /// How long anything may take before the test fails; nothing usually takes a hundredth of it.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The test's host.
 pub struct Host {
@@ -350,7 +350,7 @@ pub fn ask_udp(address: &str) -> Result<String, std::io::ErrorKind> {
         .unwrap();
     let mut buffer = [0; 64];
     // A relay may still be setting out.
-    for _ in 0..3 {
+    for _ in 0..PATIENCE.as_secs() {
         socket.send(b"who").ok();
         if let Ok(length) = socket.recv(&mut buffer) {
             return Ok(String::from_utf8_lossy(&buffer[..length]).into_owned());

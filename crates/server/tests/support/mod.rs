@@ -19,7 +19,7 @@ use wharf_engine::{Engine, EngineConfig, ShimProgram};
 use wharf_server::{Limits, Listener};
 
 /// How long an answer may take before a test fails instead of hanging.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server; stops when dropped.
 pub struct Server {
@@ -90,6 +90,7 @@ impl Server {
     pub fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 

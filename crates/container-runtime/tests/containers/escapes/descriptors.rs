@@ -88,14 +88,13 @@ impl Spy {
 /// The supervisor of a process that is about to execute its program: has `spy` look at it, then
 /// lets it go.
 fn hold_and_look(socket: &UnixListener, volume: &Path) -> rustix::process::Pid {
-    wharf_sys::clone::fork(|| {
+    crate::sandbox::fork(|| {
         let (_, listener) = accept(socket);
         let question = next_question(&listener).unwrap();
         Spy::look(volume);
         answer(&listener, question.id, Answer::Continue).unwrap();
         0
     })
-    .unwrap()
 }
 
 fn joining_exec(sandbox: &Sandbox) {

@@ -32,14 +32,13 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Swaps `one` and `other` until it is killed.
 fn swapping(one: &Path, other: &Path) -> Pid {
-    wharf_sys::clone::fork(|| {
+    crate::sandbox::fork(|| {
         loop {
             if renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_err() {
                 return 1;
             }
         }
     })
-    .unwrap()
 }
 
 fn swapped_mount_points(sandbox: &Sandbox) {
