@@ -225,6 +225,22 @@ fn ends_are_explained() {
         .complains("No such container");
 }
 
+/// Between the end and its being told, the second signal finds nobody.
+#[test]
+fn a_container_that_ends_at_the_first_signal_is_stopped() {
+    let host = Host::new();
+    let daemon = daemon!("a_container_that_ends_at_the_first_signal_is_stopped", host);
+    let script = "trap exit TERM; while :; do sleep 1000 & wait; done";
+    daemon
+        .docker(&["run", "-d", "--name", "box", "busybox", "sh", "-c", script])
+        .ok();
+    for _ in 0..10 {
+        daemon.docker(&["restart", "-t", "0", "box"]).ok();
+        daemon.docker(&["stop", "-t", "0", "box"]).ok();
+        daemon.docker(&["start", "box"]).ok();
+    }
+}
+
 #[test]
 fn figures_come_at_once_and_say_more() {
     let host = Host::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf_fault::{Error, Result};
+use wharf_fault::{Error, Kind, Result};
 use wharf_shim_protocol::SignalOrigin;
 
 use super::live::Container;
@@ -172,12 +172,15 @@ impl Engine {
         } else {
             SignalOrigin::StopTimeout
         };
-        if let Err(error) = self
+        match self
             .signal_main(container, signal::KILL, origin, true)
             .await
-            && container.read().run.is_some()
         {
-            return Err(error);
+            Ok(()) => {}
+            // It has ended at the first signal, which is about to be told here.
+            Err(error) if error.kind() == Kind::Conflict => {}
+            Err(error) if container.read().run.is_some() => return Err(error),
+            Err(_) => {}
         }
         match tokio::time::timeout(KILL_PATIENCE, ended).await {
             Ok(()) => Ok(()),
