@@ -2,18 +2,21 @@
 //!
 //! ```text
 //! publish ──▶ ring in memory (the last 1024, answers since/until and feeds streams)
-//!        └──▶ <data-root>/events.log   one JSON line per event; at LOG_BYTES_MAX it becomes
-//!                                      events.log.1, which replaces the older one
+//!               └──▶ <data-root>/events.log   one JSON line per event; at LOG_BYTES_MAX it becomes
+//!                                             events.log.1, which replaces the older one
 //! ```
 //!
 //! Publishing never waits for a reader: a stream that falls behind by more than the ring misses
-//! events and is told how many.
+//! events and is told how many. The log's writer is such a reader, too: what happens does not wait for
+//! the disk. An orderly end of the daemon writes everything down; when it is killed, the file may lack
+//! the events of the last moment.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,16 +41,29 @@ pub struct Events {
 
 #[derive(Debug)]
 struct Shared {
-    inner: Mutex<Inner>,
+    memory: Arc<Memory>,
     /// The number of the newest event.
     newest: watch::Sender<u64>,
+    /// Writes the log; ends with this value, when all is written.
+    writer: Option<JoinHandle<()>>,
+}
+
+/// What publishers, readers and the log's writer share.
+#[derive(Debug)]
+struct Memory {
+    inner: Mutex<Inner>,
+    /// There is something to write, something has been written, or it is the end.
+    changed: Condvar,
 }
 
 #[derive(Debug)]
 struct Inner {
     ring: VecDeque<Numbered>,
     next: u64,
-    log: Option<Log>,
+    /// The number of the newest event that is in the log, or never will be.
+    written: u64,
+    /// Nothing is published any more.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -117,19 +133,36 @@ impl Events {
             // Separates the next event from a line that a crash cut short.
             drop(file.write_all(b"\n"));
         }
-        let inner = Inner {
-            ring,
-            next,
-            log: Some(Log {
-                path: path.to_owned(),
-                file,
-                bytes,
-            }),
+        let log = Log {
+            path: path.to_owned(),
+            file,
+            bytes,
         };
+        Self::start(ring, next, log)
+    }
+
+    fn start(ring: VecDeque<Numbered>, next: u64, log: Log) -> Result<Self> {
+        let memory = Arc::new(Memory {
+            inner: Mutex::new(Inner {
+                ring,
+                next,
+                written: next - 1,
+                ended: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let shared = Arc::clone(&memory);
+        let writer = std::thread::Builder::new()
+            .name("events".to_owned())
+            .spawn(move || shared.write_down(log))
+            .map_err(|source| {
+                Error::system("cannot start the event log's thread").caused_by(source)
+            })?;
         Ok(Self {
             shared: Arc::new(Shared {
-                inner: Mutex::new(inner),
+                memory,
                 newest: watch::Sender::new(next - 1),
+                writer: Some(writer),
             }),
         })
     }
@@ -162,12 +195,6 @@ impl Events {
             message,
         };
         inner.next += 1;
-        if let Some(log) = &mut inner.log
-            && let Err(error) = log.append(&event)
-        {
-            tracing::warn!(%error, path = %log.path.display(), "events are no longer kept on disk");
-            inner.log = None;
-        }
         if inner.ring.len() == RING_MAX {
             inner.ring.pop_front();
         }
@@ -175,6 +202,15 @@ impl Events {
         inner.ring.push_back(event);
         // Inside the lock, so that the number never goes back.
         self.shared.newest.send_replace(number);
+        drop(inner);
+        self.shared.memory.changed.notify_all();
+    }
+
+    /// Waits until what has been published is in the log.
+    pub fn flush(&self) {
+        let memory = &self.shared.memory;
+        let waiting = |inner: &mut Inner| inner.written + 1 < inner.next;
+        drop(memory.changed.wait_while(memory.lock(), waiting));
     }
 
     /// How many streams are open.
@@ -227,10 +263,60 @@ impl Events {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.shared
-            .inner
+        self.shared.memory.lock()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.memory.lock().ended = true;
+        self.memory.changed.notify_all();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the event log's thread panicked");
+        }
+    }
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner
             .lock()
             .expect("no code panics while it holds this lock")
+    }
+
+    /// Writes what is published to the log, up to the end.
+    fn write_down(&self, log: Log) {
+        let mut log = Some(log);
+        let mut inner = self.lock();
+        loop {
+            let idle = |inner: &mut Inner| inner.written + 1 == inner.next && !inner.ended;
+            inner = self
+                .changed
+                .wait_while(inner, idle)
+                .expect("no code panics while it holds this lock");
+            if inner.written + 1 == inner.next {
+                return;
+            }
+            let (written, newest) = (inner.written, inner.next - 1);
+            let new = |event: &&Numbered| event.number > written;
+            let batch: Vec<Numbered> = inner.ring.iter().filter(new).cloned().collect();
+            drop(inner);
+            let missed = newest - written - batch.len() as u64;
+            if missed > 0 {
+                tracing::warn!(missed, "the disk is too slow for the event log");
+            }
+            if let Some(open) = &mut log
+                && let Err(error) = open.append(&batch)
+            {
+                tracing::warn!(%error, path = %open.path.display(), "events are no longer kept on disk");
+                log = None;
+            }
+            inner = self.lock();
+            inner.written = newest;
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -281,7 +367,11 @@ impl EventStream {
 }
 
 impl Log {
-    fn append(&mut self, event: &Numbered) -> std::io::Result<()> {
+    fn append(&mut self, events: &[Numbered]) -> std::io::Result<()> {
+        events.iter().try_for_each(|event| self.append_one(event))
+    }
+
+    fn append_one(&mut self, event: &Numbered) -> std::io::Result<()> {
         if self.bytes >= LOG_BYTES_MAX {
             std::fs::rename(&self.path, older(&self.path))?;
             self.file = OpenOptions::new()
@@ -467,11 +557,40 @@ mod tests {
         for _ in 0..400 {
             events.publish("container", "start", "c", long.clone());
         }
+        events.flush();
         let total: u64 = std::fs::read_dir(folder.path())
             .unwrap()
             .map(|e| e.unwrap().metadata().unwrap().len())
             .sum();
         assert!(total < 2 * LOG_BYTES_MAX + 100_000, "{total}");
+    }
+
+    #[test]
+    fn a_disk_that_stalls_holds_nobody_up_and_gets_everything_later() {
+        const EVENTS: u64 = 50;
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let log = Log {
+            path: "a pipe nobody reads".into(),
+            file: std::os::fd::OwnedFd::from(writer).into(),
+            bytes: 0,
+        };
+        let events = Events::start(VecDeque::new(), 1, log).unwrap();
+        // More than a pipe holds: the log's writer waits from here on.
+        let long = attributes(&[("name", &"x".repeat(10_000))]);
+        for number in 0..EVENTS {
+            events.publish("volume", "create", &number.to_string(), long.clone());
+        }
+        let all = events.between(None, None, &EventFilter::default());
+        assert_eq!(all.len() as u64, EVENTS);
+        let disk = std::thread::spawn(move || {
+            let lines = BufReader::new(&mut reader).lines();
+            let line = |text: String| serde_json::from_str::<Line<EventMessage>>(&text).unwrap();
+            lines.map(|text| line(text.unwrap()).number).collect()
+        });
+        events.flush();
+        drop(events);
+        let written: Vec<u64> = disk.join().unwrap();
+        assert_eq!(written, (1..=EVENTS).collect::<Vec<_>>());
     }
 
     #[tokio::test]

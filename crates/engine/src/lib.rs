@@ -184,6 +184,7 @@ impl Engine {
     /// Makes everything durable that is not yet. Containers go on.
     pub async fn shutdown(&self) {
         container::reconcile::shutdown(self).await;
+        self.events.flush();
     }
 }
 
