@@ -60,6 +60,9 @@ impl Capabilities {
     /// No capability.
     pub const NONE: Self = Self(0);
 
+    /// Every capability there may be.
+    pub const ALL: Self = Self(u64::MAX);
+
     /// The capability called `name` (`CAP_CHOWN`).
     pub fn named(name: &str) -> Option<Self> {
         NAMES

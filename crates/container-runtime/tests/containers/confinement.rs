@@ -35,9 +35,7 @@ fn privileged(sandbox: &Sandbox) {
     let script = "mkdir /x && mount -t tmpfs t /x && ip link set lo up && echo fine";
     let mut container = sandbox.container(&["sh", "-c", script]);
     container.config.seccomp = None;
-    container.process().capabilities = Some(wharf_oci::defaults::capabilities(
-        &wharf_oci::defaults::ALL_CAPABILITIES,
-    ));
+    container.process().capabilities = Some(crate::sandbox::all_capabilities());
     container.linux().masked_paths.clear();
     container.linux().readonly_paths.clear();
     let all = wharf_oci::runtime::DeviceRule {

@@ -144,9 +144,7 @@ fn confined(sandbox: &Sandbox) {
     );
     // `exec --privileged`
     config.seccomp = None;
-    config.process.capabilities = Some(wharf_oci::defaults::capabilities(
-        &wharf_oci::defaults::ALL_CAPABILITIES,
-    ));
+    config.process.capabilities = Some(crate::sandbox::all_capabilities());
     let outcome = run(&container, &config);
     assert!(
         outcome.stdout.ends_with("Seccomp:\t0\n") && outcome.stderr.is_empty(),

@@ -198,9 +198,7 @@ fn capabilities(sandbox: &Sandbox) {
     let script = "mount -t tmpfs x /tmp && hostname other && hostname && ip link add d0 type dummy 2>/dev/null; \
                   mknod /tmp/d c 1 3 2>/dev/null || echo no node; grep CapEff /proc/self/status";
     let mut container = shell(sandbox, script);
-    container.process().capabilities = Some(wharf_oci::defaults::capabilities(
-        &wharf_oci::defaults::ALL_CAPABILITIES,
-    ));
+    container.process().capabilities = Some(crate::sandbox::all_capabilities());
     container.config.seccomp = None;
     let outcome = container.run();
     // More than root has on this machine, where a capability is missing.

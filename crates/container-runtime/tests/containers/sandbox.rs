@@ -248,6 +248,12 @@ impl Prepared {
     }
 }
 
+/// What a privileged process asks for.
+pub(crate) fn all_capabilities() -> wharf_oci::runtime::Capabilities {
+    let all = wharf_sys::capability::Capabilities::ALL;
+    wharf_oci::defaults::capabilities(&all.names().collect::<Vec<_>>())
+}
+
 /// Standard streams: nothing to read, and two pipes.
 pub(crate) fn pipes() -> (Stdio, [std::io::PipeReader; 2]) {
     let null = fs::File::open("/dev/null").unwrap();

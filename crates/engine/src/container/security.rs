@@ -2,71 +2,10 @@
 
 use wharf_api_types::container::HostConfig;
 use wharf_fault::{Error, Result};
+use wharf_oci::defaults;
+use wharf_sys::capability::{Capabilities, bounding};
 
 use super::selinux::LabelOptions;
-
-/// All capabilities in the order of their numbers (`linux/capability.h`).
-const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
-/// What a container has unless told otherwise, in Docker's order.
-pub(super) const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
 
 /// Which system calls a container may make.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -148,7 +87,7 @@ fn normalize(name: &str) -> Option<String> {
     } else {
         format!("CAP_{upper}")
     };
-    CAPABILITIES.contains(&full.as_str()).then_some(full)
+    Capabilities::named(&full).map(|_| full)
 }
 
 /// Checks the names of `--cap-add` and `--cap-drop` and gives them their full form, sorted.
@@ -192,7 +131,7 @@ pub(super) fn capabilities(host: &HostConfig, available: &[&'static str]) -> Vec
     let mut set: Vec<String> = Vec::new();
     if !has(&host.cap_drop, "ALL") {
         set.extend(
-            DEFAULT_CAPABILITIES
+            defaults::CAPABILITIES
                 .iter()
                 .filter(|name| !has(&host.cap_drop, name))
                 .map(|name| (*name).to_owned()),
@@ -206,25 +145,9 @@ pub(super) fn capabilities(host: &HostConfig, available: &[&'static str]) -> Vec
     set
 }
 
-/// The names of the capabilities in a `CapBnd` bit mask.
-pub(super) fn from_mask(mask: u64) -> Vec<&'static str> {
-    CAPABILITIES
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| mask >> bit & 1 == 1)
-        .map(|(_, name)| *name)
-        .collect()
-}
-
 /// What this process may give: its bounding set.
 pub(super) fn available() -> Vec<&'static str> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapBnd:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(u64::MAX);
-    from_mask(mask)
+    bounding().names().collect()
 }
 
 #[cfg(test)]
@@ -244,9 +167,11 @@ mod tests {
 
     #[test]
     fn capabilities_follow_docker() {
-        let all = from_mask(u64::MAX);
+        let all = Capabilities::ALL.names().collect::<Vec<_>>();
         assert_eq!(all.len(), 41);
-        assert_eq!(capabilities(&host(&[], &[]), &all), DEFAULT_CAPABILITIES);
+        let mut defaults = defaults::CAPABILITIES.iter();
+        assert!(defaults.all(|name| Capabilities::named(name).is_some()));
+        assert_eq!(capabilities(&host(&[], &[]), &all), defaults::CAPABILITIES);
         assert_eq!(
             capabilities(&host(&["net_admin"], &["ALL"]), &all),
             ["CAP_NET_ADMIN"]

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use wharf_container_runtime::hooks::HookKind;
-use wharf_oci::defaults::ALL_CAPABILITIES;
 use wharf_oci::runtime::VERSION;
+use wharf_sys::capability::Capabilities;
 
 use crate::error::Result;
 use crate::flags::Flags;
@@ -95,7 +95,7 @@ fn run(_: &Runtime, _: &Flags) -> Result<ExitCode> {
         "mountOptions": MOUNT_OPTIONS,
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-            "capabilities": &ALL_CAPABILITIES[..],
+            "capabilities": Capabilities::ALL.names().collect::<Vec<_>>(),
             "cgroup": {
                 "v1": true,
                 "v2": true,
