@@ -28,8 +28,16 @@ const WHARF: &str = "wharf";
 /// The runtimes Wharf is compared with.
 const PEERS: [&str; 2] = ["runc", "crun"];
 
-/// Programs that race with the container they start: any runtime passes now and then.
-const BY_CHANCE: [&str; 2] = ["pidfile", "poststart"];
+/// Starts a shell as the container and one as the hook after it, and wants the first to be the first to write:
+/// whether it is, the scheduler decides. It must be so once in [`TRIES`].
+const RACES: &str = "poststart";
+
+/// How often [`RACES`] is run until it passes.
+const TRIES: usize = 10;
+
+/// Sends a signal to a container whose `true` has ended by then, unless the machine is in an unusual mood: the
+/// specification wants an error for that, which the program takes for a failure.
+const BY_CHANCE: &str = "pidfile";
 
 /// Says in a guest's output what a program came to.
 const LINE: &str = "conformance: ";
@@ -94,10 +102,7 @@ fn judge(record: &Record, rows: &[Row]) -> Result<(), String> {
                 passed += 1;
                 println!("test {name} ... ok");
             }
-            _ if row.runtime == WHARF
-                && record.a_peer_passes(row)
-                && !BY_CHANCE.contains(&row.program.as_str()) =>
-            {
+            _ if row.runtime == WHARF && record.a_peer_passes(row) && row.program != BY_CHANCE => {
                 failed += 1;
                 println!("test {name} ... FAILED: {}", row.note);
             }
@@ -152,8 +157,18 @@ fn here(request: &Request, suite: &Path) -> Result<Vec<Row>, String> {
                         PathBuf::from(&runtime)
                     };
                     let hides_unified = runtime == "crun";
-                    let output = isolation::run(&system, suite, &program, &path, hides_unified);
-                    let row = Row::new(system.name(), runtime, program, &output);
+                    let try_once = || {
+                        let output = isolation::run(&system, suite, &program, &path, hides_unified);
+                        let row =
+                            Row::new(system.name(), runtime.clone(), program.clone(), &output);
+                        (row, output)
+                    };
+                    let (mut row, mut output) = try_once();
+                    for _ in 1..if program == RACES { TRIES } else { 1 } {
+                        if row.verdict != Verdict::Passed {
+                            (row, output) = try_once();
+                        }
+                    }
                     println!("{LINE}{}", row.line());
                     if row.verdict != Verdict::Passed
                         && std::env::var_os("WHARF_CONFORMANCE_OUTPUT").is_some()
