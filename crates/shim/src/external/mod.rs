@@ -337,9 +337,15 @@ impl External {
     fn command(&self, words: &[&str]) -> Result<String, Failure> {
         self.program.run(words, None).map_err(|complaint| {
             let message = complaint.to_string();
-            let is_over = ["not running", "already finished", "does not exist"]
-                .iter()
-                .any(|sign| message.contains(sign));
+            // In the words of one runtime or the other.
+            let is_over = [
+                "not running",
+                "already finished",
+                "does not exist",
+                "No such process",
+            ]
+            .iter()
+            .any(|sign| message.contains(sign));
             let kind = if is_over {
                 FailureKind::NotRunning
             } else {
