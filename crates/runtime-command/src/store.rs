@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/ID/           made by create: its existence is what makes an ID taken
 //!   lock             locked by whoever changes the container, released by the kernel if it dies
-//!   state.json       what is known about it, replaced as a whole
+//!   state.json       what is known about it: a line of JSON each time that changes, the last counts
 //!   config.json      the document it was made from
 //!   exec.fifo, …     how it waits for start (container-runtime's `gate`)
 //!   notify/          the socket its program tells its readiness to, if somebody wants to know
@@ -15,7 +15,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fcntl_lock, mkdirat, openat, renameat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fcntl_lock, mkdirat, openat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -24,11 +24,10 @@ use crate::id;
 
 const LOCK: &str = "lock";
 const STATE: &str = "state.json";
-const STATE_NEW: &str = "state.json.new";
 const CONFIG: &str = "config.json";
 
 /// Files of ours in a container's directory.
-const FILES: [&str; 4] = [STATE, STATE_NEW, CONFIG, LOCK];
+const FILES: [&str; 3] = [STATE, CONFIG, LOCK];
 
 /// A container's directory.
 #[derive(Debug)]
@@ -220,20 +219,30 @@ impl Directory {
 
     /// What is remembered; nothing if its create was ended before it began.
     pub(crate) fn read_record(&self) -> Result<Option<Record>> {
-        match self.read(STATE)? {
-            Some(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(Error::json("state.json")),
-            None => Ok(None),
+        let text = self.read(STATE)?.unwrap_or_default();
+        let lines = text.split(|byte| *byte == b'\n').rev();
+        let mut failure = None;
+        for line in lines.filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(record) => return Ok(Some(record)),
+                // Whoever wrote it was ended over it, or still writes.
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        match failure {
+            Some(error) if !error.is_eof() => Err(Error::json("state.json")(error)),
+            _ => Ok(None),
         }
     }
 
-    /// Replaces what is remembered.
+    /// Remembers `record` in place of what was remembered before. A file is not replaced by
+    /// another: some file systems start writing it to the disk then, which takes longer than all
+    /// else that is done with it.
     pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record).map_err(Error::json("state.json"))?;
-        self.write(STATE_NEW, &text)?;
-        renameat(&self.fd, STATE_NEW, &self.fd, STATE)
-            .map_err(|errno| Error::file("write state", self.path.join(STATE))(errno.into()))
+        let mut line = serde_json::to_vec(record).map_err(Error::json("state.json"))?;
+        // In front: what follows half a line is whole.
+        line.insert(0, b'\n');
+        self.write(STATE, OFlags::APPEND, &line)
     }
 
     /// The document the container was made from.
@@ -242,7 +251,7 @@ impl Directory {
     }
 
     pub(crate) fn write_config(&self, text: &[u8]) -> Result<()> {
-        self.write(CONFIG, text)
+        self.write(CONFIG, OFlags::TRUNC, text)
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
@@ -257,8 +266,8 @@ impl Directory {
         Ok(Some(text))
     }
 
-    fn write(&self, name: &str, text: &[u8]) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    fn write(&self, name: &str, how: OFlags, text: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | how;
         openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(io::Error::from)
             .and_then(|fd| File::from(fd).write_all(text))
@@ -344,6 +353,25 @@ mod tests {
             Err(Error::NoContainer)
         ));
         assert!(Directory::list(&root).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_last_whole_line_is_what_is_remembered() {
+        let top = tempfile::tempdir().unwrap();
+        let (directory, _lock) = Directory::create(top.path(), "c").unwrap();
+        let remembered = || directory.read_record().unwrap().map(|record| record.id);
+        let append = |text: &[u8]| directory.write(STATE, OFlags::APPEND, text).unwrap();
+        append(b"");
+        assert_eq!(remembered(), None);
+        append(b"\n{\"ociVersion\":\"1");
+        assert_eq!(remembered(), None);
+        directory.write_record(&record("first")).unwrap();
+        directory.write_record(&record("second")).unwrap();
+        assert_eq!(remembered().unwrap(), "second");
+        append(b"\n{\"ociVersion\":\"1.3.0\",\"id\":\"th");
+        assert_eq!(remembered().unwrap(), "second");
+        directory.write_record(&record("fourth")).unwrap();
+        assert_eq!(remembered().unwrap(), "fourth");
     }
 
     #[test]

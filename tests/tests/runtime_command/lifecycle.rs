@@ -350,7 +350,8 @@ fn a_reused_process_number_is_another_process() {
     let bundle = Bundle::new(&host, "b", "exec sleep 1000");
     bundle.runtime(&["run", "-d", "c1"]).ok();
     let file = bundle.state_root().join("c1/state.json");
-    let mut record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let mut record: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     let real = record.clone();
     record["process"]["startTime"] = json!(1);
     std::fs::write(&file, record.to_string()).unwrap();
