@@ -22,6 +22,7 @@ use crate::id_map::IdMaps;
 use crate::init::{self, Meeting, Waits};
 use crate::net_devices;
 use crate::prepared::Prepared;
+use crate::streams::Shields;
 use crate::supervisor::Supervisor;
 use crate::supplies::{Foreign, Supplies};
 use crate::user_namespace::{self, Mapped};
@@ -172,9 +173,13 @@ fn begin(
     } else {
         None
     };
-    let streams = match stdio {
-        Stdio::Streams(streams) => Some(crate::streams::shield_all(streams)?),
-        Stdio::Terminal => None,
+    // The shields stay until the program runs: nobody waits for their end then.
+    let (streams, _shields) = match stdio {
+        Stdio::Streams(streams) => {
+            let (streams, shields) = crate::streams::shield_all(streams)?;
+            (Some(streams), shields)
+        }
+        Stdio::Terminal => (None, Shields::default()),
     };
     let (ours, theirs) = channel::pair()?;
     let pending = cgroup.is_some() && born_in.is_none()

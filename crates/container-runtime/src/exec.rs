@@ -20,6 +20,7 @@ use crate::create::{Running, set_oom_score};
 use crate::error::{Stage, StartError};
 use crate::init;
 use crate::launch::{Extras, Launch};
+use crate::streams::Shields;
 use crate::supervisor::Supervisor;
 use crate::user_namespace;
 
@@ -85,9 +86,13 @@ fn born(
     parent: Parent,
     dead: &mut Option<Pid>,
 ) -> Result<Executed, StartError> {
-    let streams = match stdio {
-        Stdio::Streams(streams) => Some(crate::streams::shield_all(streams)?),
-        Stdio::Terminal => None,
+    // The shields stay until the program runs: nobody waits for their end then.
+    let (streams, _shields) = match stdio {
+        Stdio::Streams(streams) => {
+            let (streams, shields) = crate::streams::shield_all(streams)?;
+            (Some(streams), shields)
+        }
+        Stdio::Terminal => (None, Shields::default()),
     };
     if config.process.terminal != streams.is_none() {
         return Err(StartError::refused(

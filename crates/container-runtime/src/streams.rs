@@ -15,40 +15,58 @@ use crate::error::{Stage, StartError};
 /// Memory devices: null, zero, full, random and their like.
 const MEMORY: u32 = 1;
 
+/// Mounts that streams are shielded by, for as long as nobody should wait for their end: when the
+/// last descriptor of one is closed, the kernel waits until nobody can be on the way through it.
+#[derive(Debug, Default)]
+pub(crate) struct Shields(Vec<(u64, OwnedFd)>);
+
 /// Shields all three.
-pub(crate) fn shield_all(streams: [OwnedFd; 3]) -> Result<[OwnedFd; 3], StartError> {
+pub(crate) fn shield_all(streams: [OwnedFd; 3]) -> Result<([OwnedFd; 3], Shields), StartError> {
     let failed = |errno| StartError::new(Stage::Terminal, errno, "standard streams");
-    let [stdin, stdout, stderr] = streams.map(|stream| shield(stream).map_err(failed));
-    Ok([stdin?, stdout?, stderr?])
+    let mut shields = Shields::default();
+    let [stdin, stdout, stderr] = streams.map(|stream| shields.shield(stream).map_err(failed));
+    Ok(([stdin?, stdout?, stderr?], shields))
 }
 
 /// The same stream, through which a memory device of the host can be read and written, and
 /// nothing else. Somebody who may not mount gets it as it is: the device is not theirs to change.
 pub fn shield(stream: OwnedFd) -> Result<OwnedFd, Errno> {
-    let status = fstat(&stream)?;
-    if FileType::from_raw_mode(status.st_mode) != FileType::CharacterDevice
-        || major(status.st_rdev) != MEMORY
-    {
-        return Ok(stream);
-    }
-    let access = rustix::fs::fcntl_getfl(&stream)? & OFlags::RWMODE;
-    match reopen(stream.as_fd(), access) {
-        // Another mount namespace's.
-        Err(Errno::INVAL) => {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let ours = rustix::fs::open(c"/dev/null", flags, Mode::empty());
-            match ours {
-                Ok(ours) if fstat(&ours)?.st_rdev == status.st_rdev => reopen(ours.as_fd(), access),
-                _ => Ok(stream),
-            }
+    Shields::default().shield(stream)
+}
+
+impl Shields {
+    fn shield(&mut self, stream: OwnedFd) -> Result<OwnedFd, Errno> {
+        let status = fstat(&stream)?;
+        let device = status.st_rdev;
+        if FileType::from_raw_mode(status.st_mode) != FileType::CharacterDevice
+            || major(device) != MEMORY
+        {
+            return Ok(stream);
         }
-        Err(Errno::PERM) => Ok(stream),
-        other => other,
+        let access = rustix::fs::fcntl_getfl(&stream)? & OFlags::RWMODE;
+        if let Some((_, tree)) = self.0.iter().find(|(shielded, _)| *shielded == device) {
+            return open_through(tree, access);
+        }
+        let tree = match read_only_copy(stream.as_fd()) {
+            // Another mount namespace's.
+            Err(Errno::INVAL) => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                match rustix::fs::open(c"/dev/null", flags, Mode::empty()) {
+                    Ok(ours) if fstat(&ours)?.st_rdev == device => read_only_copy(ours.as_fd())?,
+                    _ => return Ok(stream),
+                }
+            }
+            Err(Errno::PERM) => return Ok(stream),
+            other => other?,
+        };
+        let shielded = open_through(&tree, access)?;
+        self.0.push((device, tree));
+        Ok(shielded)
     }
 }
 
-fn reopen(device: BorrowedFd<'_>, access: OFlags) -> Result<OwnedFd, Errno> {
-    let tree = read_only_copy(device)?;
+/// Opens the device that `tree` shows.
+fn open_through(tree: &OwnedFd, access: OFlags) -> Result<OwnedFd, Errno> {
     // Through procfs: a descriptor of a file cannot be opened in any other way.
     let path = format!("/proc/self/fd/{}", tree.as_raw_fd());
     rustix::fs::openat(
@@ -162,6 +180,35 @@ mod tests {
         assert_eq!(rustix::fs::fchmod(&shielded, mode), Err(Errno::ROFS));
         let path = format!("/proc/self/fd/{}", shielded.as_raw_fd());
         assert_eq!(rustix::fs::chmod(path, mode), Err(Errno::ROFS));
+    }
+
+    #[test]
+    fn one_shield_serves_all_streams_of_a_device() {
+        let open = |path: &str, access| {
+            rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty()).unwrap()
+        };
+        let null = open("/dev/null", OFlags::RDONLY);
+        if read_only_copy(null.as_fd()).is_err() {
+            eprintln!("skipped: mounting needs root");
+            return;
+        }
+        let streams = [
+            null,
+            open("/dev/null", OFlags::WRONLY),
+            open("/dev/zero", OFlags::RDWR),
+        ];
+        let (shielded, shields) = shield_all(streams).unwrap();
+        assert_eq!(shields.0.len(), 2);
+        drop(shields);
+        let [stdin, stdout, stderr] = shielded;
+        assert_eq!(rustix::io::read(&stdin, &mut [0; 4]), Ok(0));
+        assert_eq!(rustix::io::write(&stdin, b"x"), Err(Errno::BADF));
+        assert_eq!(rustix::io::write(&stdout, b"x"), Ok(1));
+        assert_eq!(rustix::io::read(&stderr, &mut [1; 4]), Ok(4));
+        for stream in [stdin, stdout, stderr] {
+            let mode = Mode::from_raw_mode(fstat(&stream).unwrap().st_mode & 0o7777);
+            assert_eq!(rustix::fs::fchmod(&stream, mode), Err(Errno::ROFS));
+        }
     }
 
     #[test]
