@@ -12,7 +12,7 @@
 //! delete   cgroup and store are gone, poststop hooks are run
 //! ```
 //!
-//! It runs in the small static program that also is the shim: out of a sealed file in memory, so
+//! A command that gets into containers is first started once more from where nobody can write, so
 //! that a container never gets hold of a program on disk.
 
 mod bundle;
@@ -40,12 +40,21 @@ use error::{Error, Result};
 /// The names under which this program is an OCI runtime.
 pub const NAMES: [&str; 3] = ["wharf-runtime", "runc", "crun"];
 
-/// Runs the command line `arguments` (those after the program's name), called as `name`.
-pub fn main(name: &str, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Starts this program once more, with the arguments given (its name first), where a container that
+/// gets hold of it cannot write to it. Only returns when that fails.
+pub type BecomeUnwritable = fn(&[OsString]) -> std::io::Error;
+
+/// Runs the command line `arguments` (those after the program's name), called as `name`. With
+/// `hide`, that is done first by those commands which get into containers (CVE-2019-5736).
+pub fn main(
+    name: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    hide: Option<BecomeUnwritable>,
+) -> ExitCode {
     // Before anything is opened: these are the caller's.
     let inherited = runtime::inherited_fds();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    runtime::run(name, &arguments, inherited)
+    runtime::run(name, &arguments, inherited, hide)
 }
 
 /// Prints a command's result. That the reader has gone is its own affair.

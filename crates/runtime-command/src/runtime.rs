@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::BecomeUnwritable;
 use crate::commands;
 use crate::error::{Error, Result};
 use crate::flags::{self, Flag, Flags, option, switch};
@@ -21,6 +22,8 @@ pub(crate) struct Runtime {
     pub(crate) systemd_cgroup: bool,
     /// How many descriptors from 3 on the caller has given us.
     pub(crate) inherited_fds: u32,
+    /// What has to be done before a container can get hold of our program; nothing if it may.
+    hide: Option<BecomeUnwritable>,
 }
 
 /// One command.
@@ -36,6 +39,8 @@ pub(crate) struct Command {
     pub(crate) run: fn(&Runtime, &Flags) -> Result<ExitCode>,
     /// Exit status when it fails.
     pub(crate) failure: u8,
+    /// Whether a process of ours gets into a container, before it is the container's program.
+    pub(crate) enters: bool,
 }
 
 const GLOBAL: &[Flag] = &[
@@ -81,9 +86,12 @@ pub(crate) fn inherited_fds() -> u32 {
 }
 
 /// Runs the command line.
-pub(crate) fn run(name: &str, arguments: &[OsString], inherited_fds: u32) -> ExitCode {
-    // A kernel that refuses costs microseconds.
-    let _ = wharf_sys::program_pages::map_for_children();
+pub(crate) fn run(
+    name: &str,
+    arguments: &[OsString],
+    inherited_fds: u32,
+    hide: Option<BecomeUnwritable>,
+) -> ExitCode {
     // Executed from a descriptor, it would be called after that. Nothing depends on the name.
     let _ = rustix::thread::set_name(c"wharf-runtime");
     let log = Log::default();
@@ -122,10 +130,11 @@ pub(crate) fn run(name: &str, arguments: &[OsString], inherited_fds: u32) -> Exi
         log,
         systemd_cgroup: global.is("systemd-cgroup"),
         inherited_fds,
+        hide,
     };
     // The flags of the command begin after the global ones and its name.
     let after = arguments.len() - global.words.len() + 1;
-    match call(&runtime, command, &arguments[after..]) {
+    match call(&runtime, command, arguments, after) {
         Ok(status) => status,
         Err(Error::HelpWanted) => {
             let help = format!(
@@ -142,8 +151,14 @@ pub(crate) fn run(name: &str, arguments: &[OsString], inherited_fds: u32) -> Exi
     }
 }
 
-fn call(runtime: &Runtime, command: &Command, arguments: &[OsString]) -> Result<ExitCode> {
-    let flags = Flags::parse(command.flags, arguments)?;
+/// Runs `command`, whose own arguments begin with number `own` of all.
+fn call(
+    runtime: &Runtime,
+    command: &Command,
+    arguments: &[OsString],
+    own: usize,
+) -> Result<ExitCode> {
+    let flags = Flags::parse(command.flags, &arguments[own..])?;
     let (least, most) = command.count;
     let given = flags.words.len();
     if given < least || given > most {
@@ -162,6 +177,13 @@ fn call(runtime: &Runtime, command: &Command, arguments: &[OsString]) -> Result<
             "{}: {:?} requires {wanted}",
             runtime.name, command.name
         )));
+    }
+    if command.enters
+        && let Some(become_unwritable) = runtime.hide
+    {
+        let name = std::iter::once(OsString::from(&runtime.name));
+        let all: Vec<OsString> = name.chain(arguments.iter().cloned()).collect();
+        return Err(Error::system("hide our program")(become_unwritable(&all)));
     }
     let words = flags.words.join(" ");
     runtime.log.debug(&format!("{} {words}", command.name));

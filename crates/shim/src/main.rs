@@ -16,7 +16,8 @@ fn main() -> ExitCode {
         return ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX));
     }
     if let Some(name) = runtime_name(name.as_deref()) {
-        return wharf_runtime_command::main(name, arguments);
+        // Whoever starts us under that name has seen to it that nobody can write to our file.
+        return wharf_runtime_command::main(name, arguments, None);
     }
     wharf_shim::main()
 }

@@ -12,7 +12,7 @@
 //! - confinement: [`capability`], [`seccomp`], [`landlock`], [`device_filter`], [`namespace`],
 //!   [`user_namespace`]
 //! - descriptors: [`fd`], [`scm`], [`socket`], [`terminal`]
-//! - memory of our own processes: [`malloc`], [`program_pages`]
+//! - our own program and its memory: [`unwritable`], [`malloc`], [`program_pages`]
 
 #![allow(unsafe_code, reason = "this crate is the one place for it")]
 
@@ -39,6 +39,7 @@ pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod terminal;
+pub mod unwritable;
 pub mod user_namespace;
 
 /// The kernel's error number of the last failed call of this thread.

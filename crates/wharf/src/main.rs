@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! wharf daemon …   the engine          (daemon), an ordinary user's in namespaces of its own (user)
-//! wharf runtime …  the OCI runtime     (the small program inside this one)
+//! wharf runtime …  the OCI runtime     (wharf_runtime_command), where no container can write to it
 //! wharf COMMAND …  the command line    (wharf_commands), which starts the daemon when there is none
 //! wharf rootless-keeper  what keeps those namespaces (wharf_rootless::keeper); daemons start it
 //! ```
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let path = args.next();
     let args: Vec<OsString> = args.collect();
     if let Some((name, after)) = runtime_call(path.as_deref(), &args) {
-        return program::become_runtime(name, args[after..].to_vec());
+        return program::runtime(name, &args[after..]);
     }
     let name = program_name(path);
     if args.first().is_some_and(|word| word == "daemon") {

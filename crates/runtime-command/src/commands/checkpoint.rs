@@ -72,6 +72,7 @@ pub(crate) const CHECKPOINT: Command = Command {
     ],
     run: checkpoint,
     failure: 1,
+    enters: true,
 };
 
 pub(crate) const RESTORE: Command = Command {
@@ -105,6 +106,7 @@ pub(crate) const RESTORE: Command = Command {
     ],
     run: restore::restore,
     failure: 1,
+    enters: true,
 };
 
 /// Flags that ask for what is not there.

@@ -31,6 +31,7 @@ pub(super) const COMMAND: Command = Command {
     ],
     run,
     failure: 1,
+    enters: false,
 };
 
 fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {

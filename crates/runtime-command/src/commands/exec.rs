@@ -50,6 +50,7 @@ pub(super) const COMMAND: Command = Command {
     ],
     run,
     failure: 255,
+    enters: true,
 };
 
 fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {

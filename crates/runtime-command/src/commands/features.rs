@@ -19,6 +19,7 @@ pub(super) const COMMAND: Command = Command {
     flags: &[],
     run,
     failure: 1,
+    enters: false,
 };
 
 /// Options that are not the file system's.

@@ -84,6 +84,7 @@ const CREATE: Command = Command {
     ],
     run: |runtime, flags| start(runtime, flags, Wanted::Created),
     failure: 1,
+    enters: true,
 };
 
 const RUN: Command = Command {
@@ -115,4 +116,5 @@ const RUN: Command = Command {
         start(runtime, flags, wanted)
     },
     failure: 1,
+    enters: true,
 };

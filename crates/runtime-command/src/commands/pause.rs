@@ -17,6 +17,7 @@ pub(super) const PAUSE: Command = Command {
     flags: &[],
     run: pause,
     failure: 1,
+    enters: false,
 };
 
 pub(super) const RESUME: Command = Command {
@@ -27,6 +28,7 @@ pub(super) const RESUME: Command = Command {
     flags: &[],
     run: resume,
     failure: 1,
+    enters: false,
 };
 
 fn pause(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {

@@ -27,6 +27,7 @@ pub(super) const COMMAND: Command = Command {
     ],
     run,
     failure: 1,
+    enters: false,
 };
 
 const FILE: &str = "config.json";

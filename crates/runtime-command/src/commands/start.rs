@@ -21,6 +21,7 @@ pub(super) const COMMAND: Command = Command {
     flags: &[],
     run,
     failure: 1,
+    enters: false,
 };
 
 fn check(status: Status) -> Result<()> {

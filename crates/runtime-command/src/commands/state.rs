@@ -20,6 +20,7 @@ pub(super) const COMMAND: Command = Command {
     flags: &[],
     run,
     failure: 1,
+    enters: false,
 };
 
 /// The specification's state with what runc adds to it.
