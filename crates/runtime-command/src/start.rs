@@ -298,7 +298,8 @@ impl<'a> Start<'a> {
             match again {
                 Ok(lock) => {
                     let container = Container::with(self.directory, self.record)?;
-                    crate::commands::delete::destroy(self.runtime, container, lock)?;
+                    let spec = Some(&self.config.spec);
+                    crate::commands::delete::destroy(self.runtime, container, spec, lock)?;
                 }
                 // Somebody was faster.
                 Err(Error::NoContainer) => {}

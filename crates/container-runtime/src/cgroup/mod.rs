@@ -223,6 +223,18 @@ impl Cgroup {
         Ok(processes)
     }
 
+    /// Begins its removal if no process is in it and no cgroup below it, which tells without a look
+    /// at the processes that there are none. Whether that is so.
+    pub fn begin_removal(&self) -> bool {
+        if self.is_unit() {
+            // systemd is asked first.
+            return false;
+        }
+        let directories = self.directories();
+        let directory = self.hierarchy("pids").or(directories.first().copied());
+        directory.is_some_and(|directory| rustix::fs::rmdir(directory).is_ok())
+    }
+
     /// Removes it and the children that were made in it. Its processes must have ended or be
     /// ending: for those it waits a little.
     pub fn remove(&self) -> io::Result<()> {

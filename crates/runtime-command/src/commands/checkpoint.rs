@@ -199,7 +199,7 @@ fn checkpoint(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
     wharf_container_runtime::checkpoint(&criu(flags)?, pid.as_raw_nonzero().get(), &options)
         .map_err(Error::Checkpoint)?;
     if !stays {
-        destroy(runtime, container, lock)?;
+        destroy(runtime, container, Some(&spec), lock)?;
     }
     Ok(ExitCode::SUCCESS)
 }

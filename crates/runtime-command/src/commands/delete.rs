@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 use wharf_container_runtime::hooks::HookKind;
 use wharf_container_runtime::resctrl;
-use wharf_oci::runtime::Status;
+use wharf_oci::runtime::{Spec, Status};
 
 use crate::container::{self, Container};
 use crate::error::{Error, Result};
@@ -66,29 +66,41 @@ fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<()> {
             "cannot delete container {id} that is not stopped: {status}"
         )));
     }
-    destroy(runtime, container, lock)
+    // A create that was ended early has not written it.
+    let spec = match container.spec() {
+        Err(Error::NoConfig) => None,
+        other => Some(other?),
+    };
+    destroy(runtime, container, spec.as_ref(), lock)
 }
 
 /// Removes everything of a container, with whatever still runs in it.
-pub(crate) fn destroy(runtime: &Runtime, container: Container, lock: Lock) -> Result<()> {
-    end(&container)?;
-    if let Some(cgroup) = container.cgroup()? {
+pub(crate) fn destroy(
+    runtime: &Runtime,
+    container: Container,
+    spec: Option<&Spec>,
+    lock: Lock,
+) -> Result<()> {
+    let cgroup = container.cgroup()?;
+    // As a rule everything has ended with the first process.
+    let all_ended = container.process().is_none()
+        && cgroup.as_ref().is_some_and(|cgroup| cgroup.begin_removal());
+    if !all_ended {
+        end(&container)?;
+    }
+    if let Some(cgroup) = cgroup {
         cgroup.remove().map_err(Error::system("remove cgroup"))?;
     }
-    // A create that was ended early has not written it.
-    let (hooks, linux) = match container.spec() {
-        Ok(spec) => (spec.hooks, spec.linux),
-        Err(Error::NoConfig) => (None, None),
-        Err(error) => return Err(error),
-    };
-    if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt) {
-        resctrl::remove(&rdt, &container.record.id)
+    let linux = spec.and_then(|spec| spec.linux.as_ref());
+    if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt.as_ref()) {
+        resctrl::remove(rdt, &container.record.id)
             .map_err(Error::system("remove resctrl group"))?;
     }
+    let hooks = spec.and_then(|spec| spec.hooks.as_ref());
     let state = crate::container::state_of(&container.record, Status::Stopped, None);
     container.directory.remove()?;
     drop(lock);
-    warn_of_hooks(runtime, HookKind::Poststop, hooks.as_ref(), &state);
+    warn_of_hooks(runtime, HookKind::Poststop, hooks, &state);
     Ok(())
 }
 
