@@ -7,6 +7,9 @@ use std::process::Command;
 
 use wharf_tests::{Output, fixtures, run, skip, wharf_binary};
 
+#[path = "systemd/runtime.rs"]
+mod runtime;
+
 /// An account of the guest's.
 const USER: &str = "user";
 
@@ -17,7 +20,7 @@ const USER_MANAGER: &str = "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.
 const GUEST: &str = "/usr/local/lib/wharf-vm";
 
 /// Somebody at a shell.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
     Root,
     /// A process of the user's outside of all sessions.

@@ -14,6 +14,7 @@ use wharf_sys::terminal;
 
 use crate::affinity::{self, Affinity};
 use crate::birth::{self, Parent};
+use crate::cgroup::Cgroup;
 use crate::channel::{self, ChildEnd, ParentEnd, Report};
 use crate::config::{ExecConfig, Stdio};
 use crate::create::{Running, set_oom_score};
@@ -126,13 +127,19 @@ fn born(
         user_namespace::give_streams(streams, maps)?;
     }
     let affinity = affinity::plan(config.process.exec_cpu_affinity.as_ref())?;
+    let by_systemd = container
+        .cgroup
+        .as_ref()
+        .filter(|cgroup| cgroup.is_out_of_reach());
     let born_in = match &container.cgroup {
         // Whoever is born in the cgroup was never outside of it.
-        Some(cgroup) if affinity.initial.is_none() => cgroup.open_unified()?,
+        Some(cgroup) if affinity.initial.is_none() && by_systemd.is_none() => {
+            cgroup.open_unified()?
+        }
         _ => None,
     };
     let doors = match &container.cgroup {
-        Some(cgroup) if born_in.is_none() => cgroup.doors()?,
+        Some(cgroup) if born_in.is_none() && by_systemd.is_none() => cgroup.doors()?,
         _ => Vec::new(),
     };
     let (ours, theirs) = channel::pair()?;
@@ -150,7 +157,9 @@ fn born(
                 .map(|maps| (maps.uid.first(), maps.gid.first()));
             let container = (&container.pidfd, namespaces, root);
             let place = (&doors[..], &affinity, apart.as_ref());
-            let Err(error) = joining_process(container, config, &launch, streams, &theirs, place);
+            let waits = launch.oom_score_adj.is_some() || by_systemd.is_some();
+            let Err(error) =
+                joining_process(container, config, &launch, streams, (&theirs, waits), place);
             theirs.send_error(&error);
             1
         },
@@ -158,7 +167,7 @@ fn born(
     drop(theirs);
     let (pid, pidfd) = born.map_err(not_running)?;
     let supervisor = Supervisor::of(&launch, config.state.as_ref(), None);
-    match accompany(&launch, &supervisor, &ours, (pid, &pidfd)) {
+    match accompany(&launch, &supervisor, &ours, (pid, &pidfd), by_systemd) {
         Ok(terminal) => Ok(Executed {
             pid,
             pidfd,
@@ -177,9 +186,15 @@ fn accompany(
     supervisor: &Supervisor<'_>,
     channel: &ParentEnd,
     (pid, pidfd): (Pid, &OwnedFd),
+    by_systemd: Option<&Cgroup>,
 ) -> Result<Option<OwnedFd>, StartError> {
+    if let Some(cgroup) = by_systemd {
+        cgroup.attach(pid)?;
+    }
     if let Some(adjustment) = launch.oom_score_adj {
         set_oom_score(pid, adjustment)?;
+    }
+    if by_systemd.is_some() || launch.oom_score_adj.is_some() {
         channel.go()?;
     }
     let mut terminal = None;
@@ -203,7 +218,7 @@ fn joining_process(
     config: &ExecConfig,
     launch: &Launch,
     streams: Option<[OwnedFd; 3]>,
-    channel: &ChildEnd,
+    (channel, waits): (&ChildEnd, bool),
     (doors, affinity, apart): (&[OwnedFd], &Affinity, Option<&OwnedFd>),
 ) -> Result<Infallible, StartError> {
     let clone_failed = |errno| StartError::new(Stage::Clone, errno, "");
@@ -213,8 +228,8 @@ fn joining_process(
     if !config.keep_keyring {
         wharf_sys::process::join_new_session_keyring().map_err(clone_failed)?;
     }
-    if launch.oom_score_adj.is_some() {
-        // Set by the parent, who has a `/proc` to trust.
+    if waits {
+        // The parent has a `/proc` to trust, and can talk to systemd.
         channel.wait()?;
     }
     if let Some(initial) = &affinity.initial {

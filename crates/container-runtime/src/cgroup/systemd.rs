@@ -8,7 +8,7 @@ use rustix::process::Pid;
 use wharf_oci::runtime::{DeviceRule, Resources};
 use wharf_systemd::{Bus, Manager, Scope, SystemdError, Value};
 
-use super::{Cgroup, Layout, devices, plan};
+use super::{Cgroup, Layout, devices, layout, plan};
 use crate::error::{Stage, StartError};
 
 /// A unit of systemd's.
@@ -114,6 +114,43 @@ impl Cgroup {
         }
         manager
             .start_transient_unit(&unit.name, &properties)
+            .map_err(|error| failed(&error))
+    }
+
+    /// Whether only systemd can move the caller's processes into this cgroup. An ordinary user may do so from
+    /// and to what is below a directory of the user's (the kernel's `admin-guide/cgroup-v2.rst`, delegation
+    /// containment), and a login session is beside that.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        let of_user = self.unit.as_ref().is_some_and(|unit| unit.bus == Bus::User);
+        if !of_user || !self.is_unified() {
+            return false;
+        }
+        let here = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let Some(here) = here.lines().find_map(|line| line.strip_prefix("0::")) else {
+            return false;
+        };
+        let file = format!(
+            "{}{}/cgroup.procs",
+            layout::MOUNT,
+            shared_part(here, &self.path)
+        );
+        let writable = rustix::fs::accessat(
+            rustix::fs::CWD,
+            file,
+            rustix::fs::Access::WRITE_OK,
+            rustix::fs::AtFlags::EACCESS,
+        );
+        writable == Err(rustix::io::Errno::ACCESS)
+    }
+
+    /// Has systemd move a process of the caller's into the unit.
+    pub(crate) fn attach(&self, pid: Pid) -> Result<(), StartError> {
+        let Some(unit) = &self.unit else {
+            return Ok(());
+        };
+        let pid = pid.as_raw_nonzero().get().cast_unsigned();
+        Manager::connect(unit.bus)
+            .and_then(|mut manager| manager.attach_processes(&unit.name, "", &[pid]))
             .map_err(|error| failed(&error))
     }
 
@@ -297,6 +334,17 @@ fn device_properties(rules: &[DeviceRule]) -> Result<Properties, StartError> {
     })
 }
 
+/// The directory that two have in common: empty, or with a slash before each name.
+fn shared_part(one: &str, other: &str) -> String {
+    let names = |path: &str| -> Vec<String> {
+        let names = path.split('/').filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
+    };
+    let pairs = names(one).into_iter().zip(names(other));
+    let shared = pairs.take_while(|(one, other)| one == other);
+    shared.map(|(name, _)| format!("/{name}")).collect()
+}
+
 fn failed(error: &SystemdError) -> StartError {
     StartError::refused(Stage::Cgroup, wharf_fault::chain(error))
 }
@@ -306,6 +354,18 @@ mod tests {
     use wharf_oci::runtime::{Cpu, Memory, Pids};
 
     use super::*;
+
+    #[test]
+    fn shared_directories_are_found() {
+        let manager = "/user.slice/user-1.slice/user@1.service";
+        let scope = format!("{manager}/user.slice/wharf-box.scope");
+        let session = "/user.slice/user-1.slice/session-1.scope";
+        assert_eq!(shared_part(session, &scope), "/user.slice/user-1.slice");
+        let shell = format!("{manager}/app.slice/shell.scope");
+        assert_eq!(shared_part(&shell, &scope), manager);
+        assert_eq!(shared_part("/", &scope), "");
+        assert_eq!(shared_part("/user", &scope), "");
+    }
 
     #[test]
     fn settings_say_what_the_files_say() {
