@@ -16,7 +16,15 @@ pub(crate) struct Labels {
 
 /// Labels that only need to be written.
 #[derive(Debug)]
-pub(crate) struct OpenLabels(Vec<(OwnedFd, String)>);
+pub(crate) struct OpenLabels(Vec<OpenLabel>);
+
+#[derive(Debug)]
+struct OpenLabel {
+    file: OwnedFd,
+    text: String,
+    /// What errors call it.
+    subject: String,
+}
 
 impl Labels {
     /// Opens what they are written to, in the host's `/proc`: the container's own may be anything
@@ -30,17 +38,26 @@ impl Labels {
                 c"/proc/thread-self/attr/apparmor/exec",
                 c"/proc/thread-self/attr/exec",
             ];
-            let subject = format!("apparmor profile {profile:?}");
+            let subject = format!("{profile:?} (AppArmor profile)");
             let file = files
                 .into_iter()
                 .find_map(|path| open_attribute(path).ok())
-                .ok_or_else(|| StartError::new(Stage::Label, Errno::NOENT, subject))?;
-            open.push((file, format!("exec {profile}")));
+                .ok_or_else(|| StartError::new(Stage::Label, Errno::NOENT, subject.clone()))?;
+            open.push(OpenLabel {
+                file,
+                text: format!("exec {profile}"),
+                subject,
+            });
         }
         if let Some(label) = &self.selinux {
+            let subject = format!("{label:?}");
             let file = open_attribute(c"/proc/thread-self/attr/exec")
-                .map_err(|errno| StartError::new(Stage::Label, errno, format!("{label:?}")))?;
-            open.push((file, label.clone()));
+                .map_err(|errno| StartError::new(Stage::Label, errno, subject.clone()))?;
+            open.push(OpenLabel {
+                file,
+                text: label.clone(),
+                subject,
+            });
         }
         Ok(OpenLabels(open))
     }
@@ -56,14 +73,14 @@ fn open_attribute(path: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
 
 impl OpenLabels {
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().map(|(file, _)| file.as_fd())
+        self.0.iter().map(|label| label.file.as_fd())
     }
 
     /// Makes the next exec enter them.
     pub(crate) fn enter_at_exec(&self) -> Result<(), StartError> {
-        for (file, label) in &self.0 {
-            rustix::io::write(file, label.as_bytes())
-                .map_err(|errno| StartError::new(Stage::Label, errno, format!("{label:?}")))?;
+        for label in &self.0 {
+            rustix::io::write(&label.file, label.text.as_bytes())
+                .map_err(|errno| StartError::new(Stage::Label, errno, label.subject.clone()))?;
         }
         Ok(())
     }

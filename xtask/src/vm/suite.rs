@@ -1,7 +1,7 @@
 //! The tests that are run in the guest, and their result lines.
 //!
-//! Short, as in CI: the runtime's own tests, and those end-to-end tests that are about resources and systemd. Long:
-//! every end-to-end test that needs no network of the machine's.
+//! Short, as in CI: the runtime's own tests, and those end-to-end tests that are about resources, systemd and
+//! AppArmor. Long: every end-to-end test that needs no network of the machine's.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,14 +10,22 @@ use std::time::Duration;
 use super::{Boot, in_guest, quoted, target};
 use crate::workspace;
 
-/// End-to-end test programs of the short form.
-const SHORT: &[&str] = &["resources", "causes", "systemd"];
+/// End-to-end test programs of the short form, and which of their tests: where none is named, all.
+const SHORT: &[(&str, &str)] = &[
+    ("resources", ""),
+    ("causes", ""),
+    ("systemd", ""),
+    // The rest of it is the same on every machine; this one needs a kernel with AppArmor.
+    ("confinement", "apparmor_confines"),
+];
 
-/// Those and the rest of the long form. Others need a registry, Python or clients the guest has not.
+/// Those of the long form. Others need a registry, Python or clients the guest has not.
 const LONG: &[&str] = &[
     "resources",
     "causes",
     "systemd",
+    "confinement",
+    "ring",
     "bad_input",
     "crash",
     "day_of_work",
@@ -34,8 +42,13 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
     };
     cargo(&["build", "--quiet", "--package", "wharf"])?;
     let programs = test_programs()?;
-    let filter = filter.map(|filter| quoted(filter)).unwrap_or_default();
-    let wanted = if long { LONG } else { SHORT };
+    // Whoever names a test may mean one of the long form.
+    let wanted: Vec<(&str, &str)> = match filter {
+        Some(filter) => LONG.iter().map(|name| (*name, filter.as_str())).collect(),
+        None if long => LONG.iter().map(|name| (*name, "")).collect(),
+        None => SHORT.to_vec(),
+    };
+    let of_runtime = filter.map(|filter| quoted(filter)).unwrap_or_default();
     // Its own harness, one test after the other.
     let mut script = format!(
         "cd {}\nexport WHARF_TEST_SKIPS=/mnt/wharf-vm/skips CARGO_TARGET_DIR={}\nstatus=0\n",
@@ -45,9 +58,10 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
     for (name, path) in &programs {
         let path = quoted(&path.display().to_string());
         if name == "containers" {
-            script.push_str(&format!("{path} {filter} || status=1\n"));
-        } else if wanted.contains(&name.as_str()) {
-            script.push_str(&format!("{path} --test-threads 1 {filter} || status=1\n"));
+            script.push_str(&format!("{path} {of_runtime} || status=1\n"));
+        } else if let Some((_, tests)) = wanted.iter().find(|(wanted, _)| wanted == name) {
+            let tests = quoted(tests);
+            script.push_str(&format!("{path} --test-threads 1 {tests} || status=1\n"));
         }
     }
     script.push_str("(exit $status)");
