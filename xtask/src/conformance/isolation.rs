@@ -92,9 +92,10 @@ const ENTER: &str = "for file in $CGROUPS; do echo 0 >$file || exit 125; done; \
     exec unshare --cgroup sh -c 'if [ -n \"$ASIDE\" ]; then echo 0 >$ASIDE || exit 125; fi; \
     exec timeout --kill-after 5 $SECONDS_MAX unshare --mount --pid --fork --kill-child=KILL --mount-proc --ipc --uts --net sh -c \"$INSIDE\"'";
 
-/// In the namespaces: the file systems, two network interfaces, and the program.
+/// In the namespaces: the file systems, two network interfaces, and the program. The kernel does not mount a
+/// file system over itself, so the unified hierarchy is taken away before it is mounted from the new top.
 const INSIDE: &str = "set -e; mount -t tmpfs tmpfs /run; \
-    if [ -n \"$ASIDE\" ]; then mount -t cgroup2 cgroup2 /sys/fs/cgroup; else \
+    if [ -n \"$ASIDE\" ]; then umount --lazy /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; else \
       mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup; \
       for name in $HIERARCHIES; do mkdir /sys/fs/cgroup/$name; case $name in \
         unified) [ -n \"$HIDES_UNIFIED\" ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup/$name;; \
