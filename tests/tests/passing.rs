@@ -127,3 +127,85 @@ fn an_end_while_there_is_no_daemon_is_the_end() {
     daemon.restart();
     nothing_is_left(&before, || kept(&daemon));
 }
+
+/// The root a container of `busybox` is shown, as the kernel lists it.
+fn shown_root(daemon: &Daemon<'_>) -> String {
+    let script = "grep -o 'upperdir=[^,]*' /proc/self/mountinfo";
+    let run = ["run", "--rm", "busybox", "sh", "-c", script];
+    daemon.docker(&run).ok().text()
+}
+
+/// Runs a container, and waits until the next one of its image has its root mounted.
+#[track_caller]
+fn next_is_made_ahead(daemon: &Daemon<'_>) {
+    daemon.docker(&["run", "--rm", "busybox", "true"]).ok();
+    let mounted = format!(
+        "ls -d {}/data/containers-rw/ready-*/work/work/incompat",
+        daemon.host.join("engine").display()
+    );
+    becomes(&0, || daemon.host.sh(&mounted).code);
+}
+
+#[test]
+fn what_is_made_ahead_is_used_and_never_shows_another_image() {
+    let host = Host::new();
+    let daemon = Daemon::start(&host);
+    daemon.load(&fixtures::busybox());
+    next_is_made_ahead(&daemon);
+    assert!(shown_root(&daemon).contains("/ready-"));
+    next_is_made_ahead(&daemon);
+
+    // The same name, something else: what is there for it shows what was.
+    host.sh(
+        "mkdir -p /run/other/bin && cp /bin/busybox /run/other/bin/cat && echo new > /run/other/marker \
+&& tar -C /run/other -cf /run/other.tar .",
+    )
+    .ok();
+    daemon.docker(&["import", "/run/other.tar", "busybox"]).ok();
+    let marker = ["run", "--rm", "busybox", "cat", "/marker"];
+    daemon.docker(&marker).ok().is("new");
+    daemon.docker(&marker).ok().is("new");
+
+    // The same image once more, of layers made anew.
+    daemon.docker(&["rmi", "-f", "busybox"]).ok();
+    daemon.docker(&["image", "prune", "-af"]).ok();
+    daemon.load(&fixtures::busybox());
+    next_is_made_ahead(&daemon);
+    daemon.docker(&["rmi", "-f", "busybox"]).ok();
+    daemon.load(&fixtures::busybox());
+    assert!(!shown_root(&daemon).is_empty());
+}
+
+#[test]
+fn what_is_made_ahead_belongs_to_one_container() {
+    let host = Host::new();
+    let mut daemon = Daemon::start(&host);
+    daemon.load(&fixtures::busybox());
+    let before = kept(&daemon);
+    let create = |daemon: &Daemon<'_>, name: &str| {
+        next_is_made_ahead(daemon);
+        let create = ["create", "--rm", "--name", name, "busybox", "cat", "/etc/f"];
+        daemon.docker(&create).ok();
+    };
+    // Its layer can be used before it starts.
+    create(&daemon, "filled");
+    host.sh("echo copied > /run/f").ok();
+    daemon.docker(&["cp", "/run/f", "filled:/etc/f"]).ok();
+    daemon.docker(&["start", "-a", "filled"]).ok().is("copied");
+
+    create(&daemon, "removed");
+    daemon.docker(&["rm", "removed"]).ok();
+
+    create(&daemon, "kept");
+    daemon.docker(&["cp", "/run/f", "kept:/etc/f"]).ok();
+    create(&daemon, "mounted");
+    daemon.kill();
+    daemon.restart();
+    daemon.docker(&["start", "-a", "kept"]).ok().is("copied");
+    daemon
+        .docker(&["start", "-a", "mounted"])
+        .code(1)
+        .complains("can't open '/etc/f'");
+    assert_eq!(daemon.docker(&["ps", "-aq"]).ok().stdout, "");
+    nothing_is_left(&before, || kept(&daemon));
+}

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use wharf_oci::runtime::{NamespaceKind, Process, Spec, State};
 use wharf_seccomp::Program;
@@ -13,6 +14,9 @@ pub struct ContainerConfig {
     pub spec: Spec,
     /// What the root file system is made of.
     pub rootfs: RootFilesystem,
+    /// The same, mounted already and attached nowhere, if somebody has had the time. Not for
+    /// containers with a user namespace or a mount label, which have to be known for that.
+    pub root: Option<Arc<OwnedFd>>,
     /// Docker's `user[:group]`, resolved in the container's `/etc/passwd` and `/etc/group`. When
     /// given it replaces the numbers in `process.user`.
     pub user: Option<String>,

@@ -221,6 +221,10 @@ pub(crate) fn join(namespace: &NamespaceFd) -> Result<(), StartError> {
 /// it. The process's working directory is the root afterwards.
 fn enter_root(prepared: &Prepared, supplied: Option<OwnedFd>) -> Result<Rootfs, StartError> {
     let failed = |errno| StartError::new(Stage::Rootfs, errno, "");
+    let supplied = match (&prepared.root, supplied) {
+        (Some(root), None) => Some(rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(failed)?),
+        (_, supplied) => supplied,
+    };
     let made = match (&prepared.rootfs, supplied) {
         (_, Some(tree)) => Some(tree),
         (RootFilesystem::Path(path) | RootFilesystem::Layer(path), None) => {

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::thread::ThreadNameSpaceType;
@@ -48,6 +49,8 @@ pub(crate) struct Prepared {
     /// User namespaces that only serve to map the IDs of binds.
     pub(crate) id_mappings: Mappings,
     pub(crate) rootfs: RootFilesystem,
+    /// What `rootfs` describes, where it is mounted already.
+    pub(crate) root: Option<Arc<OwnedFd>>,
     pub(crate) root_readonly: bool,
     pub(crate) root_propagation: Option<(Propagation, bool)>,
     pub(crate) mounts: Vec<PlannedMount>,
@@ -106,6 +109,11 @@ impl Prepared {
             },
         )?;
         let mount_label = label::selinux("linux.mountLabel", linux.mount_label.as_deref())?;
+        if config.root.is_some() && (namespaces.user.is_some() || mount_label.is_some()) {
+            return Err(refused(
+                "a root that is mounted already has neither mapping nor label",
+            ));
+        }
         let mut mounts: Vec<PlannedMount> = spec
             .mounts
             .iter()
@@ -162,6 +170,7 @@ impl Prepared {
             time_offsets: time_offsets(&linux, namespaces.new)?,
             id_mappings,
             rootfs,
+            root: config.root.clone(),
             root_readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
             root_propagation: root_propagation(linux.rootfs_propagation.as_deref())?,
             mounts,

@@ -9,10 +9,12 @@
 //! the caller passes the batch it is going to commit. A directory without a record is an orphan of a
 //! crash and removed by the next start.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
-use wharf_ids::{ContainerId, Digest};
+use wharf_ids::{ContainerId, Digest, hex_id};
 use wharf_state::Batch;
 
 use crate::error::ImageError;
@@ -74,41 +76,73 @@ impl ImageStore {
     ) -> Result<ContainerLayer, ImageError> {
         let path = self.inner.snapshots.container(id.as_str());
         let layer = self.container_dirs(id.as_str(), chain);
+        let ahead = self.assigned().remove(id.as_str());
+        if let Some((ready, lower)) = ahead {
+            if lower == layer.lower && std::fs::rename(&ready, &path).is_ok() {
+                return Ok(layer);
+            }
+            // For what is another image by now.
+            self.inner.snapshots.discard(&ready)?;
+        }
         self.inner
             .snapshots
             .make_container(&path)
             .map_err(ImageError::io("create", &path))?;
-        // Overlay shows the upper directory's owner and mode as the root's: they have to be the
-        // image's.
-        let (mode, uid, gid) = match layer.lower.first() {
-            Some(top) => {
-                let stat = rustix::fs::lstat(top)
-                    .map_err(|errno| ImageError::io("read", top)(errno.into()))?;
-                (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid)
-            }
-            None => (0o755, 0, 0),
-        };
-        let set = |errno: rustix::io::Errno| {
-            ImageError::io("set the owner of", &layer.upper)(errno.into())
-        };
-        if (uid, gid) != (0, 0) {
-            rustix::fs::chownat(
-                CWD,
-                &layer.upper,
-                Some(Uid::from_raw(uid)),
-                Some(Gid::from_raw(gid)),
-                AtFlags::empty(),
-            )
-            .map_err(set)?;
-        }
-        rustix::fs::chmodat(
-            CWD,
-            &layer.upper,
-            Mode::from_raw_mode(mode),
-            AtFlags::empty(),
-        )
-        .map_err(set)?;
+        own_as_image(&layer)?;
         Ok(layer)
+    }
+
+    /// Makes the directories of a container on top of the read-only directories `lower`, before
+    /// there is one. What [`ImageStore::assign`] gives to none is removed as an orphan is, by the
+    /// next start of the store.
+    pub fn make_ahead(&self, lower: &[PathBuf]) -> Result<ContainerLayer, ImageError> {
+        let snapshots = &self.inner.snapshots;
+        let path = snapshots.container(&format!("ready-{}", hex_id()));
+        let layer = ContainerLayer {
+            lower: lower.to_owned(),
+            upper: path.join("upper"),
+            work: path.join("work"),
+        };
+        let made = snapshots
+            .make_directories(&path)
+            .map_err(ImageError::io("create", &path))
+            .and_then(|()| own_as_image(&layer));
+        if let Err(error) = made {
+            snapshots.discard(&path)?;
+            return Err(error);
+        }
+        Ok(layer)
+    }
+
+    /// Gives what was made ahead to the container `id`, which is going to be made. If its image
+    /// turns out to be another, it goes to the trash.
+    pub fn assign(&self, id: &ContainerId, ahead: ContainerLayer) {
+        if let Some(path) = ahead.upper.parent() {
+            let ready = (path.to_owned(), ahead.lower);
+            self.assigned().insert(id.to_string(), ready);
+        }
+    }
+
+    /// Takes that back from a container that is not made after all.
+    pub fn discard_assigned(&self, id: &ContainerId) -> Result<(), ImageError> {
+        let ready = self.assigned().remove(id.as_str());
+        match ready {
+            Some((path, _)) => self.inner.snapshots.discard(&path).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Changes whenever a layer is removed. An overlay that was mounted under another number may
+    /// show what is no longer there.
+    pub fn removed_layers(&self) -> u64 {
+        self.inner.snapshots.removed_layers()
+    }
+
+    fn assigned(&self) -> MutexGuard<'_, HashMap<String, (PathBuf, Vec<PathBuf>)>> {
+        self.inner
+            .assigned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the next [`ImageStore::prepare_container`] quicker; for whoever has time.
@@ -203,4 +237,36 @@ impl ImageStore {
                 .map(|(_, layer)| layer.disk_bytes)
                 .sum::<u64>())
     }
+}
+
+/// Overlay shows the upper directory's owner and mode as the root's: they have to be the image's.
+fn own_as_image(layer: &ContainerLayer) -> Result<(), ImageError> {
+    let (mode, uid, gid) = match layer.lower.first() {
+        Some(top) => {
+            let stat = rustix::fs::lstat(top)
+                .map_err(|errno| ImageError::io("read", top)(errno.into()))?;
+            (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid)
+        }
+        None => (0o755, 0, 0),
+    };
+    let set =
+        |errno: rustix::io::Errno| ImageError::io("set the owner of", &layer.upper)(errno.into());
+    if (uid, gid) != (0, 0) {
+        rustix::fs::chownat(
+            CWD,
+            &layer.upper,
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(gid)),
+            AtFlags::empty(),
+        )
+        .map_err(set)?;
+    }
+    rustix::fs::chmodat(
+        CWD,
+        &layer.upper,
+        Mode::from_raw_mode(mode),
+        AtFlags::empty(),
+    )
+    .map_err(set)?;
+    Ok(())
 }

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags};
@@ -30,6 +30,8 @@ pub(crate) struct Snapshots {
     mount_points: PathBuf,
     /// Directories for the next container: on some file systems making them is slow.
     ready: Mutex<Option<PathBuf>>,
+    /// Layers that were removed: what was put together before may lack one of them.
+    removed_layers: AtomicU64,
     /// Something was written that no flush covers yet.
     dirty: AtomicBool,
     overlay_works: OnceLock<()>,
@@ -48,6 +50,7 @@ impl Snapshots {
             trash: data_root.join("trash"),
             mount_points: data_root.join("mount-points"),
             ready: Mutex::default(),
+            removed_layers: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             overlay_works: OnceLock::new(),
             emptying_soon: AtomicBool::new(false),
@@ -137,7 +140,13 @@ impl Snapshots {
     }
 
     pub(crate) fn remove_layer(&self, chain_id: &Digest) -> Result<(), ImageError> {
+        self.removed_layers.fetch_add(1, Ordering::AcqRel);
         self.discard(&self.layers.join(chain_id.hex())).map(drop)
+    }
+
+    /// How often a layer was removed.
+    pub(crate) fn removed_layers(&self) -> u64 {
+        self.removed_layers.load(Ordering::Acquire)
     }
 
     /// Where a container's own layer is or will be.
@@ -157,9 +166,7 @@ impl Snapshots {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if ready.is_none() {
             let path = self.containers.join(format!("ready-{}", hex_id()));
-            for dir in [&path, &path.join("upper"), &path.join("work")] {
-                rustix::fs::mkdir(dir, Mode::from_raw_mode(0o700))?;
-            }
+            self.make_directories(&path)?;
             *ready = Some(path);
         }
         Ok(())
@@ -179,6 +186,11 @@ impl Snapshots {
                 other => return other,
             }
         }
+        self.make_directories(path)
+    }
+
+    /// Makes the directory `path` with `upper` and `work` in it.
+    pub(crate) fn make_directories(&self, path: &Path) -> io::Result<()> {
         for dir in [path, &path.join("upper"), &path.join("work")] {
             rustix::fs::mkdir(dir, Mode::from_raw_mode(0o700))?;
         }

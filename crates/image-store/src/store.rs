@@ -1,6 +1,6 @@
 //! The handle everything goes through, and the lookup of images.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -32,6 +32,9 @@ pub(crate) struct Inner {
     pub(crate) state: Store,
     pub(crate) content: Content,
     pub(crate) snapshots: Arc<Snapshots>,
+    /// Directories made ahead, and the read-only ones they are for, by the container they are
+    /// given to.
+    pub(crate) assigned: Mutex<HashMap<String, (PathBuf, Vec<PathBuf>)>>,
     pub(crate) leases: Mutex<Leases>,
     catalog: RwLock<Catalog>,
     /// Held by whoever changes records, so that changes are made one after the other while
@@ -61,6 +64,7 @@ impl ImageStore {
                 state,
                 content,
                 snapshots,
+                assigned: Mutex::default(),
                 leases: Mutex::default(),
                 catalog: RwLock::new(catalog),
                 change: Mutex::default(),

@@ -102,6 +102,9 @@ pub enum StartFd {
     /// A descriptor the shim only keeps for the daemon, under this name, until asked for it
     /// (the sockets of the container's DNS server, for example).
     Held(String),
+    /// What [`Start::rootfs`] describes, mounted already and attached nowhere. Only for a container
+    /// that the shim's own runtime starts, without user namespace and label.
+    Root,
 }
 
 /// Where a root file system comes from.

@@ -91,7 +91,7 @@ pub(crate) struct Container {
 impl Container {
     pub(crate) fn start(
         mut start: Start,
-        namespaces: Vec<NamespaceFd>,
+        (namespaces, root): (Vec<NamespaceFd>, Option<OwnedFd>),
         clients: Vec<(OwnedFd, AttachMode)>,
     ) -> Result<Self, Failure> {
         let system = |what: &str, error: &io::Error| {
@@ -113,7 +113,7 @@ impl Container {
             restore::restored(&mut start, namespaces, from)
                 .map(|(running, main)| (Carrier::Library(running), main))
         } else {
-            launch::container(&mut start, namespaces)
+            launch::container(&mut start, namespaces, root)
                 .map(|(running, main)| (Carrier::Library(running), main))
         };
         let (carrier, mut main) = match started {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,10 +22,12 @@ use wharf_shim_protocol::{ExecStart, Failure, FailureKind, Rootfs, Start, Target
 
 use crate::process::{Process, Streams, set_nonblocking};
 
-/// Starts the container of a start message. Takes what it needs out of it.
+/// Starts the container of a start message, on `root` if that is there already. Takes what it
+/// needs out of the message.
 pub(crate) fn container(
     start: &mut Start,
     namespaces: Vec<NamespaceFd>,
+    root: Option<OwnedFd>,
 ) -> Result<(Running, Process), Failure> {
     let terminal = start
         .spec
@@ -44,6 +47,7 @@ pub(crate) fn container(
         .filter(|_| has_listener(seccomp.as_ref())),
         spec: std::mem::take(&mut *start.spec),
         rootfs: rootfs(start.rootfs.clone()),
+        root: root.map(Arc::new),
         user: start.user.take(),
         group_add: std::mem::take(&mut start.group_add),
         seccomp,

@@ -435,16 +435,18 @@ impl Shim {
         }
         let mut namespaces = Vec::new();
         let mut clients = Vec::new();
+        let mut root = None;
         for (role, fd) in std::mem::take(&mut start.fds).into_iter().zip(fds) {
             match role {
                 StartFd::Namespace(kind) => namespaces.push(NamespaceFd { kind, fd }),
                 StartFd::Attach(mode) => clients.push((fd, mode)),
                 StartFd::Held(name) => self.hold(name, fd)?,
+                StartFd::Root => root = Some(fd),
             }
         }
         let exit_path = start.exit_path.clone();
         let durable = start.durable_exit;
-        match Container::start(start, namespaces, clients) {
+        match Container::start(start, (namespaces, root), clients) {
             Ok(container) => {
                 let reply = Reply::Started {
                     pid: container.main.number(),

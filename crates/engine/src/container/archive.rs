@@ -183,7 +183,10 @@ impl Engine {
                     .store()
                     .container_layer(&container.id)
                     .map_err(Error::from_fault)?;
+                let made_ahead = self.containers.ahead.take(&container.id);
                 let mounted = crate::networks::blocking(move || {
+                    // A second mount of the same layer must not be there.
+                    drop(made_ahead);
                     wharf_sys::overlay::forget_volatile(&layer.work).map_err(|source| {
                         Error::system("cannot use the container's layer again").caused_by(source)
                     })?;

@@ -44,6 +44,7 @@ impl Engine {
     ) -> Result<ContainerCreated> {
         let id = ContainerId::random();
         let reserved = self.reserve(name, &id)?;
+        self.promise_ahead(&request, &id);
         let result = self
             .create_reserved(&mut request, &id, reserved.clone(), platform)
             .await;
@@ -54,6 +55,7 @@ impl Engine {
             }),
             Err(error) => {
                 self.containers.registry.release_name(&reserved);
+                self.forget_ahead(&id);
                 Err(error)
             }
         }

@@ -10,6 +10,7 @@
 //! One file per verb; each is an `impl Engine`. Pure parts ([`spec`], [`mounts`], [`validate`],
 //! [`status`], [`restart_policy`], [`list`]'s filters) know nothing of the rest.
 
+mod ahead;
 mod apparmor;
 mod archive;
 mod attach;
@@ -88,6 +89,7 @@ pub use wait::{WaitCondition, Waiter};
 
 use crate::EngineConfig;
 use crate::user_namespaces::UserNamespaces;
+use ahead::Ahead;
 use host::HostFacts;
 use record::{ContainerRecord, TABLE};
 use registry::Registry;
@@ -100,6 +102,7 @@ pub struct Containers {
     registry: Registry,
     host: HostFacts,
     spawner: ShimSpawner,
+    ahead: Ahead,
     seccomp: SeccompCache,
     user_namespaces: UserNamespaces,
     /// Exec sessions by id.
@@ -171,6 +174,7 @@ impl Containers {
         Ok(Self {
             registry,
             spawner: ShimSpawner::new(&config.shim)?,
+            ahead: Ahead::default(),
             seccomp: SeccompCache::new(&config.daemon.seccomp_profile, host.kernel)?,
             user_namespaces: UserNamespaces::open(&config.daemon.userns_remap)?,
             host,

@@ -167,6 +167,7 @@ impl Engine {
         let attributes = container.event_attributes([]);
         self.containers.registry.remove(container);
         self.forget_execs(container);
+        drop(self.containers.ahead.take(id));
         let images = self.images.store().clone();
         let exit = self.containers.exits.join(id.as_str());
         let discarded = [

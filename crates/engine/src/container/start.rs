@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use wharf_fault::{Error, Result};
-use wharf_ids::random_bytes;
+use wharf_ids::{ContainerId, random_bytes};
 use wharf_network::AttachRequest;
 use wharf_oci::runtime::{NamespaceKind, ThrottleDevice, WeightDevice};
 use wharf_shim_protocol::{Reply, Request, Restore, Rootfs, Start, StartFd, Target};
 
+use super::ahead::Pattern;
 use super::ending::{self, End};
 use super::live::{Container, Run, RunRecord, WaitingClient};
 use super::mounts::MountSource;
@@ -81,6 +82,23 @@ struct Plan {
     to_label: Vec<(PathBuf, bool)>,
 }
 
+impl Plan {
+    /// Whether its root is mounted as its layers are: without mapping, label, or another runtime.
+    fn mounts_plainly(&self) -> bool {
+        self.user_namespace.is_none()
+            && self.mount_label.is_empty()
+            && self.start.runtime.is_none()
+            && self.start.restore.is_none()
+    }
+
+    /// What can be made ahead of the next container like this one.
+    fn pattern(&self, record: &ContainerRecord) -> Option<(String, Pattern)> {
+        let wanted = record.host_config.auto_remove && self.mounts_plainly();
+        let pattern = Pattern::of(&self.start.rootfs).filter(|_| wanted)?;
+        Some((record.config.image.clone(), pattern))
+    }
+}
+
 impl Engine {
     /// Starts a container.
     pub async fn container_start(&self, reference: &str) -> Result<()> {
@@ -140,6 +158,7 @@ impl Engine {
             .await
             .map_err(failed)?;
         plan.start.restore = restore;
+        let pattern = plan.pattern(&record);
         let mut undo = Undo::default();
         let waiting = std::mem::take(&mut container.write().waiting);
         let clients = waiting
@@ -172,7 +191,7 @@ impl Engine {
             }
         };
         undo.forget();
-        self.refill_later();
+        self.refill_later(pattern);
         {
             let mut cell = container.write();
             let state = &mut cell.record.state;
@@ -260,8 +279,18 @@ impl Engine {
         });
     }
 
-    /// Gets the next shim ready, once this start is out of the way.
-    fn refill_later(&self) {
+    /// The root that was made for this container before it was asked for, if it still is what the
+    /// container needs.
+    fn root_made_ahead(&self, id: &ContainerId, plan: &Plan) -> Option<OwnedFd> {
+        let root = self.containers.ahead.take(id)?;
+        let removed_layers = self.images.store().removed_layers();
+        root.fitting(&plan.start.rootfs, removed_layers)
+            .filter(|_| plan.mounts_plainly())
+    }
+
+    /// Gets the next shim ready, once this start is out of the way, and the root of the next like
+    /// that one if it gave a pattern.
+    fn refill_later(&self, pattern: Option<(String, Pattern)>) {
         let engine = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(REFILL_AFTER).await;
@@ -269,6 +298,12 @@ impl Engine {
                 engine.containers.spawner.refill();
                 if let Err(error) = engine.images.store().get_ready() {
                     tracing::warn!(error = %wharf_fault::chain(&error), "cannot keep a container's directories ready");
+                }
+                if let Some((image, pattern)) = pattern
+                    && let Err(error) = engine.make_ahead(image, pattern)
+                {
+                    // An image that was removed meanwhile, most likely.
+                    tracing::debug!(error = %wharf_fault::chain(&error), "nothing is made ahead");
                 }
             };
             drop(tokio::task::spawn_blocking(refill).await);
@@ -583,7 +618,10 @@ impl Engine {
             plan.start.fds.push(StartFd::Attach(client.mode));
             fds.push(client.socket);
         }
-        if let Rootfs::Overlay { work, .. } = &plan.start.rootfs {
+        if let Some(root) = self.root_made_ahead(&container.id, plan) {
+            plan.start.fds.push(StartFd::Root);
+            fds.push(root);
+        } else if let Rootfs::Overlay { work, .. } = &plan.start.rootfs {
             wharf_sys::overlay::forget_volatile(work).map_err(|source| {
                 Error::system("cannot use the container's layer again").caused_by(source)
             })?;
