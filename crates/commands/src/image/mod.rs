@@ -15,9 +15,10 @@ pub(crate) mod tag;
 
 use wharf_client::Query;
 
-use crate::cli::env;
+use crate::cli::{env, println};
 use crate::matches::{Matches, parse_bool};
 use crate::outcome::{Failure, Outcome};
+use crate::parse::image::Named;
 use crate::tree::{Node, node};
 
 /// The commands below `image`.
@@ -38,6 +39,27 @@ pub(crate) static NODES: &[Node] = &[
 /// `/images/NAME` with `rest` behind it.
 fn path(name: &str, rest: &str) -> String {
     format!("/images/{}{rest}", Query::path_segment(name))
+}
+
+/// The image that `pull` or `push` is about, with the default tag where none is given and one is needed.
+fn transferred(m: &Matches) -> Outcome<Named> {
+    let all_tags = m.bool("all-tags");
+    let named = Named::parse(&m.args[0]).map_err(Failure::new)?;
+    let is_tagged = named.tag.is_some() || named.digest.is_some();
+    if all_tags && is_tagged {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
+    }
+    if all_tags || is_tagged {
+        return Ok(named);
+    }
+    let named = named.or_latest();
+    if !m.bool("quiet") {
+        println(&format!(
+            "Using default tag: {}",
+            named.tag.as_deref().unwrap_or_default()
+        ))?;
+    }
+    Ok(named)
 }
 
 /// Refuses what needs Docker's content trust: a flag or an environment that asks for signed

@@ -6,7 +6,7 @@ use super::progress::{self, Target};
 use crate::cli::{Cli, env, println};
 use crate::command::{Args, Command, Flag};
 use crate::matches::Matches;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Outcome;
 use crate::parse::image::Named;
 use crate::registry::credentials;
 
@@ -33,19 +33,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     super::refuse_content_trust(m)?;
     let all_tags = m.bool("all-tags");
     let quiet = m.bool("quiet");
-    let mut named = Named::parse(&m.args[0]).map_err(Failure::new)?;
-    if all_tags && (named.tag.is_some() || named.digest.is_some()) {
-        return Err(Failure::new("tag can't be used with --all-tags/-a"));
-    }
-    if !all_tags && named.tag.is_none() && named.digest.is_none() {
-        named = named.or_latest();
-        if !quiet {
-            println(&format!(
-                "Using default tag: {}",
-                named.tag.as_deref().unwrap_or_default()
-            ))?;
-        }
-    }
+    let named = super::transferred(m)?;
     let platform = match m.str("platform") {
         "" => env("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
         given => given.to_owned(),

@@ -7,7 +7,6 @@ use crate::cli::{Cli, println, say_error, stdout_is_terminal};
 use crate::command::{Args, Command, Flag};
 use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
-use crate::parse::image::Named;
 use crate::registry::credentials;
 
 pub(crate) static COMMAND: Command = Command {
@@ -32,20 +31,7 @@ pub(crate) static COMMAND: Command = Command {
 fn run(cli: &Cli, m: &Matches) -> Outcome {
     super::refuse_content_trust(m)?;
     let quiet = m.bool("quiet");
-    let all_tags = m.bool("all-tags");
-    let mut named = Named::parse(&m.args[0]).map_err(Failure::new)?;
-    if all_tags && (named.tag.is_some() || named.digest.is_some()) {
-        return Err(Failure::new("tag can't be used with --all-tags/-a"));
-    }
-    if !all_tags && named.tag.is_none() && named.digest.is_none() {
-        named = named.or_latest();
-        if !quiet {
-            println(&format!(
-                "Using default tag: {}",
-                named.tag.as_deref().unwrap_or_default()
-            ))?;
-        }
-    }
+    let named = super::transferred(m)?;
     let query = Query::new()
         .non_empty("tag", named.tag.as_deref().unwrap_or_default())
         .non_empty("platform", platform(m.str("platform"))?);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use wharf_api_types::container::HostConfig;
+use wharf_oci::defaults;
 use wharf_oci::runtime::{
     BlockIo, Capabilities, ConsoleSize, Cpu, DeviceRule, IdMapping, Linux, Memory, Mount,
     Namespace, NamespaceKind, Pids, Process, Resources, Rlimit, Root, Spec, ThrottleDevice,
@@ -26,37 +27,12 @@ use crate::volumes::VolumeSource;
 /// `/dev/shm` unless told otherwise, bytes.
 pub(super) const SHM_SIZE_DEFAULT: i64 = 64 * 1024 * 1024;
 
-/// Paths hidden from a container.
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-
-/// Paths a container may only read.
-const READONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
-
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The default hidden paths on a host with `cpu_count` processors of which those with a thermal
 /// throttle directory leak the host's load.
 pub(super) fn masked_paths(throttle_dirs: &[String]) -> Vec<String> {
-    MASKED
+    defaults::MASKED_PATHS
         .iter()
         .map(|path| (*path).to_owned())
         .chain(throttle_dirs.iter().cloned())
@@ -65,7 +41,10 @@ pub(super) fn masked_paths(throttle_dirs: &[String]) -> Vec<String> {
 
 /// The default read-only paths.
 pub(super) fn readonly_paths() -> Vec<String> {
-    READONLY.iter().map(|path| (*path).to_owned()).collect()
+    defaults::READONLY_PATHS
+        .iter()
+        .map(|path| (*path).to_owned())
+        .collect()
 }
 
 /// What the record does not say.
