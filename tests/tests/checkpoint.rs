@@ -65,8 +65,9 @@ fn life(daemon: &mut Daemon<'_>, options: &[&str]) {
         "127.0.0.1:8080:80",
         "-v",
         "data:/data",
+        // With `always` the next daemon would start it anew.
         "--restart",
-        "always",
+        "unless-stopped",
         "-u",
         "root",
         "--tmpfs",
