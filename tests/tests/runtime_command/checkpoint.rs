@@ -6,8 +6,10 @@ use std::process::Stdio;
 use serde_json::json;
 use wharf_tests::{Bundle, Host, eventually};
 
-/// Counts in memory, and says so where the test can read it.
-const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
+/// Counts in memory, and says so where the test can read it: in a file that is open under no name a test removes,
+/// or CRIU would miss it.
+const COUNTER: &str =
+    "i=0; while :; do i=$((i+1)); echo $i > /tmp/new; mv /tmp/new /tmp/count; sleep 0.1; done";
 
 fn with_criu(test: &str, body: impl FnOnce(&Host)) {
     let host = Host::new();
@@ -106,6 +108,8 @@ fn a_restored_container_may_be_stayed_with() {
             .command(&["run", "c1"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // Ours may be a file, which CRIU wants to find as it was.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         host.eventually(&format!(
@@ -119,6 +123,8 @@ fn a_restored_container_may_be_stayed_with() {
         let mut again = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // Ours may be a file, which CRIU wants to find as it was.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         eventually("it runs again", || {
