@@ -206,6 +206,14 @@ fn what_is_made_ahead_belongs_to_one_container() {
         .docker(&["start", "-a", "mounted"])
         .code(1)
         .complains("can't open '/etc/f'");
+    // An orderly end takes along what nobody has got: its work directories are barred to their owner.
+    next_is_made_ahead(&daemon);
+    assert_eq!(daemon.terminate(), 0);
+    let layers = host.join("engine").join("data/containers-rw");
+    host.sh(&format!("find {} -name incompat", layers.display()))
+        .ok()
+        .is("");
+    daemon.restart();
     assert_eq!(daemon.docker(&["ps", "-aq"]).ok().stdout, "");
     nothing_is_left(&before, || kept(&daemon));
 }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Only for containers that are removed with their end: their overlays are `volatile`, so letting go
-//! of one waits for no disk, however this process ends. What no container gets is an orphan the next
-//! start of the engine clears, and its mount ends with this process.
+//! of one waits for no disk, however this process ends. What no container has got by then goes with
+//! an orderly end, and is an orphan for the next start after any other; mounts end with this process.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -31,9 +31,15 @@ use crate::Engine;
 /// How many are kept, promised ones included.
 const KEPT_MAX: usize = 8;
 
-/// All that is made ahead, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Ahead(Mutex<Vec<Made>>);
+/// All that is made ahead, oldest first; nothing any more at this process's end.
+#[derive(Debug)]
+pub(super) struct Ahead(Mutex<Option<Vec<Made>>>);
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Vec::new())))
+    }
+}
 
 /// One container's share.
 #[derive(Debug)]
@@ -76,6 +82,7 @@ impl Ahead {
         let mut all = self.all();
         let made = all
             .iter_mut()
+            .flatten()
             .find(|made| made.promised.is_none() && made.image == request.config.image)?;
         made.promised = Some(id.clone());
         Some(made.layer.clone())
@@ -84,6 +91,7 @@ impl Ahead {
     /// What was promised to `id`, which nobody else gets.
     pub(super) fn take(&self, id: &ContainerId) -> Option<Root> {
         let mut all = self.all();
+        let all = all.as_mut()?;
         let index = all
             .iter()
             .position(|made| made.promised.as_ref() == Some(id))?;
@@ -91,7 +99,7 @@ impl Ahead {
     }
 
     fn has_for(&self, image: &str, pattern: &Pattern, removed_layers: u64) -> bool {
-        self.all().iter().any(|made| {
+        self.all().iter().flatten().any(|made| {
             let Root {
                 pattern: known,
                 removed_layers: at,
@@ -105,6 +113,9 @@ impl Ahead {
     /// Keeps `made`; returns what is too much, and what nobody can use any more.
     fn keep(&self, made: Made) -> Vec<Made> {
         let mut all = self.all();
+        let Some(all) = all.as_mut() else {
+            return vec![made];
+        };
         let now = made.root.removed_layers;
         let mut surplus: Vec<Made> = all
             .extract_if(.., |other| {
@@ -119,7 +130,7 @@ impl Ahead {
         surplus
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<Made>> {
+    fn all(&self) -> MutexGuard<'_, Option<Vec<Made>>> {
         self.0
             .lock()
             .expect("no code panics while it holds this lock")
@@ -211,6 +222,29 @@ impl Engine {
         drop(self.containers.ahead.take(id));
         if let Err(error) = self.images.store().discard_assigned(id) {
             tracing::warn!(error = %wharf_fault::chain(&error), container.id = %id, "cannot discard directories made ahead");
+        }
+    }
+
+    /// Removes what no container has got. Blocks.
+    pub(super) fn end_ahead(&self) {
+        let all = self.containers.ahead.all().take();
+        for Made {
+            layer,
+            root,
+            promised,
+            ..
+        } in all.into_iter().flatten()
+        {
+            drop(root);
+            if promised.is_some() {
+                continue;
+            }
+            // Not by way of the trash, which nobody empties any more. There is next to nothing in it.
+            if let Some(path) = layer.upper.parent()
+                && let Err(error) = std::fs::remove_dir_all(path)
+            {
+                tracing::warn!(%error, path = %path.display(), "cannot remove directories made ahead");
+            }
         }
     }
 

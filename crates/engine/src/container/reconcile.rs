@@ -104,6 +104,8 @@ pub async fn shutdown(engine: &Engine) {
         // Pauses before restarts are over: the next daemon decides anew.
         container.write().restart_cancel = None;
     }
+    let ending = engine.clone();
+    drop(tokio::task::spawn_blocking(move || ending.end_ahead()).await);
     // One commit behind all others.
     drop(super::commit(&engine.store, wharf_state::Batch::new()).await);
     // A slice is systemd's.
