@@ -123,7 +123,7 @@ impl Table {
 /// Writes the tables that have rows.
 pub(crate) fn write(path: &Path, runs: usize, tables: &[Table]) -> Result<(), String> {
     let mut text = String::from(
-        "# Benchmark\n\nMade by `cargo xtask bench`; engines alternate within one run. Absolute figures drift from machine\nto machine and hour to hour, ratios within a run hold. Latencies are milliseconds, p50 / p95",
+        "# Benchmark\n\nMade by `cargo xtask bench`; engines alternate within one run, each sample after a\nrest. Absolute figures drift from machine to machine and hour to hour, ratios within a run hold. Latencies are milliseconds, p50 / p95",
     );
     let _ = write!(text, ", {runs} rounds.\n\n{}\n", machine());
     for table in tables.iter().filter(|table| !table.rows.is_empty()) {
