@@ -78,7 +78,9 @@ impl ImageStore {
         let layer = self.container_dirs(id.as_str(), chain);
         let ahead = self.assigned().remove(id.as_str());
         if let Some((ready, lower)) = ahead {
-            if lower == layer.lower && std::fs::rename(&ready, &path).is_ok() {
+            if lower == layer.lower {
+                // No others in their place: what is mounted for the container is on these.
+                std::fs::rename(&ready, &path).map_err(ImageError::io("create", &path))?;
                 return Ok(layer);
             }
             // For what is another image by now.
