@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Daemon;
 use crate::host::cgroup_hierarchies;
-use crate::waiting::{PATIENCE, PAUSE};
+use crate::waiting::{PATIENCE, PAUSE, becomes, eventually};
 
 /// Mounts, links and cgroups of the daemon's host, and the engine's files, one line each. Which files is said by
 /// the arguments of a `find` in the engine's folder, where there are `data` and `exec`.
@@ -41,6 +41,31 @@ fn collect(folder: &Path, into: &mut BTreeSet<String>) {
             collect(&entry.path(), into);
         }
     }
+}
+
+/// What `now` comes to where no container runs: an engine removes what is left of a run, and makes ready what
+/// the next one takes, a moment after the run's end was told. It has come to rest when the run's directory is
+/// gone and a second passes without a change.
+#[track_caller]
+pub fn settled(daemon: &Daemon<'_>, now: impl Fn() -> BTreeSet<String>) -> BTreeSet<String> {
+    let runs = format!(
+        "ls {}/exec/containers",
+        daemon.host.join("engine").display()
+    );
+    becomes(&String::new(), || daemon.host.sh(&runs).ok().stdout);
+    let mut last = now();
+    let mut since = Instant::now();
+    eventually("the engine comes to rest", || {
+        let look = now();
+        if look != last {
+            last = look;
+            since = Instant::now();
+        }
+        if since.elapsed() < Duration::from_secs(1) {
+            return Err(format!("{last:#?}"));
+        }
+        Ok(last.clone())
+    })
 }
 
 /// What distinguishes `now` from `before`, after some patience: what is left of a run goes a moment after its

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use wharf_tests::traces::{difference, traces};
+use wharf_tests::traces::{difference, settled, traces};
 use wharf_tests::{Daemon, Host, fixtures, run};
 
 const KILLS: usize = 100;
@@ -234,7 +234,7 @@ fn a_hundred_kills_lose_nothing_and_leak_nothing() {
     daemon.restart();
     // As at the end: a daemon that has started a container keeps a shim and a sandbox ready.
     daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
-    let before = kept(&daemon);
+    let before = settled(&daemon, || kept(&daemon));
 
     let seed = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
     eprintln!("seed {seed:#x}");
