@@ -3,6 +3,7 @@
 use std::io::BufRead as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::host::Host;
 use crate::output::{Output, run};
@@ -14,7 +15,7 @@ pub struct Daemon<'h> {
     pub host: &'h Host,
     folder: PathBuf,
     arguments: Vec<String>,
-    child: Child,
+    child: Mutex<Child>,
     /// The program used by [`Daemon::docker`].
     client: PathBuf,
 }
@@ -39,7 +40,7 @@ impl<'h> Daemon<'h> {
             host,
             folder,
             arguments,
-            child,
+            child: Mutex::new(child),
             client,
         }
     }
@@ -100,24 +101,23 @@ impl<'h> Daemon<'h> {
     }
 
     /// `kill -9` of the daemon alone; containers and shims live on.
-    pub fn kill(&mut self) {
-        self.kill_shared();
-        drop(self.child.wait());
-    }
-
-    /// The same while clients still use it from other threads; [`Daemon::restart`] collects the remains.
-    pub fn kill_shared(&self) {
+    pub fn kill(&self) {
         let pid = std::fs::read_to_string(self.folder.join("wharf.pid"))
             .expect("a running daemon has a pid file");
         self.host.sh(&format!("kill -9 {}", pid.trim())).ok();
+        drop(self.child().wait());
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Orderly stop: SIGTERM, then the exit status.
-    pub fn terminate(&mut self) -> i32 {
+    pub fn terminate(&self) -> i32 {
         let pid = std::fs::read_to_string(self.folder.join("wharf.pid"))
             .expect("a running daemon has a pid file");
         self.host.sh(&format!("kill -TERM {}", pid.trim())).ok();
-        self.child
+        self.child()
             .wait()
             .ok()
             .and_then(|status| status.code())
@@ -125,9 +125,10 @@ impl<'h> Daemon<'h> {
     }
 
     /// Starts it again on the same roots; returns when it answers.
-    pub fn restart(&mut self) {
-        drop(self.child.wait());
-        self.child = spawn(self.host, &self.folder, &self.arguments);
+    pub fn restart(&self) {
+        let mut child = self.child();
+        drop(child.wait());
+        *child = spawn(self.host, &self.folder, &self.arguments);
     }
 }
 
@@ -136,8 +137,9 @@ impl Drop for Daemon<'_> {
         if std::thread::panicking() {
             eprintln!("--- daemon log\n{}", self.log());
         }
-        drop(self.child.kill());
-        drop(self.child.wait());
+        let mut child = self.child();
+        drop(child.kill());
+        drop(child.wait());
     }
 }
 

@@ -23,7 +23,7 @@ fn with_busybox(host: &Host) -> Daemon<'_> {
 #[test]
 fn cve_2019_5736_our_program_cannot_be_overwritten() {
     let host = Host::new();
-    let mut daemon = with_busybox(&host);
+    let daemon = with_busybox(&host);
     daemon
         .docker(&[
             "run", "-d", "--init", "--name", "victim", "busybox", "sleep", "1000",

@@ -16,7 +16,7 @@ fn kept(daemon: &Daemon<'_>) -> BTreeSet<String> {
 #[test]
 fn containers_that_are_removed_with_their_end_outlive_the_daemon_only() {
     let host = Host::new();
-    let mut daemon = Daemon::start(&host);
+    let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
     let before = kept(&daemon);
     let run = [
@@ -100,7 +100,7 @@ fn containers_that_are_removed_with_their_end_outlive_the_daemon_only() {
 #[test]
 fn an_end_while_there_is_no_daemon_is_the_end() {
     let host = Host::new();
-    let mut daemon = Daemon::start(&host);
+    let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
     let before = kept(&daemon);
     let run = [
@@ -179,7 +179,7 @@ fn what_is_made_ahead_is_used_and_never_shows_another_image() {
 #[test]
 fn what_is_made_ahead_belongs_to_one_container() {
     let host = Host::new();
-    let mut daemon = Daemon::start(&host);
+    let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
     let before = kept(&daemon);
     let create = |daemon: &Daemon<'_>, name: &str| {

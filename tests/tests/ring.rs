@@ -121,7 +121,7 @@ fn a_shim_inside_writes_nothing_outside() {
 #[test]
 fn containers_go_on_inside() {
     let host = Host::new();
-    let mut daemon = Daemon::start(&host);
+    let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
     let script = "trap 'echo bye; exit 7' TERM; echo hello; while :; do sleep 1000 & wait; done";
     if !start(

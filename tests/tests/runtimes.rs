@@ -800,7 +800,7 @@ fn containers_outlive_the_daemon_and_nothing_outlives_a_shim() {
         let Some((host, flag)) = host_for("runtimes::survival", runtime) else {
             continue;
         };
-        let mut daemon = Daemon::start_with(&host, &[&flag]);
+        let daemon = Daemon::start_with(&host, &[&flag]);
         daemon.load(&fixtures::busybox());
         let before = kept(&daemon);
         let run = ["run", "-d", "--runtime", "other", "--name"];

@@ -97,7 +97,7 @@ fn an_idle_engine_and_a_running_container_are_small() {
 fn hundreds_of_containers_survive_the_daemon() {
     const CONTAINERS: usize = 200;
     let host = Host::new();
-    let mut daemon = Daemon::start(&host);
+    let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
     let names: Vec<String> = (0..CONTAINERS).map(|n| format!("many{n}")).collect();
     let words: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -51,7 +51,7 @@ fn inspect(daemon: &Daemon<'_>, container: &str) -> Value {
 #[test]
 fn the_remap_is_for_all_containers_that_do_not_opt_out() {
     let host = host();
-    let mut daemon = daemon(&host, &["--userns-remap", "mapper"]);
+    let daemon = daemon(&host, &["--userns-remap", "mapper"]);
     daemon
         .docker(&["info", "--format", "{{.SecurityOptions}}"])
         .ok()
@@ -479,7 +479,7 @@ fn binds_are_mapped_where_asked_for() {
 #[test]
 fn files_are_copied_both_ways_and_a_restart_changes_nothing() {
     let host = host();
-    let mut daemon = daemon(&host, &["--userns-remap", "mapper"]);
+    let daemon = daemon(&host, &["--userns-remap", "mapper"]);
     let folder = host.join("data");
     std::fs::create_dir(&folder).unwrap();
     let bind = format!("{}:/bound", folder.display());
@@ -752,7 +752,7 @@ fn everything_else_works_as_ever() {
 #[test]
 fn ranges_survive_the_daemon_and_end_with_their_containers() {
     let host = host();
-    let mut daemon = daemon(&host, &[]);
+    let daemon = daemon(&host, &[]);
     let create = |daemon: &Daemon<'_>, name: &str| {
         daemon
             .wharf(&["create", "--name", name, "--userns=auto", "busybox", "true"])
