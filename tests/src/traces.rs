@@ -1,15 +1,17 @@
 //! What an engine and its containers leave on a host, to be compared before and after.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Daemon;
 use crate::host::cgroup_hierarchies;
-use crate::waiting::{PATIENCE, PAUSE, becomes, eventually};
+use crate::waiting::{PATIENCE, PAUSE, eventually};
 
 /// Mounts, links and cgroups of the daemon's host, and the engine's files, one line each. Which files is said by
-/// the arguments of a `find` in the engine's folder, where there are `data` and `exec`.
+/// the arguments of a `find` in the engine's folder, where there are `data` and `exec`. The cgroup that is kept
+/// for the next container is not among them: it is another one after each start.
 pub fn traces(daemon: &Daemon<'_>, files: &str) -> BTreeSet<String> {
     let host = daemon.host;
     let files = format!(
@@ -27,32 +29,58 @@ pub fn traces(daemon: &Daemon<'_>, files: &str) -> BTreeSet<String> {
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     })
     .collect();
+    found.retain(|line| !line.contains("/next-ids/"));
+    let next_ids = std::fs::read_dir(daemon.exec_root().join("next-ids"));
+    let next_ids: Vec<_> = next_ids
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|note| note.file_name())
+        .collect();
     for hierarchy in cgroup_hierarchies() {
         let parent = host.cgroup_parent();
-        collect(&hierarchy.join(parent.trim_start_matches('/')), &mut found);
+        let parent = hierarchy.join(parent.trim_start_matches('/'));
+        collect(&parent, &next_ids, &mut found);
     }
     found
 }
 
-fn collect(folder: &Path, into: &mut BTreeSet<String>) {
+fn collect(folder: &Path, but: &[OsString], into: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_directory && !but.contains(&entry.file_name()) {
             into.insert(entry.path().display().to_string());
-            collect(&entry.path(), into);
+            collect(&entry.path(), but, into);
         }
     }
 }
 
-/// What `now` comes to where no container runs: an engine removes what is left of a run, and makes ready what
-/// the next one takes, a moment after the run's end was told. It has come to rest when the run's directory is
-/// gone and a second passes without a change.
+/// Waits until each running container has a complete run directory and no other has one: what is kept of a run
+/// that has ended goes a moment after its end was told, and a shim writes itself down a moment after the start.
+#[track_caller]
+pub fn runs_are_settled(daemon: &Daemon<'_>) {
+    eventually("running containers alone have run directories", || {
+        let running = daemon.wharf(&["ps", "-q"]).ok().stdout;
+        let runs = std::fs::read_dir(daemon.exec_root().join("containers"));
+        let complete: Vec<bool> = runs
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|run| run.path().join("shim.json").exists())
+            .collect();
+        if running.lines().count() == complete.len() && !complete.contains(&false) {
+            Ok(())
+        } else {
+            Err(format!("{complete:?}, running: {running:?}"))
+        }
+    });
+}
+
+/// What `now` comes to: an engine makes ready what the next run takes, too, a moment after an end. It has come to
+/// rest when ended runs are gone and a second passes without a change.
 #[track_caller]
 pub fn settled(daemon: &Daemon<'_>, now: impl Fn() -> BTreeSet<String>) -> BTreeSet<String> {
-    let runs = format!(
-        "ls {}/exec/containers",
-        daemon.host.join("engine").display()
-    );
-    becomes(&String::new(), || daemon.host.sh(&runs).ok().stdout);
+    runs_are_settled(daemon);
     let mut last = now();
     let mut since = Instant::now();
     eventually("the engine comes to rest", || {

@@ -1,6 +1,7 @@
 //! Wrong variants of every command of the day of work: Docker's exit code, a message that names the
 //! cause, and no trace left.
 
+use wharf_tests::traces::runs_are_settled;
 use wharf_tests::waiting::{becomes, eventually};
 use wharf_tests::{Daemon, Host, fixtures};
 
@@ -28,6 +29,7 @@ fn traces(daemon: &Daemon<'_>) -> String {
 }
 
 fn try_all(daemon: &Daemon<'_>, wrongs: &[Wrong<'_>]) {
+    runs_are_settled(daemon);
     let before = traces(daemon);
     let mut unexpected = Vec::new();
     for (arguments, code, message) in wrongs {

@@ -64,8 +64,7 @@ fn a_full_bridge_is_said_to_be_full() {
         .is("eth0\neth1\nlo");
     daemon.docker(&["rm", "-f", "there"]).ok();
     // The kernel takes a namespace's ports away some time after its last process.
-    host.sh("timeout 30 sh -c 'until [ $(ip -o link show master wide0 | wc -l) -lt 1023 ]; do sleep 0.01; done'")
-        .ok();
+    host.eventually("[ $(ip -o link show master wide0 | wc -l) -lt 1023 ]");
     daemon.docker(&run).ok();
 }
 

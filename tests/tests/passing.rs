@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use wharf_tests::traces::{nothing_is_left, traces};
-use wharf_tests::waiting::becomes;
+use wharf_tests::waiting::{becomes, eventually};
 use wharf_tests::{Daemon, Host, fixtures};
 
 /// What the engine keeps about containers. The directories made ahead change with each.
@@ -152,7 +152,15 @@ fn what_is_made_ahead_is_used_and_never_shows_another_image() {
     let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
     next_is_made_ahead(&daemon);
-    assert!(shown_root(&daemon).contains("/ready-"));
+    // Its mount shows a moment before it can be had.
+    eventually("what is made ahead is used", || {
+        let root = shown_root(&daemon);
+        if root.contains("/ready-") {
+            Ok(())
+        } else {
+            Err(root)
+        }
+    });
     next_is_made_ahead(&daemon);
 
     // The same name, something else: what is there for it shows what was.

@@ -11,7 +11,7 @@ use crate::workspace;
 
 /// The longest time without a line of output. Single tests take minutes where images are made for the first
 /// time; a test that hangs ends its host, and by that itself, before this.
-const SILENCE_MAX: Duration = Duration::from_secs(900);
+const SILENCE_MAX: Duration = Duration::from_secs(2700);
 
 #[derive(Default)]
 struct Tally {

@@ -43,7 +43,7 @@ pub fn afternoon(engine: &impl Engine) {
     ])
     .ok()
     .is("hello");
-    docker(&["stop", "cache"]).ok();
+    docker(&["stop", "-t", "120", "cache"]).ok();
     docker(&["rm", "cache"]).ok();
     docker(&[
         "run",
@@ -78,7 +78,7 @@ pub fn afternoon(engine: &impl Engine) {
     host.sh("psql -h 127.0.0.1 -U postgres -Atc 'select sum(n) from t'")
         .ok()
         .is("500500");
-    docker(&["stop", "db"]).ok();
+    docker(&["stop", "-t", "120", "db"]).ok();
     docker(&["inspect", "db", "--format", "{{.State.ExitCode}}"])
         .ok()
         .is("0");

@@ -329,9 +329,9 @@ pub fn noon(engine: &impl Engine) {
         echo,
     ])
     .ok();
-    let ask = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(1)\n\
-               for _ in range(20):\n    s.sendto(b'ping', ('127.0.0.1', 5353))\n    try:\n        print(s.recv(512).decode())\n        break\n    \
-               except (socket.timeout, ConnectionRefusedError):\n        pass\n";
+    let ask = "import socket, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(1)\n\
+               for _ in range(600):\n    s.sendto(b'ping', ('127.0.0.1', 5353))\n    try:\n        print(s.recv(512).decode())\n        break\n    \
+               except (socket.timeout, ConnectionRefusedError):\n        time.sleep(0.1)\n";
     let mut python = host.command("/usr/bin/python3");
     python.arg("-c").arg(ask);
     run(python, None).ok().is("echo: ping");

@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
     script.push_str("(exit $status)");
 
     let mut boot = Boot::new(script);
-    boot.timeout = Duration::from_secs(if long { 3600 } else { 1800 });
+    boot.timeout = Duration::from_secs(if long { 10_800 } else { 3600 });
     let mut results = 0;
     let outcome = in_guest(&boot, |line| {
         results += usize::from(line.starts_with("test result: "));

@@ -73,6 +73,8 @@ impl Engine {
                     container.id
                 )));
             }
+            // Nor may the next daemon ask one, not knowing whose wish the end was.
+            self.containers.persist_now(&container).await?;
         }
         Ok(())
     }

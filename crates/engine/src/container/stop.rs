@@ -14,7 +14,7 @@ use crate::Engine;
 /// Seconds between the stop signal and SIGKILL unless told otherwise.
 const TIMEOUT_DEFAULT_SECS: i64 = 10;
 /// How long a killed container may take to be gone.
-pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to stop.
 #[derive(Debug, Clone, Default)]
