@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use wharf_tests::traces::{nothing_is_left, traces};
-use wharf_tests::waiting::becomes;
+use wharf_tests::traces::{nothing_is_left, settled, traces};
+use wharf_tests::waiting::{becomes, eventually};
 use wharf_tests::{Daemon, Host, Output, fixtures};
 
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
@@ -45,6 +45,8 @@ fn with_each(test: &str, body: impl Fn(&Daemon<'_>, &dyn Fn(&[&str]) -> wharf_te
             all.extend(arguments);
             daemon.docker(&all)
         };
+        // A daemon that has started a container keeps ready what the next one takes.
+        run(&["--rm", "busybox", "true"]).ok();
         body(&daemon, &run);
         host.sh("stat -c '%a %u:%g' /dev/null").ok().is("666 0:0");
     }
@@ -122,7 +124,7 @@ fn streams_exit_codes_and_users() {
 #[test]
 fn programs_that_cannot_be_run_are_told_apart() {
     with_each("runtimes::missing", |daemon, run| {
-        let before = kept(daemon);
+        let before = settled(daemon, || kept(daemon));
         run(&["--rm", "busybox", "nosuch"])
             .code(127)
             .complains("OCI runtime create failed: ")
@@ -208,7 +210,7 @@ fn execs_have_streams_terminals_and_users() {
 #[test]
 fn signals_pauses_and_limits() {
     with_each("runtimes::limits", |daemon, run| {
-        let before = kept(daemon);
+        let before = settled(daemon, || kept(daemon));
         let trap = "trap 'echo told; exit 3' USR1; echo ready; while :; do sleep 0.1; done";
         run(&["-d", "--name", "trapper", "busybox", "sh", "-c", trap]).ok();
         becomes(&"ready".to_owned(), || {
@@ -510,7 +512,7 @@ fn with_each_mapped(test: &str, body: impl Fn(&Daemon<'_>, &dyn Fn(&[&str]) -> O
 #[test]
 fn user_namespaces_have_their_ids_and_capabilities() {
     with_each_mapped("runtimes::user_namespaces", |daemon, run| {
-        let before = kept(daemon);
+        let before = settled(daemon, || kept(daemon));
         let script = "tr -s ' ' < /proc/self/uid_map; stat -c %u:%g / /etc/passwd /etc/hosts /dev/null; \
             ping -c 1 -w 5 127.0.0.1 >/dev/null && echo pinged; ip addr add 192.0.2.9/32 dev lo && echo added; \
             mount -t tmpfs x /tmp 2>/dev/null || echo no mount; \
@@ -802,7 +804,8 @@ fn containers_outlive_the_daemon_and_nothing_outlives_a_shim() {
         };
         let daemon = Daemon::start_with(&host, &[&flag]);
         daemon.load(&fixtures::busybox());
-        let before = kept(&daemon);
+        daemon.docker(&["run", "--rm", "busybox", "true"]).ok();
+        let before = settled(&daemon, || kept(&daemon));
         let run = ["run", "-d", "--runtime", "other", "--name"];
         let start = |daemon: &Daemon<'_>, name: &str, script: &str| {
             let mut all = run.to_vec();
@@ -833,8 +836,9 @@ fn containers_outlive_the_daemon_and_nothing_outlives_a_shim() {
             })
             .collect();
         assert_eq!(lost.len(), 1);
-        let record = std::fs::read_to_string(lost[0].join("shim.json"))
-            .expect("a running shim has a record");
+        let record = eventually("a running shim's record", || {
+            std::fs::read_to_string(lost[0].join("shim.json")).map_err(|error| error.to_string())
+        });
         let pid = record
             .split("\"shim_pid\":")
             .nth(1)

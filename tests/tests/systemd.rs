@@ -54,6 +54,12 @@ impl Who {
         run(command, None)
     }
 
+    /// The same again and again until it prints `expected`, for what goes a moment later.
+    #[track_caller]
+    fn becomes(self, line: &str, expected: &str) {
+        wharf_tests::waiting::becomes(&expected.to_owned(), || self.sh(line).text());
+    }
+
     fn load_busybox(self) {
         let archive = fixtures::busybox();
         let bytes = std::fs::read(archive).unwrap();
@@ -152,10 +158,10 @@ fn systemds_driver_puts_containers_into_scopes() {
         .is(expected);
     who.try_after_a_crash(pid_file);
     who.sh("wharf rm --force one").ok();
-    who.sh(&format!(
+    let left = format!(
         "systemctl show --property LoadState --value {scope}; ls -d /sys/fs/cgroup/system.slice/{scope}"
-    ))
-    .is("not-found");
+    );
+    who.becomes(&left, "not-found");
     who.stop_daemon(pid_file);
     std::fs::remove_file("/etc/wharf/daemon.json").unwrap();
 }
@@ -232,13 +238,13 @@ fn a_users_limits_bite_where_systemd_delegates() {
         .text();
     let mut places = [id.as_str(), "daemon", "keeper"];
     places.sort_unstable();
-    // One place for each container, beside those of the engine's own processes.
-    Who::Root
-        .sh(&format!(
-            "cd {USER_MANAGER}/app.slice/wharf-*.scope && for name in *; do test ! -d $name || echo $name; done | sort"
-        ))
-        .ok()
-        .is(&places.join("\n"));
+    // One place for each container, beside those of the engine's own processes. The next container's is
+    // there already, and noted.
+    let list = format!(
+        "cd {USER_MANAGER}/app.slice/wharf-*.scope && for name in *; do \
+         test ! -d $name || test -e /run/user/1000/wharf/next-ids/$name || echo $name; done | sort"
+    );
+    Who::Root.becomes(&list, &places.join("\n"));
     Who::User.sh("wharf rm --force one").ok();
     let keeper = Who::User.sh("pgrep -o -f rootless-keeper").ok().text();
     Who::User.stop_daemon(pid_file);

@@ -283,7 +283,13 @@ async fn unreachable_registries_are_named_as_docker_names_them() {
         refused_with(&host, |_| {}).await.to_string(),
         format!("Get \"http://{host}/v2/\": dial tcp {host}: connect: connection refused")
     );
-    let error = refused_with("registry.invalid", |_| {}).await.to_string();
+    let error = refused_with("registry.invalid", |options| {
+        // A name server that does not answer is given up after ten seconds.
+        options.connect_timeout = std::time::Duration::from_secs(60);
+        options.attempts = 1;
+    })
+    .await
+    .to_string();
     assert!(
         error.starts_with(
             "Get \"https://registry.invalid/v2/\": dial tcp: lookup registry.invalid: "

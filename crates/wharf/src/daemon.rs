@@ -79,8 +79,11 @@ pub(crate) fn main(words: &[OsString], name: &str) -> ExitCode {
             return fail(&Error::system("cannot start the daemon's threads").caused_by(source));
         }
     };
-    match runtime.block_on(serve(&flags, config, &log, &mut ready, (user, inside))) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = runtime.block_on(serve(&flags, config, &log, &mut ready, (user, inside)));
+    // Waits for work in the background: when the file is let go of, nothing of ours changes anything.
+    drop(runtime);
+    match ended {
+        Ok(_pid_file) => ExitCode::SUCCESS,
         Err(error) => fail_to(ready, &error),
     }
 }
@@ -133,7 +136,7 @@ async fn serve(
     log: &log::Level,
     ready: &mut Option<OwnedFd>,
     (user, inside): (Option<Directories>, Option<Inside>),
-) -> Result<()> {
+) -> Result<PidFile> {
     // Taken before anything is written: a second daemon on the same roots must change nothing.
     let addresses = listeners::addresses(&config, user.as_ref())?;
     let pid_file = PidFile::create(&config.pidfile)?;
@@ -174,8 +177,7 @@ async fn serve(
     tracing::info!("Daemon has completed initialization");
     wharf_server::serve(engine.clone(), listeners, shutdown).await;
     engine.shutdown().await;
-    drop(pid_file);
-    Ok(())
+    Ok(pid_file)
 }
 
 fn signals(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {

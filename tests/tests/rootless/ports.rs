@@ -24,6 +24,7 @@ for _ in range(200):
         if answer:
             print(answer.decode().strip())
             sys.exit(0)
+        time.sleep(0.05)
 sys.exit("no answer")
 "#;
 

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use wharf_tests::waiting::becomes;
 use wharf_tests::{Bundle, Host, run};
 
 #[test]
@@ -59,10 +60,11 @@ fn a_container_is_created_started_killed_and_deleted() {
         .code(1)
         .complains("that is not stopped: running");
 
+    let mark = bundle.in_root("tmp/mark");
+    becomes(&true, || mark.exists());
     bundle.runtime(&["kill", "c1", "KILL"]).ok();
     bundle.wait_until_stopped("c1");
     assert_eq!(bundle.state("c1")["pid"], 0);
-    assert!(bundle.in_root("tmp/mark").exists());
     bundle
         .runtime(&["kill", "c1"])
         .code(1)

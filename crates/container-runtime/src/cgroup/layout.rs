@@ -150,7 +150,9 @@ pub(super) fn create_split(hierarchy: &Hierarchy) -> io::Result<()> {
     let cpuset = hierarchy.has("cpuset");
     match rustix::fs::mkdir(directory, DIRECTORY) {
         // Below a parent that was made here, a cpuset is complete from the beginning.
-        Ok(()) if !cpuset || !is_blank(&directory.join(CPUSET_FILES[0]))? => return Ok(()),
+        Ok(()) | Err(Errno::EXIST) if !cpuset || !is_blank(&directory.join(CPUSET_FILES[0]))? => {
+            return Ok(());
+        }
         Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }

@@ -87,18 +87,34 @@ impl Cgroup {
         &self.layout
     }
 
-    /// Makes it and applies `resources`.
+    /// Makes it, if it is not there, and applies `resources`.
     pub(crate) fn create(&self, resources: &Resources) -> Result<(), StartError> {
+        self.make_directories(resources)?;
+        self.apply(resources)?;
+        match &self.layout {
+            Layout::Unified { directory } => devices::attach_filter(directory, &resources.devices),
+            Layout::Split(_) => match self.hierarchy("devices") {
+                Some(directory) => devices::write_rules(directory, &resources.devices),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Makes it without any limit, for a container that is to come. What was made before a failure
+    /// is the caller's to remove.
+    pub fn make_ahead(&self) -> Result<(), StartError> {
+        self.make_directories(&Resources::default())
+    }
+
+    /// Makes its directories, with what `resources` needs handed down to them.
+    fn make_directories(&self, resources: &Resources) -> Result<(), StartError> {
         match &self.layout {
             Layout::Unified { directory } => {
-                let failed = |error: io::Error| cgroup_error(directory, &error);
                 let controllers = plan::controllers(resources);
                 persistently(|| {
                     layout::create_unified(directory, Path::new(layout::MOUNT), &controllers)
                 })
-                .map_err(failed)?;
-                self.apply(resources)?;
-                devices::attach_filter(directory, &resources.devices)
+                .map_err(|error| cgroup_error(directory, &error))
             }
             Layout::Split(hierarchies) => {
                 for hierarchy in hierarchies {
@@ -110,11 +126,7 @@ impl Cgroup {
                     persistently(|| beside.create(&ours).map(drop))
                         .map_err(|error| cgroup_error(&beside.directory, &error))?;
                 }
-                self.apply(resources)?;
-                match self.hierarchy("devices") {
-                    Some(directory) => devices::write_rules(directory, &resources.devices),
-                    None => Ok(()),
-                }
+                Ok(())
             }
         }
     }

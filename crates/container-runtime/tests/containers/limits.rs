@@ -34,7 +34,7 @@ fn limited(sandbox: &Sandbox, script: &str, change: impl FnOnce(&mut Resources))
 fn memory(sandbox: &Sandbox) {
     let container = limited(
         sandbox,
-        "dd if=/dev/zero of=/dev/null bs=64M count=1; echo $?",
+        "read go; dd if=/dev/zero of=/dev/null bs=64M count=1; echo $?",
         |resources| {
             let limit = Some(24 << 20);
             resources.memory = Some(Memory {
@@ -44,9 +44,12 @@ fn memory(sandbox: &Sandbox) {
             });
         },
     );
-    let (running, output) = container.start();
+    let (stdin, go) = rustix::pipe::pipe().unwrap();
+    let (running, output) = container.start_with_input(stdin);
     let cgroup = running.cgroup.as_ref().unwrap();
     let notifier = cgroup.oom_notifier().unwrap();
+    // Only now: on v1 what comes before somebody waits for it is not told.
+    rustix::io::write(&go, b"\n").unwrap();
     let mut events = [PollFd::new(&notifier, PollFlags::IN | PollFlags::PRI)];
     let deadline = rustix::event::Timespec {
         tv_sec: 20,

@@ -203,8 +203,13 @@ impl Engine {
         {
             drop(root);
             // A container's directories are the container's.
-            if promised.is_none() {
+            if promised.is_some() {
+                continue;
+            }
+            if ahead.all().is_some() {
                 self.discard_ahead(&layer);
+            } else {
+                remove(&layer);
             }
         }
         Ok(())
@@ -239,12 +244,7 @@ impl Engine {
             if promised.is_some() {
                 continue;
             }
-            // Not by way of the trash, which nobody empties any more. There is next to nothing in it.
-            if let Some(path) = layer.upper.parent()
-                && let Err(error) = std::fs::remove_dir_all(path)
-            {
-                tracing::warn!(%error, path = %path.display(), "cannot remove directories made ahead");
-            }
+            remove(&layer);
         }
     }
 
@@ -256,5 +256,14 @@ impl Engine {
         if let Some(Err(error)) = discarded {
             tracing::warn!(error = %wharf_fault::chain(&error), path = %layer.upper.display(), "cannot discard directories made ahead");
         }
+    }
+}
+
+/// Not by way of the trash, which at the end nobody empties any more. There is next to nothing in it.
+fn remove(layer: &ContainerLayer) {
+    if let Some(path) = layer.upper.parent()
+        && let Err(error) = std::fs::remove_dir_all(path)
+    {
+        tracing::warn!(%error, path = %path.display(), "cannot remove directories made ahead");
     }
 }

@@ -3,6 +3,7 @@
 
 use wharf_container_runtime::cgroup::Cgroup;
 use wharf_fault::{Error, Result};
+use wharf_ids::ContainerId;
 
 use super::live::RunRecord;
 use super::record::ContainerRecord;
@@ -29,8 +30,7 @@ impl Engine {
             parent => parent,
         };
         if !self.config.daemon.systemd_cgroup {
-            let parent = super::mounts::clean(parent);
-            let path = format!("{}/{}", parent.trim_end_matches('/'), record.id);
+            let path = path(parent, &record.id);
             return Ok(Place {
                 document: path.clone(),
                 path,
@@ -50,6 +50,12 @@ impl Engine {
             path: cgroup.path().to_owned(),
         })
     }
+}
+
+/// That of the container `id` below `parent`, from the hierarchy's root.
+pub(super) fn path(parent: &str, id: &ContainerId) -> String {
+    let parent = super::mounts::clean(parent);
+    format!("{}/{id}", parent.trim_end_matches('/'))
 }
 
 /// The parent of all containers' cgroups; `own` is the engine's own choice.

@@ -42,8 +42,10 @@ impl Engine {
         name: &str,
         platform: Option<&Platform>,
     ) -> Result<ContainerCreated> {
-        let id = ContainerId::random();
-        let reserved = self.reserve(name, &id)?;
+        let id = self.new_container_id(&request);
+        let reserved = self
+            .reserve(name, &id)
+            .inspect_err(|_| self.discard_next_id(&id))?;
         self.promise_ahead(&request, &id);
         let result = self
             .create_reserved(&mut request, &id, reserved.clone(), platform)
@@ -56,6 +58,7 @@ impl Engine {
             Err(error) => {
                 self.containers.registry.release_name(&reserved);
                 self.forget_ahead(&id);
+                self.discard_next_id(&id);
                 Err(error)
             }
         }

@@ -36,6 +36,7 @@ mod live;
 mod logs;
 mod mounts;
 mod names;
+mod next_id;
 mod pause;
 mod ports;
 mod processes;
@@ -91,6 +92,7 @@ use crate::EngineConfig;
 use crate::user_namespaces::UserNamespaces;
 use ahead::Ahead;
 use host::HostFacts;
+use next_id::NextIds;
 use record::{ContainerRecord, TABLE};
 use registry::Registry;
 use seccomp::SeccompCache;
@@ -103,6 +105,7 @@ pub struct Containers {
     host: HostFacts,
     spawner: ShimSpawner,
     ahead: Ahead,
+    next_ids: NextIds,
     seccomp: SeccompCache,
     user_namespaces: UserNamespaces,
     /// Exec sessions by id.
@@ -149,7 +152,8 @@ impl Containers {
         let root = config.data_root.join("containers");
         let run_root = config.exec_root.join("containers");
         let exits = config.exec_root.join("exits");
-        for folder in [&root, &run_root, &exits] {
+        let next_ids = config.exec_root.join("next-ids");
+        for folder in [&root, &run_root, &exits, &next_ids] {
             create::make_private_dir(folder).map_err(|source| {
                 Error::system(format!("cannot create {}", folder.display())).caused_by(source)
             })?;
@@ -175,6 +179,7 @@ impl Containers {
             registry,
             spawner: ShimSpawner::new(&config.shim)?,
             ahead: Ahead::default(),
+            next_ids: NextIds::new(next_ids),
             seccomp: SeccompCache::new(&config.daemon.seccomp_profile, host.kernel)?,
             user_namespaces: UserNamespaces::open(&config.daemon.userns_remap)?,
             host,

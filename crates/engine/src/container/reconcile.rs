@@ -93,6 +93,7 @@ pub async fn run(engine: &Engine) -> Result<()> {
     }
     let just_ended = settle_records(engine, &ended);
     remove_orphans(engine);
+    engine.settle_next_ids();
     super::volume_intent::settle(engine).await?;
     ask_restart_policies(engine, &just_ended);
     Ok(())
@@ -105,7 +106,15 @@ pub async fn shutdown(engine: &Engine) {
         container.write().restart_cancel = None;
     }
     let ending = engine.clone();
-    drop(tokio::task::spawn_blocking(move || ending.end_ahead()).await);
+    drop(
+        tokio::task::spawn_blocking(move || {
+            ending.end_ahead();
+            ending.end_next_ids();
+            // An ordinary user could not remove the work directories of overlays in it.
+            drop(ending.images.store().empty_trash());
+        })
+        .await,
+    );
     // One commit behind all others.
     drop(super::commit(&engine.store, wharf_state::Batch::new()).await);
     // A slice is systemd's.

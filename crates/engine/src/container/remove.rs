@@ -11,6 +11,7 @@ use super::live::Container;
 use super::record::{Phase, TABLE};
 use super::registry::no_such_container;
 use super::signal;
+use super::stop::KILL_PATIENCE;
 use super::validate::parse_link;
 use super::volume_intent;
 use crate::Engine;
@@ -108,7 +109,7 @@ impl Engine {
             Err(error) => return Err(error),
         }
         let ended = watch.wait_for(|watched| !watched.running);
-        match tokio::time::timeout(std::time::Duration::from_secs(10), ended).await {
+        match tokio::time::timeout(KILL_PATIENCE, ended).await {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::system(
                 "could not kill container: tried to kill container, but did not receive an exit event",
@@ -168,6 +169,7 @@ impl Engine {
         self.containers.registry.remove(container);
         self.forget_execs(container);
         drop(self.containers.ahead.take(id));
+        self.discard_next_id(id);
         let images = self.images.store().clone();
         let exit = self.containers.exits.join(id.as_str());
         let discarded = [

@@ -21,6 +21,7 @@ use super::ahead::Pattern;
 use super::ending::{self, End};
 use super::live::{Container, Run, RunRecord, WaitingClient};
 use super::mounts::MountSource;
+use super::next_id::Kept;
 use super::record::{ContainerRecord, Phase};
 use super::shim_link::{LinkError, ShimLink};
 use super::spec::{self, Facts, Throttle};
@@ -158,6 +159,10 @@ impl Engine {
             .await
             .map_err(failed)?;
         plan.start.restore = restore;
+        if plan.start.runtime.is_some() || plan.start.restore.is_some() {
+            // Others make cgroups themselves.
+            self.discard_next_id(&container.id);
+        }
         let pattern = plan.pattern(&record);
         let mut undo = Undo::default();
         let waiting = std::mem::take(&mut container.write().waiting);
@@ -191,7 +196,8 @@ impl Engine {
             }
         };
         undo.forget();
-        self.refill_later(pattern);
+        let used = self.containers.next_ids.let_go(&container.id);
+        self.refill_later(pattern, used);
         {
             let mut cell = container.write();
             let state = &mut cell.record.state;
@@ -288,14 +294,20 @@ impl Engine {
             .filter(|_| plan.mounts_plainly())
     }
 
-    /// Gets the next shim ready, once this start is out of the way, and the root of the next like
-    /// that one if it gave a pattern.
-    fn refill_later(&self, pattern: Option<(String, Pattern)>) {
+    /// Gets the next shim and cgroup ready, once this start is out of the way, and the root of the
+    /// next like that one if it gave a pattern. `used` is what it took.
+    fn refill_later(&self, pattern: Option<(String, Pattern)>, used: Option<Kept>) {
         let engine = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(REFILL_AFTER).await;
             let refill = move || {
                 engine.containers.spawner.refill();
+                if let Some(used) = used {
+                    engine.containers.next_ids.forget(&used);
+                }
+                if let Err(error) = engine.make_next_id() {
+                    tracing::debug!(error = %wharf_fault::chain(&error), "the next container's cgroup is not made ahead");
+                }
                 if let Err(error) = engine.images.store().get_ready() {
                     tracing::warn!(error = %wharf_fault::chain(&error), "cannot keep a container's directories ready");
                 }

@@ -40,6 +40,8 @@ pub(crate) struct Spare {
 pub(crate) struct OnBridge {
     pub(crate) bare: Bare,
     pub(crate) plugged: Plugged,
+    /// The bridge's index.
+    bridge: u32,
     pub(crate) ipv4: Ipv4Addr,
     pub(crate) ipv6: Option<Ipv6Addr>,
 }
@@ -327,6 +329,7 @@ fn make_on_bridge(inner: &Inner, worker: &Worker) -> io::Result<OnBridge> {
         Ok(OnBridge {
             bare,
             plugged,
+            bridge,
             ipv4,
             ipv6,
         })
@@ -374,12 +377,16 @@ pub(crate) fn discard_on_bridge(inner: &Inner, surplus: OnBridge) {
     give_back_on_bridge(inner, ipv4, ipv6);
 }
 
-/// A namespace on the default bridge, ready or made now.
-pub(crate) fn take_on_bridge(inner: &Arc<Inner>) -> io::Result<OnBridge> {
-    match inner.on_bridge.get().and_then(Pool::take) {
-        Some(ready) => Ok(ready),
-        None => make_on_bridge(inner, &inner.worker),
+/// A namespace on the default bridge, which has the index `bridge`, ready or made now.
+pub(crate) fn take_on_bridge(inner: &Arc<Inner>, bridge: u32) -> io::Result<OnBridge> {
+    while let Some(ready) = inner.on_bridge.get().and_then(Pool::take) {
+        if ready.bridge == bridge {
+            return Ok(ready);
+        }
+        // It was being made when somebody removed the bridge.
+        discard_on_bridge(inner, ready);
     }
+    make_on_bridge(inner, &inner.worker)
 }
 
 /// An empty namespace, ready or made now.

@@ -286,14 +286,14 @@ fn on_default_bridge(
     network: &Arc<Network>,
     undo: &mut Undo<'_>,
 ) -> Result<Made> {
-    inner.bridge_of(network)?;
+    let bridge = inner.bridge_of(network)?;
     if !request.links.is_empty() && !inner.state().find(&network.id)?.options.icc {
         return Err(NetworkError::Unsupported(
             "links between containers on a network without inter-container connectivity (icc=false) are not supported"
                 .to_owned(),
         ));
     }
-    let ready = plug::take_on_bridge(inner).map_err(|error| kernel(request, error))?;
+    let ready = plug::take_on_bridge(inner, bridge).map_err(|error| kernel(request, error))?;
     undo.addresses
         .push((network.id.clone(), IpAddr::V4(ready.ipv4)));
     undo.addresses
