@@ -7,6 +7,8 @@ use std::sync::Arc;
 use wharf_oci::runtime::{NamespaceKind, Process, Spec, State};
 use wharf_seccomp::Program;
 
+use crate::dev_ahead::DevAhead;
+
 /// A container to be started.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerConfig {
@@ -17,6 +19,8 @@ pub struct ContainerConfig {
     /// The same, mounted already and attached nowhere, if somebody has had the time. Not for
     /// containers with a user namespace or a mount label, which have to be known for that.
     pub root: Option<Arc<OwnedFd>>,
+    /// A `/dev`, if somebody has had the time; it is used where it is what the document asks for.
+    pub dev: Option<Arc<DevAhead>>,
     /// Docker's `user[:group]`, resolved in the container's `/etc/passwd` and `/etc/group`. When
     /// given it replaces the numbers in `process.user`.
     pub user: Option<String>,

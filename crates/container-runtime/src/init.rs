@@ -91,12 +91,16 @@ pub(crate) fn first_process(
         waited: !meeting.cgroups_pending,
     };
 
+    let mut made = Made::default();
     let supplies = match supplies {
         Some(supplies) => supplies,
         None => {
-            let sources = mounts::open_sources(&prepared.mounts, &prepared.id_mappings, None)?;
+            let mut sources = mounts::open_sources(&prepared.mounts, &prepared.id_mappings, None)?;
             if !prepared.listed_in_order {
                 mounts::shape_all(&prepared.mounts, &sources)?;
+            }
+            if let Some(dev) = &prepared.dev {
+                made.dev_is_complete = dev.give(&prepared.mounts, &mut sources)?;
             }
             Supplies {
                 mounts: sources,
@@ -106,7 +110,6 @@ pub(crate) fn first_process(
     };
     let null = protect::host_null_device()?;
     let root = enter_root(prepared, supplies.root)?;
-    let mut made = Made::default();
     make_mounts(prepared, &root, supplies.mounts, &mut parent, &mut made)?;
     let mut nodes = supplies.devices.into_iter();
     let terminal = make_devices(prepared, &root, &made, &mut nodes, streams.is_none())?;
@@ -340,7 +343,9 @@ fn make_devices(
         }
     };
     if !made.dev_is_bound {
-        devices::create_defaults(dev, nodes)?;
+        if !made.dev_is_complete {
+            devices::create_defaults(dev, nodes)?;
+        }
         if let Some(proc) = &made.proc {
             devices::link_core(dev, proc)?;
         }

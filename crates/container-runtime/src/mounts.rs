@@ -35,6 +35,8 @@ pub(crate) struct Made {
     pub(crate) dev: Option<OwnedFd>,
     /// The devpts at `/dev/pts`.
     pub(crate) pts: Option<OwnedFd>,
+    /// Whether the tmpfs at `/dev` came with the default devices.
+    pub(crate) dev_is_complete: bool,
     /// Whether `/dev` is a directory of the host: its nodes are not ours to make.
     pub(crate) dev_is_bound: bool,
 }

@@ -12,6 +12,7 @@ use wharf_sys::mount::{Attributes, Propagation};
 
 use crate::birth;
 use crate::config::{ContainerConfig, NamespaceFd, RootFilesystem, Stdio};
+use crate::dev_ahead::DevAhead;
 use crate::devices::{self, PlannedDevice};
 use crate::error::{Stage, StartError};
 use crate::hooks::{self, PlannedHooks};
@@ -51,6 +52,8 @@ pub(crate) struct Prepared {
     pub(crate) rootfs: RootFilesystem,
     /// What `rootfs` describes, where it is mounted already.
     pub(crate) root: Option<Arc<OwnedFd>>,
+    /// What some of `mounts` describe, where it is there already.
+    pub(crate) dev: Option<Arc<DevAhead>>,
     pub(crate) root_readonly: bool,
     pub(crate) root_propagation: Option<(Propagation, bool)>,
     pub(crate) mounts: Vec<PlannedMount>,
@@ -171,6 +174,7 @@ impl Prepared {
             id_mappings,
             rootfs,
             root: config.root.clone(),
+            dev: config.dev.clone(),
             root_readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
             root_propagation: root_propagation(linux.rootfs_propagation.as_deref())?,
             mounts,

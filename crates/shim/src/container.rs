@@ -28,7 +28,7 @@ use wharf_shim_protocol::{
 
 use crate::cause;
 use crate::external::External;
-use crate::launch;
+use crate::launch::{self, Ahead};
 use crate::outside::{Limits, Outside};
 use crate::process::{Left, Process};
 use crate::{restore, ring};
@@ -91,7 +91,8 @@ pub(crate) struct Container {
 impl Container {
     pub(crate) fn start(
         mut start: Start,
-        (namespaces, root): (Vec<NamespaceFd>, Option<OwnedFd>),
+        namespaces: Vec<NamespaceFd>,
+        ahead: Ahead,
         clients: Vec<(OwnedFd, AttachMode)>,
     ) -> Result<Self, Failure> {
         let system = |what: &str, error: &io::Error| {
@@ -113,7 +114,7 @@ impl Container {
             restore::restored(&mut start, namespaces, from)
                 .map(|(running, main)| (Carrier::Library(running), main))
         } else {
-            launch::container(&mut start, namespaces, root)
+            launch::container(&mut start, namespaces, ahead)
                 .map(|(running, main)| (Carrier::Library(running), main))
         };
         let (carrier, mut main) = match started {

@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 use wharf_container_runtime::{
-    ContainerConfig, ExecConfig, NamespaceFd, NotExecuted, RootFilesystem, Running, Stage,
-    StartError, Stdio,
+    ContainerConfig, DevAhead, ExecConfig, NamespaceFd, NotExecuted, RootFilesystem, Running,
+    Stage, StartError, Stdio,
 };
 use wharf_fault::{Fault, Kind};
 use wharf_oci::runtime::{State, Status, VERSION};
@@ -22,12 +22,19 @@ use wharf_shim_protocol::{ExecStart, Failure, FailureKind, Rootfs, Start, Target
 
 use crate::process::{Process, Streams, set_nonblocking};
 
-/// Starts the container of a start message, on `root` if that is there already. Takes what it
-/// needs out of the message.
+/// What is there of a container before it starts.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// Its root, mounted and attached nowhere.
+    pub(crate) root: Option<OwnedFd>,
+    pub(crate) dev: Option<DevAhead>,
+}
+
+/// Starts the container of a start message. Takes what it needs out of the message.
 pub(crate) fn container(
     start: &mut Start,
     namespaces: Vec<NamespaceFd>,
-    root: Option<OwnedFd>,
+    ahead: Ahead,
 ) -> Result<(Running, Process), Failure> {
     let terminal = start
         .spec
@@ -47,7 +54,8 @@ pub(crate) fn container(
         .filter(|_| has_listener(seccomp.as_ref())),
         spec: std::mem::take(&mut *start.spec),
         rootfs: rootfs(start.rootfs.clone()),
-        root: root.map(Arc::new),
+        root: ahead.root.map(Arc::new),
+        dev: ahead.dev.map(Arc::new),
         user: start.user.take(),
         group_add: std::mem::take(&mut start.group_add),
         seccomp,

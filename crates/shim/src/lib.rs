@@ -56,9 +56,11 @@ pub fn main() -> ExitCode {
     let _ = wharf_sys::program_pages::map_for_children();
     // The same goes for what the start has to know of this machine; whether it can, it finds out.
     let _ = wharf_container_runtime::cgroup::Cgroup::at("/wharf");
+    // And for what nearly every container gets; the others', and all where this fails, make their own.
+    let dev = wharf_container_runtime::DevAhead::make().ok().flatten();
     // Nothing the daemon was started in must stay busy because of us.
     let _ = std::env::set_current_dir("/");
-    match Shim::new(UnixStream::from(control)).run() {
+    match Shim::new(UnixStream::from(control), dev).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

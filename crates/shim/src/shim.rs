@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use wharf_container_runtime::NamespaceFd;
+use wharf_container_runtime::{DevAhead, NamespaceFd};
 use wharf_logs::timestamp::now_ns;
 use wharf_shim_protocol::{
     Event, ExitRecord, Failure, FailureKind, Message, Reply, Request, RequestFrame, ShimState,
@@ -23,6 +23,7 @@ use wharf_shim_protocol::{
 
 use crate::container::{Container, missing_fd, own_pid};
 use crate::control::Control;
+use crate::launch::Ahead;
 use crate::process::{Part, Process};
 
 /// How long buffers are kept when nothing flows any more.
@@ -38,6 +39,8 @@ pub(crate) struct Shim {
     next_control: u64,
     container: Option<Container>,
     held: Vec<(String, OwnedFd)>,
+    /// The container's `/dev`, until there is a container.
+    dev: Option<DevAhead>,
     /// What the container needed is removed.
     released: bool,
     /// For output on its way; empty when nothing flows.
@@ -56,12 +59,13 @@ enum Source {
 }
 
 impl Shim {
-    pub(crate) fn new(control: UnixStream) -> Self {
+    pub(crate) fn new(control: UnixStream, dev: Option<DevAhead>) -> Self {
         let mut shim = Self {
             controls: Vec::new(),
             next_control: 0,
             container: None,
             held: Vec::new(),
+            dev,
             released: false,
             buffer: Vec::new(),
         };
@@ -446,7 +450,11 @@ impl Shim {
         }
         let exit_path = start.exit_path.clone();
         let durable = start.durable_exit;
-        match Container::start(start, (namespaces, root), clients) {
+        let ahead = Ahead {
+            root,
+            dev: self.dev.take(),
+        };
+        match Container::start(start, namespaces, ahead, clients) {
             Ok(container) => {
                 let reply = Reply::Started {
                     pid: container.main.number(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use wharf_container_runtime::{NamespaceFd, RootFilesystem};
 use wharf_oci::runtime::{Mount, NamespaceKind};
@@ -17,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("missing_sources_are_named", missing_source),
     ("kind_mismatch_is_dockers_error", mismatch),
+    ("devices_made_ahead_are_the_same", dev_ahead),
     ("tmpfs_takes_options_and_mode", tmpfs),
     ("tmpfs_begins_with_what_it_covers", copied_up),
     ("mounts_are_changed_by_a_remount", remounted),
@@ -62,6 +64,39 @@ fn binds(sandbox: &Sandbox) {
         "{outcome:?}"
     );
     assert_eq!(fs::read_to_string(volume.join("file")).unwrap(), "new\n");
+}
+
+fn dev_ahead(sandbox: &Sandbox) {
+    let script = "cd /dev; stat -c '%n %f %u %g %t %T' . * pts/*; readlink fd stdin stdout stderr ptmx core; \
+                  echo written > /dev/new && cat /dev/new; grep ' /dev' /proc/mounts";
+    let outcome = |ahead: bool, change: &dyn Fn(&mut Vec<Mount>)| {
+        let mut container = sandbox.container(&["sh", "-c", script]);
+        change(&mut container.config.spec.mounts);
+        if ahead {
+            let dev = wharf_container_runtime::DevAhead::make().unwrap();
+            container.config.dev = dev.map(Arc::new);
+            assert!(container.config.dev.is_some());
+        }
+        let outcome = container.run();
+        assert!(outcome.stdout.contains("\nwritten\n"), "{outcome:?}");
+        (outcome.stdout, outcome.stderr)
+    };
+    let size = |mounts: &mut Vec<Mount>| {
+        let dev = mounts.iter_mut().find(|it| it.destination == "/dev");
+        dev.unwrap().options.retain(|it| !it.starts_with("size="));
+    };
+    let twice = |mounts: &mut Vec<Mount>| {
+        let dev = mounts.iter().position(|it| it.destination == "/dev");
+        let dev = mounts[dev.unwrap()].clone();
+        mounts.insert(0, dev);
+    };
+    let alone = |mounts: &mut Vec<Mount>| {
+        mounts.retain(|it| !it.destination.starts_with("/dev/"));
+    };
+    let changes: [&dyn Fn(&mut Vec<Mount>); 4] = [&|_| {}, &size, &twice, &alone];
+    for change in changes {
+        assert_eq!(outcome(true, change), outcome(false, change));
+    }
 }
 
 fn recursive_read_only(sandbox: &Sandbox) {
