@@ -36,17 +36,17 @@ fn the_next_containers_cgroup_is_made_ahead_and_not_left_behind() {
     let daemon = Daemon::start(&host);
     daemon.load(&fixtures::busybox());
     assert!(next_ids(&daemon).is_empty());
-    daemon.docker(&["run", "--rm", "busybox", "true"]).ok();
+    daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
 
     // It is used, with the limits of the container that got it.
     let id = next_id(&daemon);
     let run = [
         "run", "-d", "--name", "box", "--memory", "64m", "busybox", "sleep", "1000",
     ];
-    daemon.docker(&run).ok().is(&id);
+    daemon.wharf(&run).ok().is(&id);
     let limit = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true";
     daemon
-        .docker(&["exec", "box", "sh", "-c", limit])
+        .wharf(&["exec", "box", "sh", "-c", limit])
         .ok()
         .is("67108864");
     let next = eventually("there is another one", || {
@@ -60,35 +60,35 @@ fn the_next_containers_cgroup_is_made_ahead_and_not_left_behind() {
     // A container that has its own place does not get it; one that is not started gives it back.
     let parent = format!("{}/other", host.cgroup_parent());
     let create = ["create", "--cgroup-parent", &parent, "busybox"];
-    assert_ne!(daemon.docker(&create).ok().text(), next);
+    assert_ne!(daemon.wharf(&create).ok().text(), next);
     let wrong = ["create", "--name", "box", "busybox"];
-    daemon.docker(&wrong).code(1).complains("already in use");
+    daemon.wharf(&wrong).code(1).complains("already in use");
     assert!(!has_cgroup(&host, &next) && next_ids(&daemon).is_empty());
-    daemon.docker(&["run", "--rm", "busybox", "true"]).ok();
+    daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
     let next = next_id(&daemon);
     daemon
-        .docker(&["create", "--name", "unused", "busybox"])
+        .wharf(&["create", "--name", "unused", "busybox"])
         .ok()
         .is(&next);
-    daemon.docker(&["rm", "unused"]).ok();
+    daemon.wharf(&["rm", "unused"]).ok();
     assert!(!has_cgroup(&host, &next) && next_ids(&daemon).is_empty());
 
     // Whatever becomes of the daemon: the container keeps its cgroup, nobody's goes.
-    daemon.docker(&["run", "--rm", "busybox", "true"]).ok();
+    daemon.wharf(&["run", "--rm", "busybox", "true"]).ok();
     let next = next_id(&daemon);
     daemon
-        .docker(&["create", "--name", "later", "busybox", "true"])
+        .wharf(&["create", "--name", "later", "busybox", "true"])
         .ok()
         .is(&next);
     daemon.kill();
     daemon.restart();
     assert!(has_cgroup(&host, &id) && !has_cgroup(&host, &next));
     assert!(next_ids(&daemon).is_empty());
-    daemon.docker(&["start", "-a", "later"]).ok();
+    daemon.wharf(&["start", "-a", "later"]).ok();
     let next = next_id(&daemon);
     assert_eq!(daemon.terminate(), 0);
     assert!(has_cgroup(&host, &id) && !has_cgroup(&host, &next));
     assert!(next_ids(&daemon).is_empty());
     daemon.restart();
-    daemon.docker(&["exec", "box", "true"]).ok();
+    daemon.wharf(&["exec", "box", "true"]).ok();
 }

@@ -15,6 +15,7 @@ const SHORT: &[(&str, &str)] = &[
     ("resources", ""),
     ("causes", ""),
     ("systemd", ""),
+    ("next_id", ""),
     // The rest of it is the same on every machine; this one needs a kernel with AppArmor.
     ("confinement", "apparmor_confines"),
 ];
@@ -24,6 +25,7 @@ const LONG: &[&str] = &[
     "resources",
     "causes",
     "systemd",
+    "next_id",
     "confinement",
     "ring",
     "bad_input",

@@ -69,7 +69,8 @@ fn binds(sandbox: &Sandbox) {
 fn dev_ahead(sandbox: &Sandbox) {
     let script = "cd /dev; stat -c '%n %f %u %g %t %T' . * pts/*; readlink fd stdin stdout stderr ptmx core; \
                   echo written > /dev/new && cat /dev/new; grep ' /dev' /proc/mounts";
-    let outcome = |ahead: bool, change: &dyn Fn(&mut Vec<Mount>)| {
+    type Change<'a> = &'a dyn Fn(&mut Vec<Mount>);
+    let outcome = |ahead: bool, change: Change<'_>| {
         let mut container = sandbox.container(&["sh", "-c", script]);
         change(&mut container.config.spec.mounts);
         if ahead {
@@ -93,7 +94,7 @@ fn dev_ahead(sandbox: &Sandbox) {
     let alone = |mounts: &mut Vec<Mount>| {
         mounts.retain(|it| !it.destination.starts_with("/dev/"));
     };
-    let changes: [&dyn Fn(&mut Vec<Mount>); 4] = [&|_| {}, &size, &twice, &alone];
+    let changes: [Change<'_>; 4] = [&|_| {}, &size, &twice, &alone];
     for change in changes {
         assert_eq!(outcome(true, change), outcome(false, change));
     }
