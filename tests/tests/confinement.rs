@@ -62,16 +62,16 @@ fn cve_2019_5736_our_program_cannot_be_overwritten() {
     daemon.docker(&["rm", "-f", "victim"]).ok();
     daemon.kill();
     let again = format!("/proc/self/fd/{}", program.as_raw_fd());
-    let written = loop {
+    let written = eventually("nobody executes the program", || {
         match File::options().write(true).open(&again) {
             // The shim that was kept ready is still on its way out.
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                std::thread::sleep(wharf_tests::waiting::PAUSE);
+                Err(error.to_string())
             }
-            Err(error) => break Err(error),
-            Ok(mut file) => break file.write_all(b"overwritten"),
+            Err(error) => Ok(Err(error)),
+            Ok(mut file) => Ok(file.write_all(b"overwritten")),
         }
-    };
+    });
     let error = written.unwrap_err();
     assert_eq!(
         error.kind(),
