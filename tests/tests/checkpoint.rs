@@ -92,6 +92,26 @@ fn life(daemon: &mut Daemon<'_>, options: &[&str]) {
         .is("early");
     let early = count(daemon, "counter").expect("it counts");
     goes_beyond(daemon, "counter", early + 5);
+    // A paused one is written down as well, and stays paused if it stays.
+    daemon.docker(&["pause", "counter"]).ok();
+    daemon
+        .docker(&[
+            "checkpoint",
+            "create",
+            "--leave-running",
+            "counter",
+            "asleep",
+        ])
+        .ok()
+        .is("asleep");
+    daemon
+        .docker(&["inspect", "-f", "{{.State.Status}}", "counter"])
+        .ok()
+        .is("paused");
+    let asleep = count(daemon, "counter").expect("it has counted");
+    daemon.docker(&["unpause", "counter"]).ok();
+    goes_beyond(daemon, "counter", asleep + 3);
+    daemon.docker(&["pause", "counter"]).ok();
     daemon
         .docker(&["checkpoint", "create", "counter", "late"])
         .ok()

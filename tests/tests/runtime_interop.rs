@@ -381,6 +381,41 @@ fn containerd() {
     say(&["task", "metrics", "t4"]).ok().says("67108864");
     say(&["task", "kill", "-s", "SIGKILL", "t4"]).ok();
     assert_eq!(running.wait().unwrap().code(), Some(137));
+    match wharf_tests::criu::provide(&host) {
+        Ok(()) => {
+            detached(create("t6", &["--detach"], &["sh", "-c", COUNTER])).ok();
+            let until = |id: &str, limit: u32| {
+                // Between being opened and being written the file is empty.
+                let line = format!(
+                    "until n=$(cat /count) && test \"$n\" && test $n -gt {limit}; do sleep 0.05; done; echo $n"
+                );
+                say(&["task", "exec", "--exec-id", "e3", id, "sh", "-c", &line])
+                    .ok()
+                    .text()
+            };
+            let before = until("t6", 3).parse().unwrap();
+            // The process, and what it has written, in an image of its own.
+            let save = ["--rw", "--image", "--task", "t6", "saved"];
+            say(&[&["containers", "checkpoint"], &save[..]].concat()).ok();
+            say(&["task", "kill", "-s", "SIGKILL", "t6"]).ok();
+            say(&["task", "delete", "t6"]);
+            say(&["containers", "delete", "t6"]).ok();
+            detached(ctr(&[
+                "containers",
+                "restore",
+                "--rw",
+                "--live",
+                "t7",
+                "saved",
+            ]))
+            .ok();
+            until("t7", before);
+            say(&["task", "kill", "-s", "SIGKILL", "t7"]).ok();
+            say(&["task", "delete", "t7"]);
+            say(&["containers", "delete", "t7"]).ok();
+        }
+        Err(reason) => skip("containerd checkpoint", &reason),
+    }
     say(&["containers", "list", "-q"]).ok().is("");
 }
 

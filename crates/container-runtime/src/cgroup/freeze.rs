@@ -1,6 +1,7 @@
 //! Pausing a container and signalling all of it.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -45,6 +46,11 @@ impl Cgroup {
             ("freezer.state", "FROZEN")
         };
         Ok(self.read_from("freezer", file)?.trim() == frozen)
+    }
+
+    /// The directory that does this, where there is one.
+    pub fn freezer(&self) -> Option<&Path> {
+        self.hierarchy("freezer")
     }
 
     /// Signals every process in it, children's included. Frozen ones get it when they are

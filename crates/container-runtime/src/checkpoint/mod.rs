@@ -58,6 +58,10 @@ pub struct CheckpointOptions {
     /// the unified hierarchy it is `soft`, which keeps a cgroup namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manage_cgroups: Option<String>,
+    /// Where the container is paused: the directory of its freezer. CRIU has to let the processes go one step
+    /// at a time, which on cgroup v1 it cannot without.
+    #[serde(skip)]
+    pub freezer: Option<PathBuf>,
     /// The network namespace is restored empty.
     #[serde(skip_serializing_if = "is_false")]
     pub empty_network: bool,
@@ -127,6 +131,9 @@ pub fn checkpoint(
     }
     if options.leave_running {
         words.push("--leave-running".to_owned());
+    }
+    if let Some(freezer) = &options.freezer {
+        words.extend(["--freeze-cgroup".to_owned(), freezer.display().to_string()]);
     }
     if let Some(parent) = &options.parent {
         words.extend(["--prev-images-dir".to_owned(), parent.display().to_string()]);

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wharf_api_types::checkpoint::{CheckpointCreate, CheckpointSummary};
-use wharf_container_runtime::{CheckpointOptions, Criu};
+use wharf_container_runtime::cgroup::Cgroup;
+use wharf_container_runtime::{CheckpointError, CheckpointOptions, Criu};
 use wharf_fault::{Error, Result};
 use wharf_shim_protocol::{Request, Restore};
 
@@ -86,10 +87,15 @@ impl Engine {
         leave_running: bool,
     ) -> Result<()> {
         let work = self.criu_work(container)?;
-        let (pid, by_program) = {
+        let (pid, by_program, paused_at) = {
             let cell = container.read();
             let run = cell.run.as_ref().ok_or_else(|| container.not_running())?;
-            (cell.record.state.pid, run.kept.runtime.is_some())
+            let cgroup = run.kept.cgroup_path.clone();
+            (
+                cell.record.state.pid,
+                run.kept.runtime.is_some(),
+                cell.record.state.paused.then_some(cgroup),
+            )
         };
         if by_program {
             let request = Request::Checkpoint {
@@ -106,11 +112,14 @@ impl Engine {
             images,
             work,
         };
-        let options = CheckpointOptions {
-            leave_running,
-            ..CheckpointOptions::default()
-        };
         tokio::task::spawn_blocking(move || {
+            let cgroup = paused_at.map(|path| Cgroup::at(&path)).transpose();
+            let cgroup = cgroup.map_err(|source| CheckpointError::Look { pid, source })?;
+            let options = CheckpointOptions {
+                leave_running,
+                freezer: cgroup.and_then(|cgroup| Some(cgroup.freezer()?.to_owned())),
+                ..CheckpointOptions::default()
+            };
             wharf_container_runtime::checkpoint(&criu, pid, &options)
         })
         .await
@@ -310,12 +319,6 @@ fn check_container(container: &Container) -> Result<()> {
     if cell.run.is_none() {
         return Err(Error::conflict(format!(
             "Container {} not running",
-            container.id
-        )));
-    }
-    if cell.record.state.paused {
-        return Err(Error::conflict(format!(
-            "container {} is paused, unpause it before a checkpoint",
             container.id
         )));
     }

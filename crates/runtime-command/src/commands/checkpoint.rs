@@ -174,15 +174,16 @@ fn checkpoint(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
     let mut container = Container::open(runtime, &flags.words[0])?;
     let lock = container.directory.lock()?;
     container.refresh()?;
-    match container.status_locked()? {
-        Status::Running | Status::Paused => {}
+    let paused = match container.status_locked()? {
+        Status::Running => false,
+        Status::Paused => true,
         status => {
             let status = format!("{status:?}").to_lowercase();
             return Err(Error::WrongState(format!(
                 "cannot checkpoint a container that is {status}"
             )));
         }
-    }
+    };
     let (pid, _) = container.process().ok_or(Error::NotRunning)?;
     let spec = container.spec()?;
     if spec
@@ -194,7 +195,12 @@ fn checkpoint(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
             "a container with a terminal cannot be written down: it could not be restored".into(),
         ));
     }
-    let options = options(flags, &spec);
+    let mut options = options(flags, &spec);
+    if paused {
+        options.freezer = container
+            .cgroup()?
+            .and_then(|cgroup| Some(cgroup.freezer()?.to_owned()));
+    }
     let stays = options.leave_running || options.pre_dump;
     wharf_container_runtime::checkpoint(&criu(flags)?, pid.as_raw_nonzero().get(), &options)
         .map_err(Error::Checkpoint)?;
@@ -213,6 +219,7 @@ fn options(flags: &Flags, spec: &Spec) -> CheckpointOptions {
         shell_job: flags.is("shell-job"),
         file_locks: flags.is("file-locks"),
         pre_dump: flags.is("pre-dump"),
+        freezer: None,
         parent: text("parent-path").map(PathBuf::from),
         auto_dedup: flags.is("auto-dedup"),
         manage_cgroups: text("manage-cgroups-mode").map(str::to_owned),
