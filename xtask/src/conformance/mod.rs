@@ -85,11 +85,21 @@ impl Request {
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let request = Request::parse(arguments)?;
     let suite = suite::built()?;
+    let programs = wanted(&request, &suite)?;
     let rows = if request.vm {
         in_guest(&request)?
     } else {
-        here(&request, &suite)?
+        here(&request, &suite, &programs)?
     };
+    // A run that broke off in the guest must not look like one in which everything passed.
+    if rows.len() != programs.len() * request.runtimes.len() {
+        return Err(format!(
+            "{} programs were to run with {} runtimes, and {} runs came to something",
+            programs.len(),
+            request.runtimes.len(),
+            rows.len()
+        ));
+    }
     let mut record = Record::read()?;
     if request.record {
         record.replace(rows.clone());
@@ -129,22 +139,29 @@ fn judge(record: &Record, rows: &[Row]) -> Result<(), String> {
     }
 }
 
-/// Runs the suite on this system.
-fn here(request: &Request, suite: &Path) -> Result<Vec<Row>, String> {
+/// The suite's programs that the request names, which are all where it names none.
+fn wanted(request: &Request, suite: &Path) -> Result<Vec<String>, String> {
+    let mut programs = suite::programs(suite)?;
+    if let Some(unknown) = request
+        .programs
+        .iter()
+        .find(|name| !programs.contains(name))
+    {
+        return Err(format!("the suite has no program {unknown}"));
+    }
+    if !request.programs.is_empty() {
+        programs.retain(|program| request.programs.contains(program));
+    }
+    Ok(programs)
+}
+
+/// Runs programs of the suite on this system.
+fn here(request: &Request, suite: &Path, programs: &[String]) -> Result<Vec<Row>, String> {
     let system = isolation::System::find()?;
     let mut work = Vec::new();
-    for program in suite::programs(suite)? {
-        if request.programs.is_empty() || request.programs.contains(&program) {
-            work.extend(
-                request
-                    .runtimes
-                    .iter()
-                    .map(|runtime| (program.clone(), runtime.clone())),
-            );
-        }
-    }
-    if work.is_empty() {
-        return Err("the suite has no such program".to_owned());
+    for program in programs {
+        let runtimes = request.runtimes.iter();
+        work.extend(runtimes.map(|runtime| (program.clone(), runtime.clone())));
     }
     let wharf = WharfRuntime::new()?;
     work.reverse();
@@ -244,7 +261,7 @@ fn in_guest(request: &Request) -> Result<Vec<Row>, String> {
         vm::quoted(PROFILE),
         words.join(" ")
     ));
-    boot.timeout = Duration::from_secs(if request.record { 3600 } else { 900 });
+    boot.timeout = Duration::from_secs(if request.record { 3600 } else { 1800 });
     let mut rows = Vec::new();
     vm::in_guest(&boot, |line| {
         match line.strip_prefix(LINE).and_then(Row::parse) {
