@@ -1,7 +1,8 @@
-//! Development tasks that are more than one command: `cargo xtask test|bench|vm|conformance`.
+//! Development tasks that are more than one command: `cargo xtask test|bench|vm|conformance|fuzz`.
 
 mod bench;
 mod conformance;
+mod fuzz;
 mod test;
 mod vm;
 
@@ -13,9 +14,10 @@ fn main() -> ExitCode {
         Some("test") => test::run(&arguments[1..]),
         Some("bench") => bench::run(&arguments[1..]),
         Some("conformance") => conformance::run(&arguments[1..]),
+        Some("fuzz") => fuzz::run(&arguments[1..]),
         Some("vm") => vm::run(&arguments[1..]),
         _ => Err(
-            "usage: cargo xtask test [quick] | bench [--runs N] [--only SECTION,…] [--containers N] | vm [test [long]] [-- COMMAND...] | conformance [--vm]"
+            "usage: cargo xtask test [quick] | bench [--runs N] [--only SECTION,…] [--containers N] | vm [test [long]] [-- COMMAND...] | conformance [--vm] | fuzz [--seconds N] [TARGET...]"
                 .to_owned(),
         ),
     };
