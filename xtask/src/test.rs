@@ -76,7 +76,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             &skips,
         );
         tests(&mut tally, &mut wrong, &["xtask", "conformance"], &skips);
+        tests(&mut tally, &mut wrong, &["xtask", "fuzz"], &skips);
         tests(&mut tally, &mut wrong, &["xtask", "vm", "test"], &skips);
+        let in_guest = ["xtask", "conformance", "--vm"];
+        tests(&mut tally, &mut wrong, &in_guest, &skips);
     }
 
     for line in std::fs::read_to_string(&skips).unwrap_or_default().lines() {
