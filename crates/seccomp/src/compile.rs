@@ -6,8 +6,10 @@
 //! treatment:  a return, or argument checks one rule after the other, each ending in a return
 //! ```
 //!
-//! Of several rules for a call the first that matches decides; what no rule matches gets the
-//! default action. Calls newer than any the filter names get `ENOSYS` where the default is a
+//! Of several rules for a call the first without conditions decides, or where there is none the first that
+//! matches; what no rule matches gets the default action. Rules that say what the default says anyhow are left
+//! out. All of this is as libseccomp takes the rules that `runc` gives it, for which profiles are written: taken
+//! in another way, a profile that refuses something there could let it pass here. Calls newer than any the filter names get `ENOSYS` where the default is a
 //! refusal: to programs that is a kernel without the call, and they fall back, where any other
 //! refusal would break them (as `runc` does).
 
@@ -123,6 +125,14 @@ pub fn compile_for(filter: &Seccomp, native: SeccompArch) -> Result<Program, Com
         listener,
     })
 }
+
+/// The flags of a filter that are understood.
+pub const FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
 
 fn flags(names: &[String]) -> Result<u32, CompileError> {
     if names.is_empty() {
@@ -276,10 +286,11 @@ fn calls(
                 rules: Vec::new(),
                 otherwise: default,
             });
-            if closed.contains(&number) {
+            if closed.contains(&number) || outcome == default {
                 continue;
             }
             if alternatives.is_empty() {
+                treatment.rules.clear();
                 treatment.otherwise = outcome;
                 closed.push(number);
             } else {

@@ -14,7 +14,7 @@ mod profile;
 mod program;
 mod tables;
 
-pub use compile::{CompileError, compile, compile_for};
+pub use compile::{CompileError, FLAGS, compile, compile_for};
 pub use interpret::Call;
 pub use profile::{Machine, NATIVE, Profile, ProfileError};
 pub use program::{Instruction, Listener, NotAProgram, Program};

@@ -32,30 +32,62 @@ fn holds(condition: &SeccompArg, arguments: [u64; 6]) -> bool {
     }
 }
 
+fn matches(rule: &SyscallRule, arguments: [u64; 6]) -> bool {
+    let mut indices: Vec<u32> = rule.args.iter().map(|condition| condition.index).collect();
+    indices.sort_unstable();
+    let distinct = indices.windows(2).all(|pair| pair[0] != pair[1]);
+    let mut conditions = rule.args.iter();
+    if distinct {
+        conditions.all(|condition| holds(condition, arguments))
+    } else {
+        conditions.any(|condition| holds(condition, arguments))
+    }
+}
+
 /// What the document says about a call, straight from its meaning.
 fn meaning(filter: &Seccomp, name: &str, arguments: [u64; 6]) -> u32 {
-    for rule in filter
-        .syscalls
-        .iter()
-        .filter(|rule| rule.names.iter().any(|known| known == name))
-    {
-        let mut indices: Vec<u32> = rule.args.iter().map(|condition| condition.index).collect();
-        indices.sort_unstable();
-        let distinct = indices.windows(2).all(|pair| pair[0] != pair[1]);
-        let matches = if distinct {
-            rule.args
-                .iter()
-                .all(|condition| holds(condition, arguments))
-        } else {
-            rule.args
-                .iter()
-                .any(|condition| holds(condition, arguments))
-        };
-        if matches {
-            return result(rule.action, rule.errno_ret);
-        }
+    let default = result(filter.default_action, filter.default_errno_ret);
+    let says = |rule: &SyscallRule| result(rule.action, rule.errno_ret);
+    let telling = || {
+        filter
+            .syscalls
+            .iter()
+            .filter(|rule| rule.names.iter().any(|known| known == name))
+            .filter(|rule| says(rule) != default)
+    };
+    let plain = telling().find(|rule| rule.args.is_empty());
+    let first = || telling().find(|rule| matches(rule, arguments));
+    plain.or_else(first).map_or(default, says)
+}
+
+/// As with `runc`, whose users wrote the profiles.
+#[test]
+fn rules_that_contradict_each_other_refuse() {
+    let answer = |default: &str, rules: &str, mode: u64| {
+        let text = format!(r#"{{"defaultAction":"{default}","syscalls":[{rules}]}}"#);
+        let filter: Seccomp = serde_json::from_str(&text).unwrap();
+        let program = compile_for(&filter, SeccompArch::X86_64).unwrap();
+        call(&program, "mkdir", [0, mode, 0, 0, 0, 0])
+    };
+    let refuses = r#"{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":13}"#;
+    let allows = r#"{"names":["mkdir"],"action":"SCMP_ACT_ALLOW"}"#;
+    let allows_one = r#"{"names":["mkdir"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":7,"op":"SCMP_CMP_EQ"}]}"#;
+    let logs_one = r#"{"names":["mkdir"],"action":"SCMP_ACT_LOG","args":[{"index":1,"value":7,"op":"SCMP_CMP_EQ"}]}"#;
+    for first in [allows, allows_one, logs_one] {
+        let both = format!("{first},{refuses}");
+        assert_eq!(answer("SCMP_ACT_ALLOW", &both, 7), ERRNO | 13, "{first}");
     }
-    result(filter.default_action, filter.default_errno_ret)
+    // Two that both have conditions are taken in order.
+    let refuses_all = r#"{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","args":[{"index":1,"value":0,"op":"SCMP_CMP_GE"}]}"#;
+    let both = format!("{logs_one},{refuses_all}");
+    assert_eq!(answer("SCMP_ACT_ALLOW", &both, 7), 0x7ffc_0000);
+    assert_eq!(answer("SCMP_ACT_ALLOW", &both, 8), ERRNO | EPERM);
+    // What the default refuses anyhow takes nothing away.
+    let same = r#"{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}"#;
+    assert_eq!(
+        answer("SCMP_ACT_ERRNO", &format!("{same},{allows}"), 7),
+        ALLOW
+    );
 }
 
 fn docker(capabilities: &[&str]) -> Seccomp {
