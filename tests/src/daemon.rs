@@ -130,6 +130,12 @@ impl<'h> Daemon<'h> {
         drop(child.wait());
         *child = spawn(self.host, &self.folder, &self.arguments);
     }
+
+    /// Starts it again after its end, from now on with other arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        self.restart();
+    }
 }
 
 impl Drop for Daemon<'_> {

@@ -183,6 +183,15 @@ fn cve_2020_15257_nothing_of_ours_is_open_to_others() {
         let mode = host.sh(&format!("stat -c %a {}", directory.display())).ok();
         assert!(mode.stdout.trim().ends_with('0'), "{directory:?}: {mode:?}");
     }
+    // Also where somebody else made it, and the files with containers' environments by themselves.
+    let root = daemon.data_root().display().to_string();
+    host.sh(&format!("chmod 755 {root}")).ok();
+    daemon.kill();
+    daemon.restart();
+    let modes = host.sh(&format!(
+        "stat -c %a {root} {root}/state.redb {root}/events.log"
+    ));
+    modes.ok().is("750\n600\n600");
     let out = host.sh(&format!(
         "find {} {} -type s -perm /006",
         daemon.data_root().display(),
@@ -257,6 +266,13 @@ fn defaults_and_options() {
     run(&["--security-opt", "no-new-privileges"], status)
         .ok()
         .says("NoNewPrivs:1");
+    // A process that joins does not make directories.
+    let out = daemon.docker(&["exec", "-w", "/nope/deep", "box", "ls", "-ld", "/nope"]);
+    assert!(
+        out.code != 0 && format!("{out:?}").contains("chdir to cwd"),
+        "{out:?}"
+    );
+    daemon.docker(&["exec", "box", "ls", "/nope"]).code(1);
     let profile = host.join("profile.json");
     std::fs::write(
         &profile,
@@ -268,6 +284,32 @@ fn defaults_and_options() {
     run(&["--security-opt", &option], "mkdir /x 2>&1")
         .code(1)
         .says("No space left on device");
+    let kept = [
+        "run",
+        "-d",
+        "--name",
+        "kept",
+        "--security-opt",
+        option.as_str(),
+    ];
+    daemon
+        .docker(&[&kept[..], &["busybox", "sleep", "1000"]].concat())
+        .ok();
+    daemon
+        .docker(&["exec", "--privileged", "kept", "mkdir", "/x"])
+        .code(1)
+        .complains("No space left on device");
+    // Also where everything else is allowed.
+    let privileged = ["--privileged", "--security-opt", option.as_str()];
+    run(&privileged, "mkdir /x 2>&1")
+        .code(1)
+        .says("No space left on device");
+    run(
+        &["--privileged"],
+        "mkdir /x; grep Seccomp: /proc/self/status",
+    )
+    .ok()
+    .says("Seccomp:\t0");
     // Paths the kernel's settings are behind.
     let write = "exec 2>&1; echo 1 >/proc/sys/kernel/panic";
     run(&[], write).code(1).says("Read-only file system");

@@ -115,6 +115,7 @@ fn born(
             reaper: false,
             user_namespace,
             absent: false,
+            makes_cwd: false,
             preserved_fds: config.preserved_fds,
         },
     )?;

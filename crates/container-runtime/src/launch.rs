@@ -27,7 +27,7 @@ use crate::gate::Gate;
 use crate::label::{self, Labels, OpenLabels};
 use crate::reaper::INIT_ARGV0;
 use crate::streams;
-use crate::user::{Files, Identity};
+use crate::user::{Files, Identity, check_numbers};
 
 /// A process, ready to become its program.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct Launch {
     arguments: Vec<CString>,
     environment: Vec<String>,
     working_directory: String,
+    makes_cwd: bool,
     user: Who,
     group_add: Vec<String>,
     umask: Option<u32>,
@@ -97,6 +98,9 @@ pub(crate) struct Extras<'a> {
     pub(crate) user_namespace: bool,
     /// Whether the document has no process: such a container can be created, not started.
     pub(crate) absent: bool,
+    /// Whether a working directory that is missing is made: for a new container. A process that joins one must
+    /// not change it by a mistyped path.
+    pub(crate) makes_cwd: bool,
     pub(crate) preserved_fds: u32,
 }
 
@@ -121,12 +125,15 @@ impl Launch {
         }
         let user = match extras.user {
             Some(user) => Who::Named(user.to_owned()),
-            None => Who::Numbers(Identity {
-                uid: process.user.uid,
-                gid: process.user.gid,
-                groups: process.user.additional_gids.clone(),
-                home: None,
-            }),
+            None => {
+                check_numbers(&process.user)?;
+                Who::Numbers(Identity {
+                    uid: process.user.uid,
+                    gid: process.user.gid,
+                    groups: process.user.additional_gids.clone(),
+                    home: None,
+                })
+            }
         };
         let reaper = if extras.reaper {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -143,6 +150,7 @@ impl Launch {
             } else {
                 process.cwd.clone()
             },
+            makes_cwd: extras.makes_cwd,
             user,
             group_add: extras.group_add.to_vec(),
             umask: process.user.umask,
@@ -338,7 +346,7 @@ impl Launch {
         Ok(environment)
     }
 
-    /// Makes the working directory where it is missing, as Docker does, and enters it.
+    /// Enters the working directory; for a new container it is made where it is missing, as Docker does.
     fn enter_working_directory(&self, root: &Rootfs) -> Result<(), StartError> {
         let path = self.working_directory.as_str();
         let failed = |errno| StartError::new(Stage::WorkingDirectory, errno, path);
@@ -351,15 +359,15 @@ impl Launch {
                 format!("working directory {path:?} is not absolute"),
             ));
         }
-        if let Err(Errno::NOENT) = rustix::process::chdir(path) {
+        let mut entered = rustix::process::chdir(path);
+        if entered == Err(Errno::NOENT) && self.makes_cwd {
             match root.create_dir_all(Path::new(path), Mode::from_raw_mode(0o755)) {
                 Ok(_) | Err(Errno::EXIST | Errno::ROFS) => {}
                 Err(errno) => return Err(failed(errno)),
             }
-            rustix::process::chdir(path).map_err(failed)?;
-        } else {
-            rustix::process::chdir(path).map_err(failed)?;
+            entered = rustix::process::chdir(path);
         }
+        entered.map_err(failed)?;
         // A path through /proc/self/fd could lead out of the container by one of our own
         // descriptors (CVE-2024-21626). The kernel marks such a directory.
         let current = rustix::process::getcwd(Vec::new()).map_err(failed)?;
@@ -386,7 +394,7 @@ impl Launch {
         match rustix::thread::set_thread_groups(&groups) {
             // With the capability, that means a user namespace that denies it for ever.
             Err(Errno::PERM) if may_set_ids() => {
-                if !groups.is_empty() {
+                if identity.groups.iter().any(|gid| *gid != identity.gid) {
                     return Err(StartError::refused(
                         Stage::Config,
                         "the user namespace does not allow supplementary groups",

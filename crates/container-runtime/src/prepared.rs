@@ -108,6 +108,7 @@ impl Prepared {
                 reaper: config.init,
                 user_namespace: namespaces.user.is_some(),
                 absent: spec.process.is_none(),
+                makes_cwd: true,
                 preserved_fds: config.preserved_fds,
             },
         )?;
@@ -224,6 +225,7 @@ pub fn check(spec: &Spec) -> Result<(), StartError> {
             reaper: false,
             user_namespace: namespaces.user.is_some(),
             absent: spec.process.is_none(),
+            makes_cwd: true,
             preserved_fds: 0,
         },
     )?;

@@ -105,7 +105,9 @@ impl Files {
             .filter(|home| !home.is_empty())
     }
 
-    /// Resolves Docker's `user[:group]`. An unknown number is a user of its own with group 0.
+    /// Resolves Docker's `user[:group]`, of which nothing is root. An unknown number is a user of its own with
+    /// group 0. The group is the first of the supplementary ones, too: a program that gives it up by taking
+    /// another one would else escape what files deny to its members (CVE-2022-36109).
     pub(crate) fn resolve(
         &self,
         wanted: &str,
@@ -165,6 +167,7 @@ impl Files {
                 }
             }
         }
+        identity.groups.insert(0, identity.gid);
         self.add_groups(&mut identity, additional)?;
         Ok(identity)
     }
@@ -214,6 +217,15 @@ fn number(text: &str) -> Result<Option<u32>, StartError> {
         return Ok(None);
     }
     in_range(text.parse().unwrap_or(u32::MAX)).map(Some)
+}
+
+/// Checks the numbers of a document. The highest number of all would leave the caller's own in place, which
+/// is root's.
+pub(crate) fn check_numbers(user: &wharf_oci::runtime::User) -> Result<(), StartError> {
+    let numbers = [user.uid, user.gid].into_iter();
+    numbers
+        .chain(user.additional_gids.iter().copied())
+        .try_for_each(|id| in_range(id).map(drop))
 }
 
 fn in_range(id: u32) -> Result<u32, StartError> {
@@ -286,7 +298,7 @@ mod tests {
         let web = Identity {
             uid: 33,
             gid: 33,
-            groups: vec![4, 6],
+            groups: vec![33, 4, 6],
             home: Some("/var/www".into()),
         };
         assert_eq!(resolve("web"), web);
@@ -295,7 +307,7 @@ mod tests {
             resolve("web:adm"),
             Identity {
                 gid: 4,
-                groups: vec![],
+                groups: vec![4],
                 ..web.clone()
             }
         );
@@ -303,7 +315,7 @@ mod tests {
             resolve("web:77"),
             Identity {
                 gid: 77,
-                groups: vec![],
+                groups: vec![77],
                 ..web
             }
         );
@@ -312,7 +324,7 @@ mod tests {
             Identity {
                 uid: 1000,
                 gid: 0,
-                groups: vec![],
+                groups: vec![0],
                 home: None
             }
         );
@@ -355,7 +367,7 @@ mod tests {
         let identity = files()
             .resolve("web", &["adm".into(), "6".into(), "99".into()])
             .unwrap();
-        assert_eq!(identity.groups, [4, 6, 99]);
+        assert_eq!(identity.groups, [33, 4, 6, 99]);
     }
 
     proptest! {

@@ -129,6 +129,8 @@ impl Engine {
         for folder in [&config.data_root, &config.exec_root] {
             create_private_dir(folder)?;
         }
+        // Where an administrator or a package made it; Docker sets the mode of its root as well.
+        close_to_others(&config.data_root)?;
         let store = Store::open_with_passing(
             &config.data_root.join("state.redb"),
             &config.exec_root.join("records"),
@@ -186,6 +188,22 @@ impl Engine {
         container::reconcile::shutdown(self).await;
         self.events.flush();
     }
+}
+
+/// Takes away what others may do with `folder`: secrets lie below it, and programs of containers that
+/// are root's on disk.
+fn close_to_others(folder: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let failed = |source| {
+        Error::system(format!("cannot set the mode of {}", folder.display())).caused_by(source)
+    };
+    let found = folder.metadata().map_err(failed)?;
+    let is_ours = found.uid() == rustix::process::geteuid().as_raw();
+    if found.mode() & 0o7 != 0 && is_ours {
+        let mode = std::fs::Permissions::from_mode(found.mode() & 0o7770);
+        std::fs::set_permissions(folder, mode).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Creates `folder` (and parents) for root only.

@@ -116,7 +116,8 @@ pub struct ExecStart {
     pub exec_id: String,
     /// What to run: arguments, environment, working directory, terminal, capabilities.
     pub process: Process,
-    /// Docker's `User`, resolved in the container; `None` takes `process.user` as it is.
+    /// Docker's `User`, resolved in the container, where an empty one is root; `None` takes
+    /// `process.user` as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Further groups, by name or number, resolved in the container.

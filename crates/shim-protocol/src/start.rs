@@ -19,7 +19,7 @@ pub struct Start {
     /// Where the root file system comes from; the mount is made inside the container.
     pub rootfs: Rootfs,
     /// Docker's `User` (`name[:group]`, `uid[:gid]`), resolved in the container's own passwd and
-    /// group files; `None` takes `spec.process.user` as it is.
+    /// group files, where an empty one is root; `None` takes `spec.process.user` as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Further groups, by name or number, resolved in the container.

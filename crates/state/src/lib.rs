@@ -13,6 +13,7 @@
 
 mod passing;
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -171,9 +172,19 @@ impl Store {
             path: path.display().to_string(),
             source: Box::new(source),
         };
+        // Environments of containers are in it, and with them passwords.
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| open_error(source.into()))?;
+        let backend = redb::backends::FileBackend::new(file);
         let database = redb::Builder::new()
             .set_cache_size(1024 * 1024)
-            .create(path)
+            .create_with_backend(backend.map_err(|source| open_error(source.into()))?)
             .map_err(|source| open_error(source.into()))?;
         let database = Arc::new(database);
         let (sender, receiver) = mpsc::channel();

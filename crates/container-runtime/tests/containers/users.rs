@@ -59,6 +59,26 @@ fn numbers(sandbox: &Sandbox) {
         .env
         .retain(|variable| !variable.starts_with("HOME="));
     assert_eq!(container.run().stdout, "33\n5 9\n0077\n/var/www\n");
+    // The highest number of all means "as it is" to the kernel, which is root.
+    let user = container.process().user.clone();
+    for wrong in [
+        wharf_oci::runtime::User {
+            uid: u32::MAX,
+            ..user.clone()
+        },
+        wharf_oci::runtime::User {
+            gid: u32::MAX,
+            ..user.clone()
+        },
+        wharf_oci::runtime::User {
+            additional_gids: vec![1 << 31],
+            ..user
+        },
+    ] {
+        container.process().user = wrong;
+        let error = container.error().to_string();
+        assert_eq!(error, "uids and gids must be in range 0-2147483647");
+    }
 }
 
 fn streams(sandbox: &Sandbox) {

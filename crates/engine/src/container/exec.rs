@@ -13,6 +13,7 @@ use wharf_shim_protocol::{AttachMode, ExecStart, Reply, Request, Target, files};
 use super::attach::detach_keys;
 use super::client_socket::{ClientSocket, frame};
 use super::live::Container;
+use super::security::SeccompChoice;
 use super::shim_link::LinkError;
 use super::{apparmor, security, spec};
 use crate::Engine;
@@ -225,20 +226,19 @@ impl Engine {
             let cell = container.read();
             let host = &cell.record.host_config;
             let capabilities = security::capabilities(host, &self.containers.host.capabilities);
-            if wanted.privileged {
-                None
-            } else {
-                self.containers.seccomp.filter(
-                    host,
-                    &security::parse(host)?.seccomp,
-                    &capabilities,
-                )?
+            // The default profile is for ordinary processes; one that somebody chose is for all.
+            match security::parse(host)?.seccomp {
+                SeccompChoice::Default if wanted.privileged => None,
+                choice => self
+                    .containers
+                    .seccomp
+                    .filter(host, &choice, &capabilities)?,
             }
         };
         let start = ExecStart {
             exec_id: session.id.clone(),
             process,
-            user: (!wanted.user.is_empty()).then(|| wanted.user.clone()),
+            user: Some(wanted.user.clone()),
             seccomp_bpf,
             open_stdin: wanted.attach_stdin,
             attach,

@@ -61,8 +61,8 @@ impl SeccompCache {
     ) -> Result<Option<String>> {
         let (text, profile) = match choice {
             SeccompChoice::Unconfined => return Ok(None),
-            // Docker: privileged containers are unconfined, whatever profile they name.
-            _ if host.privileged => return Ok(None),
+            // A profile that is named holds for privileged containers, too.
+            SeccompChoice::Default if host.privileged => return Ok(None),
             SeccompChoice::Default => match &self.default {
                 Some(profile) => (String::new(), Ok(profile)),
                 None => return Ok(None),
@@ -94,8 +94,8 @@ impl SeccompCache {
     ) -> Result<Option<Seccomp>> {
         let given;
         let profile = match choice {
-            _ if host.privileged => return Ok(None),
             SeccompChoice::Unconfined => return Ok(None),
+            SeccompChoice::Default if host.privileged => return Ok(None),
             SeccompChoice::Default => match &self.default {
                 Some(profile) => profile,
                 None => return Ok(None),

@@ -462,7 +462,7 @@ impl Engine {
                 work: layer.work,
                 options: overlay_options,
             },
-            user: (!record.config.user.is_empty()).then(|| record.config.user.clone()),
+            user: Some(record.config.user.clone()),
             group_add: host.group_add.clone().unwrap_or_default(),
             seccomp_bpf,
             runtime: runtime.clone(),

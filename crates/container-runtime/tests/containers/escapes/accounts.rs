@@ -21,11 +21,31 @@ use super::with_links;
 
 pub(crate) const TESTS: &[Test] = &[
     ("cve_2026_46680_numbers_are_not_names", numbers),
+    ("cve_2022_36109_nobody_leaves_the_group", group_stays),
     ("cve_2026_30892_user_one_is_user_one", user_one),
     ("cve_2026_47262_account_files_are_bounded", huge_files),
     ("linked_etc_does_not_reach_the_hosts_accounts", linked_etc),
     ("strange_account_files_are_survived", strange_files),
 ];
+
+/// A group that is denied what others have: whoever could leave it would have it.
+fn group_stays(sandbox: &Sandbox) {
+    let mut container = sandbox.container(&["grep", "Groups", "/proc/self/status"]);
+    for (user, groups) in [
+        ("", "0"),
+        ("33", "4 33"),
+        ("1000", "0"),
+        ("1000:88", "88"),
+        ("web:77", "77"),
+    ] {
+        container.config.user = Some(user.into());
+        assert_eq!(
+            container.run().stdout,
+            format!("Groups:\t{groups} \n"),
+            "{user:?}"
+        );
+    }
+}
 
 fn numbers(sandbox: &Sandbox) {
     for user in [
