@@ -153,6 +153,51 @@ fn ends_are_explained() {
         .wharf(&["why", "--format", "{{.LastExit.Kind}}", "hog"])
         .ok()
         .is("oom");
+    // The log remembers earlier runs; each end is told with its own.
+    for _ in 0..2 {
+        docker(&["start", "-a", "hog"]).code(137);
+    }
+    let oom = inspect(&daemon, "hog")["State"]["LastExit"]["OOM"].clone();
+    let victims = oom["Victims"].as_array().map_or(0, Vec::len) as u64;
+    assert!(Some(victims) <= oom["Kills"].as_u64(), "{oom}");
+    // A child alone: the program goes on, and is said to.
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        "parent",
+        "--memory",
+        "16m",
+        "--memory-swap",
+        "16m",
+        "busybox",
+        "sh",
+        "-c",
+        "tail /dev/zero; echo lost; exec sleep 1000",
+    ])
+    .ok();
+    wharf_tests::eventually("the child is killed", || {
+        let log = docker(&["logs", "parent"]).ok();
+        if log.stdout.contains("lost") {
+            Ok(())
+        } else {
+            Err(format!("{log:?}"))
+        }
+    });
+    wharf_tests::eventually("the engine knows", || {
+        let state = inspect(&daemon, "parent")["State"].clone();
+        if state["OOMKilled"] == true {
+            Ok(())
+        } else {
+            Err(state.to_string())
+        }
+    });
+    daemon
+        .wharf(&["why", "parent"])
+        .ok()
+        .says("It has been running")
+        .says("A process in it was killed for want of memory")
+        .says("update --memory");
 
     // By itself.
     docker(&["run", "--name", "three", "busybox", "sh", "-c", "exit 3"]).code(3);
@@ -167,7 +212,9 @@ fn ends_are_explained() {
     daemon
         .wharf(&["why", "none"])
         .ok()
-        .says("executable file not found");
+        .says("executable file not found")
+        .says("run --rm -it --entrypoint sh busybox")
+        .never_says("update --restart");
     // By a user: at once, and after patience.
     for (name, end, expected, origin) in [
         ("killed", vec!["kill", "killed"], "killed", "kill"),
@@ -213,6 +260,17 @@ fn ends_are_explained() {
         .wharf(&["why", "victim"])
         .ok()
         .says("the sender is unknown");
+    // With an init the sender may be a neighbour.
+    docker(&[
+        "run", "-d", "--init", "--name", "below", "busybox", "sleep", "1000",
+    ])
+    .ok();
+    docker(&["exec", "below", "sh", "-c", "kill -9 $(pidof sleep)"]).ok();
+    docker(&["wait", "below"]).ok().is("137");
+    daemon
+        .wharf(&["why", "below"])
+        .ok()
+        .says("from inside the container or from outside");
     // Runs before the last are remembered.
     docker(&["start", "-a", "three"]).code(3);
     let earlier = inspect(&daemon, "three")["State"]["EarlierExits"].clone();
@@ -297,11 +355,17 @@ fn figures_come_at_once_and_say_more() {
         working_set > 0
             && working_set <= second["memory_stats"]["usage"].as_u64().expect("a number")
     );
-    // Pressure is per container with cgroup v2 alone, and the guest's kernel may not count it.
+    // Pressure is per container with cgroup v2 alone, where the kernel counts it.
     let unified = daemon
         .docker(&["info", "--format", "{{.CgroupVersion}}"])
         .ok()
         .text()
         == "2";
-    assert!(unified || extra["pressure"].is_null(), "{extra}");
+    let counted = unified && std::path::Path::new("/proc/pressure/cpu").exists();
+    assert_eq!(extra["pressure"].is_null(), !counted, "{extra}");
+    if counted {
+        // It is held back most of the time.
+        let stalled = extra["pressure"]["cpu"]["some"]["total"].as_u64();
+        assert!(stalled > Some(0), "{extra}");
+    }
 }

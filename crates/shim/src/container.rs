@@ -13,7 +13,6 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitStatus};
 use wharf_container_runtime::{Cgroup, NamespaceFd, Running};
@@ -29,6 +28,7 @@ use wharf_shim_protocol::{
 use crate::cause;
 use crate::external::External;
 use crate::launch::{self, Ahead};
+use crate::oom::Oom;
 use crate::outside::{Limits, Outside};
 use crate::process::{Left, Process};
 use crate::{restore, ring};
@@ -74,8 +74,7 @@ pub(crate) struct Container {
     pub(crate) execs: Vec<(u32, Process)>,
     next_exec: u32,
     ended_execs: Vec<ExecState>,
-    pub(crate) oom: Option<OwnedFd>,
-    oom_kills: u64,
+    oom: Oom,
     /// The program is a child of the built-in init.
     init: bool,
     /// The last signal passed on to the program.
@@ -135,8 +134,7 @@ impl Container {
             shares_pids,
             started_at_ns: now_ns(),
             listener: Some(listener),
-            oom: None,
-            oom_kills: 0,
+            oom: Oom::default(),
             carrier,
             init: start.init,
             requested: None,
@@ -155,10 +153,7 @@ impl Container {
     /// Does what need not delay the start.
     pub(crate) fn settle(&mut self) {
         self.settled = true;
-        self.oom = self
-            .carrier
-            .cgroup()
-            .and_then(|cgroup| cgroup.oom_notifier().ok());
+        self.oom.watch(self.carrier.cgroup());
         let record = ShimRecord {
             version: VERSION,
             id: self.id.clone(),
@@ -301,17 +296,24 @@ impl Container {
         }
     }
 
+    /// Readable, or exceptional, when it may have run out of memory.
+    pub(crate) fn oom_notifier(&self) -> Option<BorrowedFd<'_>> {
+        self.oom.notifier()
+    }
+
     /// Whether the kernel has killed a process for want of memory since we last looked.
     pub(crate) fn was_oom_killed(&mut self) -> bool {
-        if let Some(oom) = &self.oom {
-            // v1 counts in an eventfd; v2 has a file that is quiet once it was read from its start.
-            let _ = rustix::fs::seek(oom, SeekFrom::Start(0));
-            let _ = rustix::io::read(oom, &mut [0_u8; 256]);
-        }
-        let kills = self.count_oom_kills();
-        let more = kills > self.oom_kills;
-        self.oom_kills = kills;
-        more
+        self.oom.notified(self.carrier.cgroup())
+    }
+
+    /// When to look for that without being told.
+    pub(crate) fn oom_due(&self) -> Option<Instant> {
+        self.oom.due()
+    }
+
+    /// The same, if it is time for it.
+    pub(crate) fn was_oom_killed_when_due(&mut self) -> bool {
+        self.oom.look_when_due(self.carrier.cgroup())
     }
 
     /// The program that runs it, for what only such containers need.
@@ -399,6 +401,11 @@ impl Container {
         let Some(status) = self.main.status.filter(|_| self.exit.is_none()) else {
             return;
         };
+        let killed = status.signal == Some(Signal::KILL.as_raw()) && self.requested.is_none();
+        if self.oom.look_at_end(self.carrier.cgroup(), killed) {
+            // The end came before the notification.
+            events.push(Event::OomKilled);
+        }
         if self.shares_pids && self.main.drain_until().is_none() {
             // What the first process left behind would go on without a container.
             let _ = self.signal_all(Signal::KILL);
@@ -410,15 +417,10 @@ impl Container {
         }
         let finished_at_ns = now_ns();
         let _ = self.log.finish(finished_at_ns);
-        let oom_kills = self.count_oom_kills();
-        if oom_kills > self.oom_kills {
-            // The end came before the notification.
-            events.push(Event::OomKilled);
-        }
         let record = ExitRecord {
             exit_code: status.code,
             signal: status.signal,
-            oom_killed: oom_kills > 0,
+            oom_killed: self.oom.has_killed(),
             pid: self.main.number(),
             started_at_ns: self.started_at_ns,
             finished_at_ns,
@@ -429,7 +431,7 @@ impl Container {
                 self.init,
                 self.requested,
                 self.carrier.cgroup(),
-                oom_kills,
+                &self.oom,
             )),
         };
         // If it can not be written the daemon, if there is one, is told all the same.
@@ -462,17 +464,10 @@ impl Container {
             .collect()
     }
 
-    fn count_oom_kills(&self) -> u64 {
-        self.carrier
-            .cgroup()
-            .and_then(|cgroup| cgroup.oom_kills().ok())
-            .unwrap_or(0)
-    }
-
     /// Removes what only a running container needs.
     pub(crate) fn clean_up(&mut self) {
         self.listener = None;
-        self.oom = None;
+        self.oom.unwatch();
         let _ = std::fs::remove_file(files::socket(&self.run_dir));
         let _ = std::fs::remove_file(files::record(&self.run_dir));
         let cgroup = match &mut self.carrier {

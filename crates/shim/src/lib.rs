@@ -29,6 +29,7 @@ mod control;
 mod detach;
 mod external;
 mod launch;
+mod oom;
 mod outside;
 mod process;
 mod restore;

@@ -84,6 +84,10 @@ impl Shim {
             for (source, flags) in ready {
                 self.serve(source, flags);
             }
+            let oom = self.container.as_mut();
+            if oom.is_some_and(Container::was_oom_killed_when_due) {
+                self.tell(&Event::OomKilled);
+            }
             self.finish_what_ended();
             if let Some(container) = &mut self.container {
                 container.close_ring_when_due();
@@ -132,12 +136,8 @@ impl Shim {
             if let Some(listener) = &container.listener {
                 add(Source::Listener, listener.as_fd(), PollFlags::IN);
             }
-            if let Some(oom) = &container.oom {
-                add(
-                    Source::OutOfMemory,
-                    oom.as_fd(),
-                    PollFlags::IN | PollFlags::PRI,
-                );
+            if let Some(oom) = container.oom_notifier() {
+                add(Source::OutOfMemory, oom, PollFlags::IN | PollFlags::PRI);
             }
             if let Some(children) = container.children() {
                 add(Source::Children, children, PollFlags::IN);
@@ -161,7 +161,8 @@ impl Shim {
             .into_iter()
             .chain(container.execs.iter().map(|(_, exec)| exec));
         let drain = deadlines.filter_map(Process::drain_until);
-        let drain = drain.chain(container.ring_due()).min();
+        let drain = drain.chain(container.ring_due());
+        let drain = drain.chain(container.oom_due()).min();
         let drain = drain.map(|until| until.saturating_duration_since(Instant::now()));
         let buffers = (!self.buffer.is_empty()).then_some(BUFFERS_KEPT);
         drain.into_iter().chain(buffers).min()

@@ -134,6 +134,7 @@ fn explain(container: &Json, log: Result<Vec<String>, String>, now: i64) -> Json
         "Id": container["Id"],
         "Status": state["Status"],
         "Running": running,
+        "OOMKilled": state["OOMKilled"].as_bool().unwrap_or(false),
         "Why": why(state, &last, now),
         "LastExit": last,
         "EarlierExits": state.get("EarlierExits").cloned().unwrap_or_else(|| json!([])),
@@ -180,15 +181,19 @@ fn why(state: &Json, last: &Json, now: i64) -> String {
     };
     let up = since("StartedAt").map_or(String::new(), |up| format!(" for {up}"));
     let summary = text(last, "Summary");
+    let lost = match state["OOMKilled"].as_bool() {
+        Some(true) => " A process in it was killed for want of memory; its main program goes on.",
+        _ => "",
+    };
     match text(state, "Status") {
         "running" => match text(&state["Health"], "Status") {
-            "unhealthy" => format!("It has been running{up}, but its health check fails."),
+            "unhealthy" => format!("It has been running{up}, but its health check fails.{lost}"),
             "starting" => {
-                format!("It has been running{up}; its health check has not succeeded yet.")
+                format!("It has been running{up}; its health check has not succeeded yet.{lost}")
             }
-            _ => format!("It has been running{up}."),
+            _ => format!("It has been running{up}.{lost}"),
         },
-        "paused" => format!("It has been running{up} and is paused: a user froze it."),
+        "paused" => format!("It has been running{up} and is paused: a user froze it.{lost}"),
         "restarting" => format!(
             "It is not running; the restart policy will start it again. Its last run: {summary}."
         ),
@@ -250,22 +255,33 @@ fn hints(answer: &Json, container: &Json) -> Vec<String> {
     if text(answer, "Status") == "paused" {
         hints.push(format!("go on: unpause {name}"));
     }
+    let is_limited = container["HostConfig"]["Memory"].as_i64() > Some(0);
     if running {
+        if answer["OOMKilled"] == true && is_limited {
+            hints.push(format!(
+                "a higher limit: update --memory BYTES --memory-swap BYTES {name}"
+            ));
+        }
         return hints;
     }
-    let oom_scope = text(&last["OOM"], "Scope");
-    match text(last, "Kind") {
-        "oom" if oom_scope == "container" => hints.push(format!(
+    // Also where the program ended by itself, which it may have done for the loss of a child.
+    match text(&last["OOM"], "Scope") {
+        "container" => hints.push(format!(
             "a higher limit: update --memory BYTES --memory-swap BYTES {name}, then start {name}"
         )),
-        "oom" if oom_scope == "host" => hints.push(
+        "host" => hints.push(
             "the machine itself was out of memory: limit what else runs on it, or add memory or swap"
                 .to_owned(),
         ),
+        _ => {}
+    }
+    let kind = text(last, "Kind");
+    match kind {
         "seccomp" => hints.push(
             "allow the call with a profile of your own: run --security-opt seccomp=PROFILE.json"
                 .to_owned(),
         ),
+        "not-started" => hints.extend(not_started(last, container)),
         "stopped" if text(last, "RequestedBy") == "stop-timeout" => hints.push(
             "it did not react to its stop signal: its program may need run --init, another --stop-signal, or a longer --stop-timeout"
                 .to_owned(),
@@ -273,13 +289,13 @@ fn hints(answer: &Json, container: &Json) -> Vec<String> {
         _ => {}
     }
     match last["ExitCode"].as_i64() {
-        Some(code @ 129..=192) if text(last, "Kind") == "exited" => hints.push(format!(
+        Some(code @ 129..=192) if kind == "exited" => hints.push(format!(
             "exit code {code} is what shells report when signal {} ended their last command",
             code - 128
         )),
-        Some(127) if text(last, "Kind") == "exited" => hints
+        Some(127) if kind == "exited" => hints
             .push("exit code 127 is what shells report for a command they do not find".to_owned()),
-        Some(126) if text(last, "Kind") == "exited" => hints.push(
+        Some(126) if kind == "exited" => hints.push(
             "exit code 126 is what shells report for a command they may not execute".to_owned(),
         ),
         _ => {}
@@ -293,12 +309,36 @@ fn hints(answer: &Json, container: &Json) -> Vec<String> {
         hints.push(format!(
             "the restart policy gave up after {tries} tries: start {name}"
         ));
-    } else if matches!(policy, "" | "no") && failed && text(last, "Kind") != "stopped" {
+    } else if matches!(policy, "" | "no")
+        && failed
+        && !matches!(kind, "stopped" | "killed" | "not-started")
+    {
         hints.push(format!(
             "no restart policy is set: update --restart on-failure {name}"
         ));
     }
     hints
+}
+
+/// What to look at when a program could not be started; the exit code says what was wrong with it.
+fn not_started(last: &Json, container: &Json) -> Option<String> {
+    let image = text(&container["Config"], "Image");
+    let summary = text(last, "Summary");
+    if summary.contains("unable to find user") || summary.contains("unable to find group") {
+        return Some(format!(
+            "the names the image knows: run --rm --entrypoint cat {image} /etc/passwd /etc/group; a number needs no entry"
+        ));
+    }
+    match last["ExitCode"].as_i64()? {
+        127 => Some(format!(
+            "it has to be in the image or its volumes, with its interpreter, if by name then in $PATH: run --rm -it --entrypoint sh {image}"
+        )),
+        126 => Some(
+            "it has to be a file with the right to be executed, made for this machine: neither a directory nor data"
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 fn screen(answer: &Json) -> String {
@@ -430,6 +470,8 @@ fn memory(oom: &Json) -> String {
     parts.extend(
         oom["LimitHits"]
             .as_u64()
+            // Kernels do not count every time.
+            .filter(|hits| *hits > 0)
             .map(|hits| format!("limit hit {hits} times")),
     );
     parts.extend(

@@ -176,6 +176,10 @@ impl End {
                 None => "SIGSYS ended it, which is what a seccomp filter sends for a forbidden system call; which one is unknown".to_owned(),
             },
             Kind::Crashed => format!("its program crashed: {signal}"),
+            // Below the built-in init it is a process like any other.
+            Kind::Signalled if self.cause.init => format!(
+                "{signal} from inside the container or from outside this engine ended it; the sender is unknown"
+            ),
             Kind::Signalled => format!("{signal} from outside this engine ended it; the sender is unknown"),
         };
         if self.kind() != Kind::OutOfMemory
