@@ -788,6 +788,54 @@ fn ranges_survive_the_daemon_and_end_with_their_containers() {
         .complains("the container has no id 70000");
     daemon.docker(&["rm", "box-d"]).ok();
     assert_eq!(create(&daemon, "box-e"), first);
+    // One that joined another's namespace may outlive its owner, and holds the range as long.
+    daemon.docker(&["rm", "box-e"]).ok();
+    let run = |name: &str, mode: &str| {
+        daemon
+            .wharf(&[
+                "run", "-d", "--name", name, mode, "busybox", "sleep", "1000",
+            ])
+            .ok();
+    };
+    run("owner", "--userns=auto");
+    run("guest", "--userns=container:owner");
+    daemon.docker(&["rm", "-f", "owner"]).ok();
+    let held = uid_map(&daemon, "guest");
+    run("stranger", "--userns=auto");
+    assert_ne!(uid_map(&daemon, "stranger"), held);
+    daemon.docker(&["rm", "-f", "guest"]).ok();
+    run("heir", "--userns=auto");
+    assert_eq!(uid_map(&daemon, "heir"), held);
+    // The host's root is part of what is needed.
+    daemon
+        .wharf(&[
+            "create",
+            "--userns=private:uidmapping=5:100000:10",
+            "busybox",
+            "true",
+        ])
+        .code(1)
+        .complains("needs a mapping of the container's id 0");
+}
+
+/// A container made under one setting must not become the host's root under the next.
+#[test]
+fn a_remapped_container_stays_remapped() {
+    let host = host();
+    let mut daemon = daemon(&host, &["--userns-remap", "mapper"]);
+    let run = |daemon: &Daemon<'_>, name: &str| {
+        let arguments = ["run", "-d", "--name", name, "busybox", "sleep", "1000"];
+        daemon.wharf(&arguments).ok();
+    };
+    run(&daemon, "mine");
+    let mapped = ["0:700000:65536"];
+    assert_eq!(uid_map(&daemon, "mine"), mapped);
+    daemon.kill();
+    daemon.restart_with(&[]);
+    daemon.docker(&["restart", "-t", "0", "mine"]).ok();
+    assert_eq!(uid_map(&daemon, "mine"), mapped);
+    run(&daemon, "other");
+    assert_eq!(uid_map(&daemon, "other"), ["0:0:4294967295"]);
 }
 
 #[test]

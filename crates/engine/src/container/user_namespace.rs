@@ -158,12 +158,18 @@ impl Engine {
             check_conflicts(host)?;
         }
         namespaces.assign(&mode, || {
-            let maps = |container: Arc<Container>| container.read().record.id_maps.clone();
+            // A running one may hold a range that is no longer on anybody's record: it joined the namespace of
+            // a container that is gone.
+            let maps = |container: Arc<Container>| {
+                let cell = container.read();
+                let held = cell.run.as_ref().and_then(|run| run.kept.id_maps.clone());
+                cell.record.id_maps.clone().into_iter().chain(held)
+            };
             self.containers
                 .registry
                 .all()
                 .into_iter()
-                .filter_map(maps)
+                .flat_map(maps)
                 .collect()
         })
     }
@@ -189,7 +195,11 @@ impl Engine {
         for _ in 0..CHAIN_MAX {
             match Mode::parse(&wanted.mode) {
                 Ok(Mode::Host) | Err(_) => return None,
-                Ok(Mode::Daemon) => return self.containers.user_namespaces.remap().cloned(),
+                Ok(Mode::Daemon) => {
+                    return wanted
+                        .maps
+                        .or_else(|| self.containers.user_namespaces.remap().cloned());
+                }
                 Ok(Mode::Auto(_) | Mode::KeepId(_) | Mode::Private(_)) => return wanted.maps,
                 Ok(Mode::Container(other)) => {
                     let other = self.containers.find(&other).ok()?;
@@ -217,9 +227,10 @@ impl Engine {
             Mode::Host => None,
             Mode::Container(other) => self.join(&other)?,
             Mode::Auto(_) | Mode::KeepId(_) | Mode::Private(_) => own(&record.id_maps),
-            Mode::Daemon => match (self.containers.user_namespaces.remap(), shared(host).next()) {
+            // The remap it was made under: another setting must not make it the host's root.
+            Mode::Daemon => match (self.id_maps_wanted(record.clone_for_id_maps()), shared(host).next()) {
                 (None, _) => None,
-                (remap, None) => own(&remap.cloned()),
+                (remap, None) => own(&remap),
                 // Docker: to share one of these, containers must share the user namespace too.
                 (Some(_), Some((what, other))) => Some(self.join(other)?.ok_or_else(|| {
                     Error::invalid(format!(

@@ -6,8 +6,8 @@
 //! ranges in use ─────────────┘
 //! ```
 //!
-//! Which ranges are in use is read off the containers' records each time. A range is free again
-//! with the record that names it, however that came to go; there is no list to get out of step.
+//! Which ranges are in use is read off the containers' records and runs each time. A range is free again
+//! with the last that names it, however that came to go; there is no list to get out of step.
 //! Layers and volumes hold the container's own ids and are mounted through the mapping, so a range
 //! leaves no files behind for its next owner.
 
@@ -126,15 +126,19 @@ impl UserNamespaces {
         Some(format!("host-uid={uid},host-gid={gid}"))
     }
 
-    /// Gives a container that has `mode` its mapping; `in_use` lists those on record. `None` for
-    /// modes whose mapping is found out at each start.
+    /// Gives a container that has `mode` its mapping; `in_use` lists those that others have. `None` for
+    /// modes whose mapping is found out at each start, and for those without one.
     pub(crate) fn assign(
         &self,
         mode: &Mode,
         in_use: impl FnOnce() -> Vec<IdMaps>,
     ) -> Result<Option<Reserved>> {
         let auto = match mode {
-            Mode::Daemon | Mode::Host | Mode::Container(_) => return Ok(None),
+            Mode::Host | Mode::Container(_) => return Ok(None),
+            Mode::Daemon => {
+                let remap = self.remap.clone();
+                return Ok(remap.map(|maps| self.hold(&mut lock(&self.pending), maps)));
+            }
             Mode::Private(private) => {
                 let maps = private
                     .resolve(
@@ -309,15 +313,22 @@ impl Private {
             (None, Some(name)) => Some(entries(subuid, name, "subuid")?),
             (uids, _) => uids,
         };
-        match (uids, gids) {
-            (Some(uids), Some(gids)) => Ok(IdMaps { uids, gids }),
+        let maps = match (uids, gids) {
+            (Some(uids), Some(gids)) => IdMaps { uids, gids },
             // One of the two is for both.
-            (Some(one), None) | (None, Some(one)) => Ok(IdMaps {
+            (Some(one), None) | (None, Some(one)) => IdMaps {
                 uids: one.clone(),
                 gids: one,
-            }),
-            (None, None) => Err("a private user namespace needs a mapping".to_owned()),
+            },
+            (None, None) => return Err("a private user namespace needs a mapping".to_owned()),
+        };
+        // Its root sets the container up.
+        if maps.uids.to_host(0).is_none() || maps.gids.to_host(0).is_none() {
+            return Err(
+                "a private user namespace needs a mapping of the container's id 0".to_owned(),
+            );
         }
+        Ok(maps)
     }
 }
 
