@@ -17,6 +17,14 @@ pub enum Missing {
         /// `newuidmap` or `newgidmap`.
         program: &'static str,
     },
+    /// They are there without the rights they need.
+    #[error(
+        "rootless: {program} has lost the right to map ids; root gives it back with: apt-get install --reinstall uidmap"
+    )]
+    IdMapperRights {
+        /// Its path.
+        program: String,
+    },
     /// No, or not enough, subordinate ids.
     #[error(
         "rootless: {file} gives user {user} {found} subordinate ids, and containers need {WANTED}; root gives them with: usermod {option} {first}-{last} {user}"

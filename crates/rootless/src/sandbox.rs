@@ -290,10 +290,13 @@ fn map(program: &Path, pid: &str, own: u32, ranges: &[Range]) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(RootlessError::Program {
-        program: program.display().to_string(),
-        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
+    let program = program.display().to_string();
+    let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // Neither setuid nor with file capabilities: what a copy of a system loses.
+    if output.contains("Operation not permitted") {
+        return Err(Missing::IdMapperRights { program }.into());
+    }
+    Err(RootlessError::Program { program, output })
 }
 
 fn mapping(pid: &str, own: u32, ranges: &[Range]) -> Vec<OsString> {

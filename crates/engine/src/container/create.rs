@@ -281,6 +281,9 @@ impl Engine {
         {
             warnings.extend(rootless.session_warning());
         }
+        if let Some(rootless) = &facts.rootless {
+            warnings.extend(rootless.take_back(host, facts.limits.cpu));
+        }
         if !host.privileged {
             let masked = &mut host.masked_paths;
             *masked = Some(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use wharf_api_types::container::HostConfig;
 
 use super::selinux::Selinux;
 use super::validate::{Host, parse_cpu_list};
@@ -50,6 +51,27 @@ impl RootlessFacts {
             last_gid: last_id(&read("/proc/self/gid_map")),
             oom_score_adj: read("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
         }
+    }
+
+    /// Takes back what an ordinary user's containers cannot have, and says so.
+    pub(super) fn take_back(self, host: &mut HostConfig, has_cpu: bool) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if host.nano_cpus > 0 && !has_cpu {
+            host.nano_cpus = 0;
+            warnings.push(
+                "This user has no cpu cgroup. CPUs discarded (info says why, and what helps)."
+                    .to_owned(),
+            );
+        }
+        let own = i64::from(self.oom_score_adj);
+        if host.oom_score_adj != 0 && host.oom_score_adj < own {
+            warnings.push(format!(
+                "An ordinary user's processes cannot be spared when memory is short. OomScoreAdj {} discarded, it is {own}.",
+                host.oom_score_adj
+            ));
+            host.oom_score_adj = own;
+        }
+        warnings
     }
 }
 
