@@ -46,7 +46,7 @@ pub(crate) fn restore(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
         ));
     }
     let (directory, lock) = Directory::create(&runtime.root, id)?;
-    let mut start = Start::new(runtime, flags, directory, bundle, cgroup, 0);
+    let mut start = Start::new(runtime, flags, directory, bundle, cgroup, 0)?;
     let outcome = start
         .directory
         .write_record(&start.record)

@@ -75,7 +75,7 @@ pub(crate) fn start(runtime: &Runtime, flags: &Flags, wanted: Wanted) -> Result<
     let cgroup = cgroup_path(runtime, &bundle, id)?;
 
     let (directory, lock) = Directory::create(&runtime.root, id)?;
-    let mut start = Start::new(runtime, flags, directory, bundle, cgroup, preserved.count);
+    let mut start = Start::new(runtime, flags, directory, bundle, cgroup, preserved.count)?;
     start.complete_document(preserved.listening, &console);
     let outcome = start
         .directory
@@ -128,10 +128,12 @@ impl<'a> Start<'a> {
         bundle: Bundle,
         cgroup: Option<CgroupPlace>,
         preserved_fds: u32,
-    ) -> Self {
+    ) -> Result<Self> {
         let record = record(&bundle, &flags.words[0], cgroup.as_ref(), flags);
         let state = state_of(&record, Status::Creating, None);
         let mut spec = bundle.spec;
+        tolerance::complete_paths(&mut spec, &bundle.path);
+        tolerance::understand_maps(&mut spec)?;
         for ignored in tolerance::leave_out(&mut spec) {
             runtime.log.warning(&ignored);
         }
@@ -149,13 +151,13 @@ impl<'a> Start<'a> {
             listed_in_order: true,
             ..ContainerConfig::default()
         };
-        Self {
+        Ok(Self {
             runtime,
             directory,
             record,
             config,
             text: bundle.text,
-        }
+        })
     }
 
     /// Adds to the document what the caller's environment asks for.

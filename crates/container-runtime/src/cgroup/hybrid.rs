@@ -109,7 +109,7 @@ mod tests {
     fn each_side_gets_its_own() {
         let resources = Resources {
             memory: Some(Memory::default()),
-            pids: Some(Pids { limit: 1 }),
+            pids: Some(Pids { limit: Some(1) }),
             cpu: Some(Cpu {
                 quota: Some(1),
                 cpus: Some("0".into()),

@@ -382,7 +382,7 @@ mod tests {
                 cpus: Some("0-1,9".into()),
                 ..Cpu::default()
             }),
-            pids: Some(Pids { limit: -1 }),
+            pids: Some(Pids { limit: Some(-1) }),
             ..Resources::default()
         };
         let found = properties(&plan::unified(&resources).unwrap());

@@ -72,7 +72,7 @@ fn memory(sandbox: &Sandbox) {
 fn pids(sandbox: &Sandbox) {
     let script = "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo more";
     let container = limited(sandbox, script, |resources| {
-        resources.pids = Some(Pids { limit: 4 })
+        resources.pids = Some(Pids { limit: Some(4) })
     });
     let outcome = container.run();
     assert!(outcome.stderr.contains("can't fork"), "{outcome:?}");
@@ -110,7 +110,7 @@ fn figures(sandbox: &Sandbox) {
             limit: Some(64 << 20),
             ..Memory::default()
         });
-        resources.pids = Some(Pids { limit: 50 });
+        resources.pids = Some(Pids { limit: Some(50) });
     });
     let (running, _output) = container.start();
     let cgroup =
@@ -265,7 +265,7 @@ fn files(sandbox: &Sandbox) {
             reservation: Some(16 << 20),
             ..Memory::default()
         }),
-        pids: Some(Pids { limit: 33 }),
+        pids: Some(Pids { limit: Some(33) }),
         ..Resources::default()
     };
     cgroup.update(&memory(64 << 20, Some(96 << 20))).unwrap();

@@ -130,7 +130,7 @@ fn scope(sandbox: &Sandbox) {
             period: Some(100_000),
             ..Cpu::default()
         }),
-        pids: Some(Pids { limit: 44 }),
+        pids: Some(Pids { limit: Some(44) }),
         ..Resources::default()
     });
     let (running, [out, _err]) = container.start();
@@ -152,7 +152,7 @@ fn scope(sandbox: &Sandbox) {
     assert_eq!((stats.memory.limit, stats.pids.limit), (64 << 20, 44));
     let unit = Cgroup::of_unit(&path).unwrap();
     unit.update(&Resources {
-        pids: Some(Pids { limit: 55 }),
+        pids: Some(Pids { limit: Some(55) }),
         ..Resources::default()
     })
     .unwrap();

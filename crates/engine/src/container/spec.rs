@@ -373,7 +373,7 @@ fn resources(host: &HostConfig, facts: &Facts) -> Resources {
         pids: host
             .pids_limit
             .filter(|limit| *limit > 0)
-            .map(|limit| Pids { limit }),
+            .map(|limit| Pids { limit: Some(limit) }),
         block_io: (block_io != BlockIo::default()).then_some(block_io),
         ..Resources::default()
     }

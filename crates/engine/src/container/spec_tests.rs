@@ -175,7 +175,7 @@ fn limits_become_resources() {
     let cpu = resources.cpu.as_ref().unwrap();
     assert_eq!((cpu.period, cpu.quota), (Some(100_000), Some(150_000)));
     assert_eq!(resources.memory.as_ref().unwrap().swap, Some(-1));
-    assert_eq!(resources.pids, Some(Pids { limit: 10 }));
+    assert_eq!(resources.pids, Some(Pids { limit: Some(10) }));
     assert_eq!(resources.devices.len(), 1);
     let limit = &spec.process.as_ref().unwrap().rlimits[0];
     assert_eq!(

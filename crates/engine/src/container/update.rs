@@ -152,7 +152,7 @@ fn resources(change: &HostConfig, merged: &HostConfig) -> Resources {
         memory: (memory != Memory::default()).then_some(memory),
         cpu: spec::cpu(change),
         pids: change.pids_limit.map(|limit| Pids {
-            limit: if limit > 0 { limit } else { -1 },
+            limit: Some(if limit > 0 { limit } else { -1 }),
         }),
         block_io: (change.blkio_weight > 0).then(|| BlockIo {
             weight: Some(change.blkio_weight),
@@ -263,7 +263,7 @@ mod tests {
         );
         assert_eq!(
             (resources.cpu, resources.pids),
-            (None, Some(Pids { limit: -1 }))
+            (None, Some(Pids { limit: Some(-1) }))
         );
         assert_eq!((merged.pids_limit, merged.cpu_quota), (None, 50_000));
     }

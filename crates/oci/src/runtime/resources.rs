@@ -127,8 +127,9 @@ pub struct Cpu {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pids {
-    /// Tasks; 0 or less means no limit.
-    pub limit: i64,
+    /// Tasks; less than 0 means no limit. Documents before version 1.3 say 0 for "not said".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
 }
 
 /// Block device limits.

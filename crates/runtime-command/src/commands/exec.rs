@@ -15,6 +15,7 @@ use crate::flags::{Flags, option, switch};
 use crate::foreground::{self, Signals};
 use crate::runtime::{Command, Runtime};
 use crate::start::{preserved_fds, write_pid_file};
+use crate::tolerance;
 
 pub(super) const COMMAND: Command = Command {
     name: "exec",
@@ -78,6 +79,11 @@ fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
     let spec = container.spec()?;
     let preserved = preserved_fds(runtime, flags)?;
     let mut process = process(&spec, flags)?;
+    if let Some(sets) = &mut process.capabilities {
+        for ignored in tolerance::leave_out_capabilities(sets) {
+            runtime.log.warning(&ignored);
+        }
+    }
     if preserved.listening > 0 {
         process
             .env

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use wharf_container_runtime::hooks::HookKind;
-use wharf_oci::runtime::VERSION;
+use wharf_oci::runtime::{SeccompArch, VERSION};
 use wharf_sys::capability::Capabilities;
 
 use crate::error::Result;
@@ -110,6 +110,9 @@ fn run(_: &Runtime, _: &Flags) -> Result<ExitCode> {
                     "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
                     "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
                 ],
+                "archs": SeccompArch::ALL,
+                "knownFlags": wharf_seccomp::FLAGS,
+                "supportedFlags": wharf_seccomp::FLAGS,
                 "operators": [
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
                     "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",

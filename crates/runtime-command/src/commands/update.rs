@@ -157,7 +157,7 @@ fn resources(flags: &Flags) -> Result<Resources> {
     memory.kernel = bytes(flags, "kernel-memory")?;
     memory.kernel_tcp = bytes(flags, "kernel-memory-tcp")?;
     if let Some(limit) = flags.number("pids-limit")? {
-        resources.pids = Some(wharf_oci::runtime::Pids { limit });
+        resources.pids = Some(wharf_oci::runtime::Pids { limit: Some(limit) });
     }
     Ok(resources)
 }
@@ -187,7 +187,9 @@ fn forget_zeros(resources: &mut Resources) {
     if let Some(block_io) = &mut resources.block_io {
         block_io.weight = block_io.weight.filter(|weight| *weight != 0);
     }
-    resources.pids = resources.pids.filter(|pids| pids.limit != 0);
+    resources.pids = resources
+        .pids
+        .filter(|pids| pids.limit.is_some_and(|limit| limit != 0));
 }
 
 /// A number of bytes, with a unit if wanted (`64m`).

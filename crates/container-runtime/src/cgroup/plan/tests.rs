@@ -23,7 +23,7 @@ fn resources() -> Resources {
             cpus: Some("0".into()),
             ..Cpu::default()
         }),
-        pids: Some(Pids { limit: 100 }),
+        pids: Some(Pids { limit: Some(100) }),
         block_io: Some(BlockIo {
             throttle_read_bps_device: vec![ThrottleDevice {
                 major: 8,
@@ -109,7 +109,7 @@ fn nothing_asked_nothing_written() {
     assert_eq!(unified(&Resources::default()).unwrap(), []);
     for (limit, value) in [(-1, "max"), (0, "1"), (7, "7")] {
         let pids = Resources {
-            pids: Some(Pids { limit }),
+            pids: Some(Pids { limit: Some(limit) }),
             ..Resources::default()
         };
         assert_eq!(pairs(&split(&pids).unwrap()), [("pids.max", value)]);
@@ -376,7 +376,7 @@ proptest! {
     ) {
         let resources = Resources {
             memory, cpu, block_io,
-            pids: pids.map(|limit| Pids { limit }),
+            pids: pids.map(|limit| Pids { limit: Some(limit) }),
             hugepage_limits: vec![HugepageLimit { page_size, limit: 1 }],
             unified: if with_files { [(file, value)].into() } else { Default::default() },
             ..Resources::default()

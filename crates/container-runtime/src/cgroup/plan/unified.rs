@@ -25,7 +25,10 @@ pub fn unified(resources: &Resources) -> Result<Vec<Write>, String> {
         cpu(limits, &mut writes)?;
     }
     writes.controller = "pids";
-    writes.push_some("pids.max", resources.pids.map(|limits| pids(limits.limit)));
+    writes.push_some(
+        "pids.max",
+        resources.pids.and_then(|limits| limits.limit).map(pids),
+    );
     if let Some(limits) = &resources.block_io {
         block_io(limits, &mut writes)?;
     }
