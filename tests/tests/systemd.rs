@@ -68,6 +68,17 @@ impl Who {
         self.sh("wharf load --quiet --input /tmp/busybox.tar").ok();
     }
 
+    /// Waits until a container's shim is inside its ring (`ring.rs`), as it is a moment after the start.
+    fn wait_for_ring(self, container: &str) {
+        let inspect = format!("wharf inspect --format '{{{{.State.Pid}}}}' {container}");
+        self.sh(&format!(
+            "shim=$(ps -o ppid= -p $({inspect})); shim=${{shim##* }}; \
+             until grep -q '^Seccomp:.2' /proc/$shim/status; do sleep 0.1; done; cat /proc/$shim/status"
+        ))
+        .ok()
+        .says("NoNewPrivs:\t1");
+    }
+
     /// Limits that are set, changed, felt and reported, in whatever cgroup.
     fn try_limits(self) {
         self.sh(
@@ -75,6 +86,7 @@ impl Who {
              --pids-limit 20 busybox sleep 1000",
         )
         .ok();
+        self.wait_for_ring("one");
         let files = "wharf exec one sh -c 'cd /sys/fs/cgroup; cat memory.max memory.swap.max cpu.max pids.max'";
         self.sh(files).ok().is("67108864\n0\n50000 100000\n20");
         self.sh("wharf update --memory 48m --memory-swap 48m --cpus 0.25 one")

@@ -189,7 +189,7 @@ fn emulator(guest: &Guest, run: &Path, console: &Path, boot: &Boot) -> Command {
     command.args([
         "-append",
         &format!(
-            "console=ttyS0 panic=-1 loglevel=5 mitigations=off no_timer_check tsc=reliable \
+            "console=ttyS0 panic=-1 loglevel=5 mitigations=off psi=1 no_timer_check tsc=reliable \
              systemd.unit=wharf-vm.target systemd.show_status=0 {}",
             boot.kernel_arguments
         ),
