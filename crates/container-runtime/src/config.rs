@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wharf_oci::runtime::{NamespaceKind, Process, Spec, State};
+use wharf_oci::runtime::{MemoryPolicy, NamespaceKind, Personality, Process, Spec, State};
 use wharf_seccomp::Program;
 
 use crate::dev_ahead::DevAhead;
@@ -114,4 +114,8 @@ pub struct ExecConfig {
     pub preserved_fds: u32,
     /// Keeps the caller's session keyring.
     pub keep_keyring: bool,
+    /// The container's execution domain (`linux.personality`).
+    pub personality: Option<Personality>,
+    /// Where the container's memory comes from (`linux.memoryPolicy`).
+    pub memory_policy: Option<MemoryPolicy>,
 }

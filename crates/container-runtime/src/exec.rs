@@ -21,6 +21,7 @@ use crate::create::{Running, set_oom_score};
 use crate::error::{Stage, StartError};
 use crate::init;
 use crate::launch::{Extras, Launch};
+use crate::prepared;
 use crate::streams::Shields;
 use crate::supervisor::Supervisor;
 use crate::user_namespace;
@@ -251,6 +252,12 @@ fn joining_process(
     }
     if let Some((uid, gid)) = root {
         user_namespace::become_root(uid, gid)?;
+    }
+    if let Some(wanted) = &config.personality {
+        prepared::set_personality(prepared::personality(wanted)?)?;
+    }
+    if let Some(policy) = &config.memory_policy {
+        crate::memory_policy::plan(policy)?.apply()?;
     }
     rustix::process::umask(Mode::empty());
     let has_terminal = streams.is_none();

@@ -38,7 +38,7 @@ use crate::error::{Stage, StartError};
 use crate::gate::Gate;
 use crate::hooks::HookKind;
 use crate::mounts::{self, Made};
-use crate::prepared::Prepared;
+use crate::prepared::{self, Prepared};
 use crate::supplies::Supplies;
 use crate::{devices, protect, sysctl};
 
@@ -132,9 +132,7 @@ pub(crate) fn first_process(
         rustix::system::setdomainname(domainname.as_bytes()).map_err(hostname_failed)?;
     }
     if let Some(persona) = prepared.personality {
-        wharf_sys::process::set_personality(persona).map_err(|errno| {
-            StartError::refused(Stage::Config, format!("cannot set personality: {errno}"))
-        })?;
+        prepared::set_personality(persona)?;
     }
     if let Some(policy) = &prepared.memory_policy {
         policy.apply()?;

@@ -480,7 +480,13 @@ fn root_propagation(name: Option<&str>) -> Result<Option<(Propagation, bool)>, S
     Ok(Some((propagation, recursive)))
 }
 
-fn personality(personality: &Personality) -> Result<u32, StartError> {
+/// Sets the execution domain of the calling process.
+pub(crate) fn set_personality(persona: u32) -> Result<(), StartError> {
+    wharf_sys::process::set_personality(persona)
+        .map_err(|errno| refused(format!("cannot set personality: {errno}")))
+}
+
+pub(crate) fn personality(personality: &Personality) -> Result<u32, StartError> {
     if let Some(flag) = personality.flags.first() {
         return Err(refused(format!("personality flag {flag:?} is not known")));
     }

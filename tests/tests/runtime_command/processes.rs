@@ -11,8 +11,13 @@ fn exec_runs_a_process_in_the_container() {
         .as_array_mut()
         .unwrap()
         .push(json!("FROM=config"));
+    bundle.config["linux"]["personality"] = json!({"domain": "LINUX32"});
     bundle.write();
     bundle.runtime(&["create", "c1"]).ok();
+    bundle
+        .runtime(&["exec", "c1", "uname", "-m"])
+        .ok()
+        .is("i686");
     // Before the program runs, too.
     bundle.runtime(&["exec", "c1", "true"]).ok();
     bundle.runtime(&["start", "c1"]).ok();
@@ -153,6 +158,15 @@ fn limits_change_and_figures_are_told() {
         .runtime(&["update", "--memory", "much", "c1"])
         .code(1)
         .complains("invalid value for memory");
+    // All of it or nothing.
+    let document = json!({"pids": {"limit": 50}, "cpu": {"cpus": "4000"}});
+    run(
+        bundle.command(&["update", "--resources", "-", "c1"]),
+        Some(document.to_string().as_bytes()),
+    )
+    .code(1)
+    .complains("cpuset.cpus");
+    assert_eq!(pids(&bundle), 40);
     bundle.runtime(&["delete", "-f", "c1"]).ok();
     bundle.assert_nothing_left();
 }

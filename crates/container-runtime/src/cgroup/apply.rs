@@ -1,6 +1,6 @@
 //! Writing limits: all of them when a cgroup is made, some of them when it is updated.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use wharf_oci::runtime::{Cpu, Memory, Resources};
@@ -31,30 +31,38 @@ impl Cgroup {
             }
         };
         self.update_unit(&resources)?;
-        self.apply(&resources)?;
-        match &self.layout {
+        let mut before = Before::default();
+        let rules = || match &self.layout {
             Layout::Unified { directory } => devices::replace_filter(directory, &resources.devices),
             Layout::Split(_) => match self.hierarchy("devices") {
                 Some(directory) => devices::change_rules(directory, &resources.devices),
                 None => Ok(()),
             },
-        }
+        };
+        self.apply_over(&resources, &mut before)
+            .and_then(|()| rules())
+            .inspect_err(|_| before.put_back())
     }
 
     /// Writes every limit of `resources`.
     pub(super) fn apply(&self, resources: &Resources) -> Result<(), StartError> {
+        self.apply_over(resources, &mut Before(None))
+    }
+
+    /// The same; what is overwritten is noted.
+    fn apply_over(&self, resources: &Resources, before: &mut Before) -> Result<(), StartError> {
         let refused = |what: String| StartError::refused(Stage::Config, what);
         let writes = match (&self.layout, &self.beside) {
             (Layout::Unified { .. }, _) => plan::unified(resources).map_err(refused)?,
             (Layout::Split(_), Some(beside)) => {
                 let (theirs, resources) = beside.divide(resources);
                 let writes = plan::unified(&theirs).map_err(refused)?;
-                write_all(writes, |_| Some(&beside.directory))?;
+                write_all(writes, before, |_| Some(&beside.directory))?;
                 self.split_writes(&resources)?
             }
             (Layout::Split(_), None) => self.split_writes(resources)?,
         };
-        write_all(writes, |controller| self.hierarchy(controller))
+        write_all(writes, before, |controller| self.hierarchy(controller))
     }
 
     /// Makes the directory on the unified side if it is needed only now, and moves everybody there.
@@ -99,6 +107,7 @@ impl Cgroup {
 /// Writes one file after the other, in directories by controller.
 fn write_all<'a>(
     writes: Vec<Write>,
+    before: &mut Before,
     directory: impl Fn(&str) -> Option<&'a Path>,
 ) -> Result<(), StartError> {
     let mut waiting = Vec::new();
@@ -107,7 +116,7 @@ fn write_all<'a>(
         if std::mem::take(&mut said_already) {
             continue;
         }
-        match carry_out(directory(write.controller), &write) {
+        match carry_out(directory(write.controller), &write, before) {
             Ok(taken) => said_already = taken && write.missing == Missing::TryNext,
             Err(error) if write.may_wait && error.errno == Errno::INVAL.raw_os_error() => {
                 waiting.push(write);
@@ -117,13 +126,49 @@ fn write_all<'a>(
     }
     // Against the values that are in force now.
     for write in waiting {
-        carry_out(directory(write.controller), &write)?;
+        carry_out(directory(write.controller), &write, before)?;
     }
     Ok(())
 }
 
+/// What files said before they were written to, the last one last; nothing is noted of a new cgroup.
+struct Before(Option<Vec<(PathBuf, String)>>);
+
+impl Default for Before {
+    fn default() -> Self {
+        Self(Some(Vec::new()))
+    }
+}
+
+impl Before {
+    /// What `file` says, if that can be written again: not so where it has a line for each device.
+    fn look(&self, file: &Path) -> Option<String> {
+        self.0.as_ref()?;
+        let text = std::fs::read_to_string(file).ok()?;
+        let line = text.trim_end();
+        (!line.is_empty() && !line.contains('\n')).then(|| line.to_owned())
+    }
+
+    fn note(&mut self, file: PathBuf, said: Option<String>) {
+        if let (Some(noted), Some(said)) = (&mut self.0, said) {
+            noted.push((file, said));
+        }
+    }
+
+    /// Puts it back. That what is there was refused is told already; what cannot be put back stays.
+    fn put_back(&mut self) {
+        for (file, said) in self.0.iter_mut().flat_map(|noted| noted.drain(..).rev()) {
+            let _ = write(&file, &said);
+        }
+    }
+}
+
 /// Writes one file; whether the kernel has it.
-fn carry_out(directory: Option<&Path>, planned: &Write) -> Result<bool, StartError> {
+fn carry_out(
+    directory: Option<&Path>,
+    planned: &Write,
+    before: &mut Before,
+) -> Result<bool, StartError> {
     let optional = planned.missing != Missing::Refuse;
     let Some(directory) = directory else {
         if optional {
@@ -136,8 +181,12 @@ fn carry_out(directory: Option<&Path>, planned: &Write) -> Result<bool, StartErr
     };
     let file = directory.join(&planned.file);
     let named = |what: &str| format!("{} = {:?}{what}", file.display(), planned.value);
+    let said = before.look(&file);
     match write(&file, &planned.value) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            before.note(file, said);
+            Ok(true)
+        }
         Err(Errno::NOENT | Errno::OPNOTSUPP) if optional => Ok(false),
         Err(Errno::NOENT) if !directory.exists() => Err(StartError::new(
             Stage::Cgroup,

@@ -94,7 +94,8 @@ fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
     let console = Console::plan(process.terminal, detached, flags.get("console-socket"))?;
     process.console_size = process.console_size.or_else(|| console.size());
     let pid_file = flags.get("pid-file").map(bundle::absolute).transpose()?;
-    let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let linux = spec.linux.as_ref();
+    let filter = linux.and_then(|linux| linux.seccomp.as_ref());
     let filter = filter.map(wharf_seccomp::compile).transpose();
     let config = ExecConfig {
         process,
@@ -102,6 +103,8 @@ fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
         state: Some(container.state(status)),
         preserved_fds: preserved.count,
         keep_keyring: container.record.keep_keyring,
+        personality: linux.and_then(|linux| linux.personality.clone()),
+        memory_policy: linux.and_then(|linux| linux.memory_policy.clone()),
         ..ExecConfig::default()
     };
     let mut running = container.running(&spec)?;
