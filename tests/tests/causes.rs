@@ -265,7 +265,8 @@ fn ends_are_explained() {
         "run", "-d", "--init", "--name", "below", "busybox", "sleep", "1000",
     ])
     .ok();
-    docker(&["exec", "below", "sh", "-c", "kill -9 $(pidof sleep)"]).ok();
+    // Detached: the container's end may come before the shell's own.
+    docker(&["exec", "-d", "below", "sh", "-c", "kill -9 $(pidof sleep)"]).ok();
     docker(&["wait", "below"]).ok().is("137");
     daemon
         .wharf(&["why", "below"])

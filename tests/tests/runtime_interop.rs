@@ -58,6 +58,8 @@ impl Daemon {
         command
             .args(arguments)
             .env("NOTIFY_SOCKET", &path)
+            // containerd leaves the folder of a restored checkpoint there.
+            .env("TMPDIR", host.join("."))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -13,11 +13,37 @@ use crate::workspace;
 /// time; a test that hangs ends its host, and by that itself, before this.
 const SILENCE_MAX: Duration = Duration::from_secs(2700);
 
+/// Lines of each failed test that are told again at the end.
+const FAILURE_LINES: usize = 12;
+
 #[derive(Default)]
 struct Tally {
     passed: u64,
     failed: u64,
     skipped: u64,
+    /// How failed tests said why.
+    failures: Vec<String>,
+    /// Lines of the last of them that are still to come.
+    wanted: usize,
+}
+
+impl Tally {
+    /// Takes in a line of a test program.
+    fn hear(&mut self, line: &str) {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            self.passed += number_before(result, " passed");
+            self.failed += number_before(result, " failed");
+        }
+        if line.starts_with("thread '") && line.contains(" panicked at ") {
+            self.wanted = FAILURE_LINES;
+        } else if line.starts_with("stack backtrace:") || line.starts_with("test ") {
+            self.wanted = 0;
+        }
+        if self.wanted > 0 {
+            self.wanted -= 1;
+            self.failures.push(line.to_owned());
+        }
+    }
 }
 
 /// Runs all tests; `quick` leaves out the end-to-end ones.
@@ -88,6 +114,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         tally.passed = tally.passed.saturating_sub(1);
         tally.skipped += 1;
     }
+    // Again where it is found, after an hour of other lines.
+    for line in &tally.failures {
+        println!("failure: {line}");
+    }
     println!(
         "{} passed, {} failed, {} skipped",
         tally.passed, tally.failed, tally.skipped
@@ -151,10 +181,8 @@ fn tests(tally: &mut Tally, wrong: &mut Vec<String>, arguments: &[&str], skips: 
                 break;
             }
         };
-        if let Some(result) = line.strip_prefix("test result: ") {
-            tally.passed += number_before(result, " passed");
-            tally.failed += number_before(result, " failed");
-        } else if line.ends_with("... ok") || line.is_empty() || line.starts_with("running ") {
+        tally.hear(&line);
+        if line.ends_with("... ok") || line.is_empty() || line.starts_with("running ") {
             // Only what needs attention is shown.
             continue;
         }
@@ -195,7 +223,30 @@ fn number_before(text: &str, word: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::number_before;
+    use super::{FAILURE_LINES, Tally, number_before};
+
+    #[test]
+    fn failures_are_told_again() {
+        let mut tally = Tally::default();
+        let panic = "thread 'a' (7) panicked at tests/a.rs:1:2:";
+        for line in [
+            "test a ... FAILED",
+            panic,
+            "left: 1",
+            "stack backtrace:",
+            "0: x",
+        ] {
+            tally.hear(line);
+        }
+        assert_eq!(tally.failures, [panic, "left: 1"]);
+        tally.hear(panic);
+        for _ in 0..100 {
+            tally.hear("and so on");
+        }
+        tally.hear("test result: FAILED. 3 passed; 2 failed; 0 ignored");
+        assert_eq!(tally.failures.len(), 2 + FAILURE_LINES);
+        assert_eq!((tally.passed, tally.failed), (3, 2));
+    }
 
     #[test]
     fn result_lines_are_counted() {

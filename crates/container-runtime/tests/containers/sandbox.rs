@@ -157,6 +157,17 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         remove_cgroups(|pid| pid == std::process::id());
+        // What tests have mounted in it, in this program's own namespace.
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let targets = mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1).map(Path::new));
+        for target in targets.filter(|target| target.starts_with(self.top.path())) {
+            // Below another that is gone by now it is gone, too.
+            let _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
+        }
+        let removed = fs::remove_dir_all(self.top.path());
+        assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
     }
 }
 

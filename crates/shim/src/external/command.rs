@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The most of a runtime's output or log that is looked at, in bytes.
 const TEXT_MAX: u64 = 1 << 20;
 
+/// Errors before the last that are told.
+const EARLIER_ERRORS_MAX: usize = 4;
+
 /// A runtime's program, ready to be run.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -169,10 +172,10 @@ impl Program {
         Err(self.complaint(code, &text))
     }
 
-    /// The last error of the log; without one, what was printed.
+    /// The errors of the log; without one, what was printed.
     fn complaint(&self, code: i32, output: &str) -> Complaint {
         let log = File::open(&self.log).and_then(read_all);
-        let logged = log.as_ref().ok().and_then(|text| last_error(text));
+        let logged = log.as_ref().ok().and_then(|text| errors(text));
         if let Some(message) = logged {
             return Complaint(message);
         }
@@ -261,15 +264,24 @@ struct LogLine {
     msg: String,
 }
 
-fn last_error(log: &str) -> Option<String> {
-    let lines = log
+/// The last error, as Docker says it, and after it those before: `runc` tells first why its second half failed, and
+/// last only that it did.
+fn errors(log: &str) -> Option<String> {
+    let mut messages: Vec<String> = log
         .lines()
-        .rev()
-        .filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
-    lines
+        .filter_map(|line| serde_json::from_str::<LogLine>(line).ok())
         .filter(|line| matches!(line.level.as_str(), "error" | "fatal" | "panic"))
         .map(|line| line.msg.trim().to_owned())
-        .find(|message| !message.is_empty())
+        .filter(|message| !message.is_empty())
+        .collect();
+    let last = messages.pop()?;
+    messages.dedup();
+    messages.retain(|message| !last.contains(message.as_str()));
+    if messages.is_empty() {
+        return Some(last);
+    }
+    messages.drain(..messages.len().saturating_sub(EARLIER_ERRORS_MAX));
+    Some(format!("{last} (before that: {})", messages.join("; ")))
 }
 
 fn strings(words: impl IntoIterator<Item = String>) -> Vec<CString> {
@@ -289,10 +301,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_error_of_the_log_counts() {
+    fn the_last_error_of_the_log_comes_first() {
         let log = "{\"level\":\"warning\",\"msg\":\"a\"}\nnoise\n{\"level\":\"error\",\"msg\":\"first\"}\n\
                    {\"level\":\"error\",\"msg\":\"second\",\"time\":\"2026\"}\n{\"level\":\"info\",\"msg\":\"b\"}\n";
-        assert_eq!(last_error(log).as_deref(), Some("second"));
-        assert_eq!(last_error("nothing\n"), None);
+        assert_eq!(errors(log).as_deref(), Some("second (before that: first)"));
+        let told_twice = "{\"level\":\"error\",\"msg\":\"why\"}\n{\"level\":\"fatal\",\"msg\":\"failed: why\"}\n";
+        assert_eq!(errors(told_twice).as_deref(), Some("failed: why"));
+        assert_eq!(errors("nothing\n"), None);
     }
 }
