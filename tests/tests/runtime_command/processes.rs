@@ -141,7 +141,24 @@ fn limits_change_and_figures_are_told() {
         assert_eq!(event["type"], "stats");
         assert_eq!(event["id"], "c1");
         assert_eq!(event["data"]["pids"]["current"], 1);
-        assert!(event["data"]["cpu"]["usage"]["total"].as_u64().unwrap() > 0);
+        let data = &event["data"];
+        assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0);
+        assert!(data["memory"]["swap"]["limit"].is_u64(), "{data}");
+        if std::path::Path::new("/sys/fs/cgroup/memory").exists() {
+            assert!(
+                data["memory"]["kernel"]["usage"].as_u64() > Some(0),
+                "{data}"
+            );
+            let per_cpu = data["cpu"]["usage"]["percpu_kernel"].as_array().unwrap();
+            assert_eq!(
+                Some(per_cpu.len()),
+                data["cpu"]["usage"]["percpu"].as_array().map(Vec::len)
+            );
+            assert!(
+                !data["cpuset"]["cpus"].as_array().unwrap().is_empty(),
+                "{data}"
+            );
+        }
         event["data"]["pids"]["limit"].as_u64().unwrap()
     };
     assert_eq!(pids(&bundle), 20);

@@ -12,6 +12,7 @@
 //! - [`oom`]: memory exhaustion
 
 mod apply;
+mod details;
 mod devices;
 mod freeze;
 mod hybrid;
@@ -32,6 +33,7 @@ use wharf_oci::runtime::Resources;
 
 use crate::error::{Stage, StartError};
 
+pub use details::{Counter, Cpuset, Details};
 pub use layout::{Hierarchy, Layout};
 pub use oom::MemoryAtEnd;
 pub use stats::{BlockIoStat, CpuStats, MemoryStats, PidsStats, Pressure, Stall, Stats};

@@ -106,7 +106,7 @@ pub struct BlockIoStat {
     pub major: u64,
     /// Minor number.
     pub minor: u64,
-    /// `read`, `write`, …, in lower case.
+    /// What was done, as the kernel spells it: `Read`, `Write`, `Sync`, … on v1; `read` and `write` for v2.
     pub operation: String,
     /// Bytes.
     pub bytes: u64,
@@ -246,12 +246,12 @@ fn pids(read: &dyn Fn(&str, &str) -> String) -> PidsStats {
 }
 
 /// A number on a line of its own; `max`, nothing and anything else are 0.
-fn parse_limit(text: &str) -> u64 {
+pub(super) fn parse_limit(text: &str) -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
 /// Lines of a name and a number.
-fn table(text: &str) -> BTreeMap<String, u64> {
+pub(super) fn table(text: &str) -> BTreeMap<String, u64> {
     text.lines()
         .filter_map(|line| {
             let (name, value) = line.split_once(' ')?;
@@ -260,7 +260,7 @@ fn table(text: &str) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn get(table: &BTreeMap<String, u64>, name: &str) -> u64 {
+pub(super) fn get(table: &BTreeMap<String, u64>, name: &str) -> u64 {
     table.get(name).copied().unwrap_or(0)
 }
 
@@ -302,7 +302,7 @@ fn split_block_io(bytes: &str, operations: &str) -> Vec<BlockIoStat> {
             let Some((major, minor)) = parse_device(device) else {
                 continue;
             };
-            let (operation, value) = (operation.to_ascii_lowercase(), value.parse().unwrap_or(0));
+            let value = value.parse().unwrap_or(0);
             let known = stats.iter().position(|stat| {
                 (stat.major, stat.minor) == (major, minor) && stat.operation == operation
             });
@@ -310,7 +310,7 @@ fn split_block_io(bytes: &str, operations: &str) -> Vec<BlockIoStat> {
                 stats.push(BlockIoStat {
                     major,
                     minor,
-                    operation,
+                    operation: operation.to_owned(),
                     bytes: 0,
                     operations: 0,
                 });
@@ -404,7 +404,7 @@ mod tests {
         let read = BlockIoStat {
             major: 8,
             minor: 0,
-            operation: "read".into(),
+            operation: "Read".into(),
             bytes: 10,
             operations: 1,
         };

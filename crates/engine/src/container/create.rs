@@ -21,7 +21,8 @@ use super::record::{ContainerRecord, ImageSource, State, TABLE};
 use super::seccomp::SeccompCache;
 use super::selinux::Labels;
 use super::{
-    apparmor, endpoints, image_defaults, mounts, names, security, spec, validate, volume_intent,
+    apparmor, endpoints, image_defaults, limits, mounts, names, security, spec, validate,
+    volume_intent,
 };
 use crate::Engine;
 use crate::user_namespaces::{IdMaps, Reserved};
@@ -231,11 +232,7 @@ impl Engine {
         if host.oom_kill_disable.is_none() && !facts.limits.cgroup_v2 {
             host.oom_kill_disable = Some(false);
         }
-        warnings.extend(validate::resources(
-            host,
-            &facts.limits,
-            validate::Limits::New,
-        )?);
+        warnings.extend(limits::check(host, &facts.limits, limits::Limits::New)?);
         if host.network_mode == "host" && !host.port_bindings.is_empty() {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }

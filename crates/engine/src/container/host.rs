@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use wharf_api_types::container::HostConfig;
 
+use super::limits::{Host, parse_cpu_list};
 use super::selinux::Selinux;
-use super::validate::{Host, parse_cpu_list};
 use super::{apparmor, security};
 
 /// Facts about the host that do not change while the engine runs.

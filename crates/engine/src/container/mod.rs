@@ -30,6 +30,7 @@ mod host;
 mod image_defaults;
 mod inspect;
 mod kill;
+mod limits;
 mod links;
 mod list;
 mod live;

@@ -8,7 +8,7 @@ use wharf_shim_protocol::Request;
 use super::live::RunRecord;
 use super::record::Phase;
 use super::shim_link::ShimLink;
-use super::{restart_policy, spec, validate};
+use super::{limits, restart_policy, spec};
 use crate::Engine;
 
 impl Engine {
@@ -20,10 +20,10 @@ impl Engine {
         mut change: HostConfig,
     ) -> Result<Vec<String>> {
         restart_policy::validate(&change.restart_policy)?;
-        let warnings = validate::resources(
+        let warnings = limits::check(
             &mut change,
             &self.containers.host.limits,
-            validate::Limits::Update,
+            limits::Limits::Update,
         )?;
         let container = self.containers.find(reference)?;
         let failed = |error: Error| {

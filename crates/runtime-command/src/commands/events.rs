@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 use wharf_container_runtime::Cgroup;
-use wharf_container_runtime::cgroup::{BlockIoStat, Stats};
+use wharf_container_runtime::cgroup::{BlockIoStat, Counter, Cpuset, Details, Stats};
 use wharf_oci::runtime::Status;
 
 use crate::container::Container;
@@ -104,7 +104,7 @@ fn follow(container: &Container, cgroup: &Cgroup, interval: Duration) -> Result<
 
 fn print_stats(container: &Container, cgroup: &Cgroup) -> Result<()> {
     let stats = cgroup.stats().map_err(Error::system("statistics"))?;
-    print_event("stats", container, Some(render(&stats)))
+    print_event("stats", container, Some(render(&stats, &cgroup.details())))
 }
 
 fn print_event(kind: &str, container: &Container, data: Option<Value>) -> Result<()> {
@@ -116,7 +116,7 @@ fn print_event(kind: &str, container: &Container, data: Option<Value>) -> Result
 }
 
 /// In runc's form.
-fn render(stats: &Stats) -> Value {
+fn render(stats: &Stats, details: &Details) -> Value {
     let (cpu, memory) = (&stats.cpu, &stats.memory);
     let get = |names: &[&str]| {
         let found = names.iter().find_map(|name| memory.stat.get(*name));
@@ -132,9 +132,31 @@ fn render(stats: &Stats) -> Value {
             .collect()
     };
     let mut usage = json!({"total": cpu.usage_ns, "kernel": cpu.system_ns, "user": cpu.user_ns});
-    if !cpu.per_cpu_ns.is_empty() {
-        usage["percpu"] = json!(cpu.per_cpu_ns);
+    for (name, figures) in [
+        ("percpu", &cpu.per_cpu_ns),
+        ("percpu_kernel", &details.per_cpu_system_ns),
+        ("percpu_user", &details.per_cpu_user_ns),
+    ] {
+        if !figures.is_empty() {
+            usage[name] = json!(figures);
+        }
     }
+    let huge_pages: BTreeMap<&str, Value> = details
+        .huge_pages
+        .iter()
+        .map(|(size, counter)| {
+            let Counter {
+                usage,
+                max,
+                fail_count,
+                ..
+            } = counter;
+            (
+                size.as_str(),
+                json!({"usage": usage, "max": max, "failcnt": fail_count}),
+            )
+        })
+        .collect();
     let raw: BTreeMap<&str, u64> = memory
         .stat
         .iter()
@@ -149,7 +171,7 @@ fn render(stats: &Stats) -> Value {
                 "throttledTime": cpu.throttled_ns,
             },
         },
-        "cpuset": {},
+        "cpuset": details.cpuset.as_ref().map_or_else(|| json!({}), cpuset),
         "memory": {
             "cache": get(&["cache", "file"]),
             "usage": {
@@ -158,6 +180,9 @@ fn render(stats: &Stats) -> Value {
                 "max": memory.max_usage,
                 "failcnt": memory.fail_count,
             },
+            "swap": counter(details.with_swap),
+            "kernel": counter(details.kernel),
+            "kernelTCP": counter(details.kernel_tcp),
             "raw": raw,
         },
         "pids": {"current": stats.pids.current, "limit": stats.pids.limit},
@@ -165,10 +190,31 @@ fn render(stats: &Stats) -> Value {
             "ioServiceBytesRecursive": entries(|entry| entry.bytes),
             "ioServicedRecursive": entries(|entry| entry.operations),
         },
-        "hugetlb": {},
+        "hugetlb": huge_pages,
         "intel_rdt": {},
         "network_interfaces": null,
     })
+}
+
+fn counter(counter: Counter) -> Value {
+    json!({
+        "limit": counter.limit,
+        "usage": counter.usage,
+        "max": counter.max,
+        "failcnt": counter.fail_count,
+    })
+}
+
+fn cpuset(cpuset: &Cpuset) -> Value {
+    let mut value = json!({
+        "cpus": cpuset.cpus,
+        "mems": cpuset.mems,
+        "sched_relax_domain_level": cpuset.sched_relax_domain_level,
+    });
+    for (name, flag) in &cpuset.flags {
+        value[*name] = json!(flag);
+    }
+    value
 }
 
 /// A duration as Go writes it, with one unit: `5s`, `100ms`, `2m`.
