@@ -111,7 +111,7 @@ fn carry_out(
     let running =
         wharf_container_runtime::restore(criu, &start.config, Vec::new(), streams, &rootfs)
             .map_err(Error::Checkpoint)?;
-    let told = tell(start, running.pid, pid_file);
+    let told = tell(start, running.pid, pid_file).and_then(|()| start.after_start(&running));
     if let Err(error) = told {
         let _ = pidfd_send_signal(&running.pidfd, Signal::KILL);
         if let Some(cgroup) = &running.cgroup {
@@ -120,7 +120,6 @@ fn carry_out(
         }
         return Err(error);
     }
-    start.after_start(&running);
     Ok((running, signals))
 }
 

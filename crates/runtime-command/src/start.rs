@@ -13,7 +13,7 @@ use wharf_container_runtime::{
     Cgroup, ContainerConfig, RootFilesystem, Running, Stage, StartError, gate,
 };
 use wharf_logs::timestamp::{Stamp, now_ns};
-use wharf_oci::runtime::{Hooks, Status};
+use wharf_oci::runtime::{Hooks, Spec, Status};
 
 use crate::bundle::{self, Bundle};
 use crate::commands::exec::send_pidfd;
@@ -248,7 +248,8 @@ impl<'a> Start<'a> {
             });
         running.terminal = handed.map_err(|error| undone(&running, error))?;
         if wanted != Wanted::Created {
-            self.after_start(&running);
+            self.after_start(&running)
+                .map_err(|error| undone(&running, error))?;
         }
         match signals {
             Some(signals) => Ok(Made::Ours(Box::new(Ours {
@@ -265,16 +266,11 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// Poststart hooks: their failure is told, the container goes on (runtime-spec, "Lifecycle").
-    pub(crate) fn after_start(&self, running: &Running) {
+    /// Runs the poststart hooks; after an error the container has to go.
+    pub(crate) fn after_start(&self, running: &Running) -> Result<()> {
         let pid = running.pid.as_raw_nonzero().get();
         let state = state_of(&self.record, Status::Running, Some(pid));
-        warn_of_hooks(
-            self.runtime,
-            HookKind::Poststart,
-            self.config.spec.hooks.as_ref(),
-            &state,
-        );
+        poststart(self.runtime, &self.config.spec, &state)
     }
 
     /// Stays with the container; deletes it when it has ended, if `delete`.
@@ -324,6 +320,24 @@ impl<'a> Start<'a> {
             &state,
         );
     }
+}
+
+/// Runs the hooks of a program that has been let go. Since version 1.3 of the runtime-spec the first that fails is an
+/// error and the container's end ("Lifecycle", step 9); documents of older versions were promised a warning.
+pub(crate) fn poststart(
+    runtime: &Runtime,
+    spec: &Spec,
+    state: &wharf_oci::runtime::State,
+) -> Result<()> {
+    if tolerance::is_before_1_3(&spec.oci_version) {
+        warn_of_hooks(runtime, HookKind::Poststart, spec.hooks.as_ref(), state);
+        return Ok(());
+    }
+    let hooks = spec
+        .hooks
+        .as_ref()
+        .map(|hooks| HookKind::Poststart.of(hooks));
+    hooks::run(HookKind::Poststart, hooks.unwrap_or_default(), state).map_err(Error::start("start"))
 }
 
 /// Runs hooks whose failure changes nothing any more.

@@ -150,8 +150,8 @@ pub(crate) fn leave_out(spec: &mut Spec) -> Vec<String> {
     told
 }
 
-/// From version 1.3 on, a limit of no tasks is what it says.
-fn is_before_1_3(version: &str) -> bool {
+/// From version 1.3 on, a limit of no tasks is what it says, and a poststart hook that fails ends the container.
+pub(crate) fn is_before_1_3(version: &str) -> bool {
     let minor = version
         .split('.')
         .nth(1)

@@ -154,6 +154,7 @@ fn a_failed_start_hook_stops_the_container() {
 fn later_hooks_only_warn() {
     let host = Host::new();
     let mut bundle = Bundle::new(&host, "b", "echo output");
+    bundle.config["ociVersion"] = "1.2.0".into();
     bundle.config["hooks"] = json!({"poststart": [failing()], "poststop": [failing()]});
     bundle.write();
     bundle
@@ -163,6 +164,37 @@ fn later_hooks_only_warn() {
         .complains("level=warning msg=\"error running hook poststart #0")
         .complains("level=warning msg=\"error running hook poststop #0");
     bundle.assert_nothing_left();
+}
+
+/// Since version 1.3 of the specification.
+#[test]
+fn a_failing_poststart_hook_is_the_containers_end() {
+    let host = Host::new();
+    let mut bundle = Bundle::new(&host, "b", "exec sleep 1000");
+    let file = bundle.join("notes").display().to_string();
+    bundle.config["ociVersion"] = "1.3.0".into();
+    bundle.config["hooks"] = json!({
+        "poststart": [failing(), noting("poststart", &file, "")],
+        "poststop": [noting("poststop", &file, "")],
+    });
+    bundle.write();
+    let failure = "error running hook poststart #0 (/bin/sh): exit status 3";
+    let ended = |bundle: &Bundle<'_>| {
+        bundle.assert_nothing_left();
+        let notes = lines(bundle, "notes");
+        assert!(
+            notes.len() == 1 && notes[0].starts_with("poststop"),
+            "{notes:?}"
+        );
+        std::fs::remove_file(&file).unwrap();
+    };
+    bundle.runtime(&["create", "c1"]).ok();
+    bundle.runtime(&["start", "c1"]).code(1).complains(failure);
+    ended(&bundle);
+    for how in [&["run", "-d", "c1"][..], &["run", "c1"]] {
+        bundle.runtime(how).code(1).complains(failure);
+        ended(&bundle);
+    }
 }
 
 #[test]

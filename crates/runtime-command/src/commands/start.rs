@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use wharf_container_runtime::gate;
-use wharf_container_runtime::hooks::HookKind;
 use wharf_oci::runtime::Status;
 
+use super::delete::destroy;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::flags::Flags;
 use crate::notify::{self, Proxy};
 use crate::runtime::{Command, Runtime};
-use crate::start::warn_of_hooks;
+use crate::start::poststart;
 
 pub(super) const COMMAND: Command = Command {
     name: "start",
@@ -52,7 +52,10 @@ fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
     gate::remove(&container.directory).map_err(Error::system("exec fifo"))?;
     let spec = container.spec()?;
     let state = container.state(Status::Running);
-    warn_of_hooks(runtime, HookKind::Poststart, spec.hooks.as_ref(), &state);
+    if let Err(error) = poststart(runtime, &spec, &state) {
+        destroy(runtime, container, Some(&spec), lock)?;
+        return Err(error);
+    }
     drop(lock);
     if let (Some(proxy), Some((pid, pidfd))) = (proxy, container.process()) {
         proxy.wait(pid, pidfd)?;
