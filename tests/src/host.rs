@@ -178,14 +178,7 @@ impl Host {
     /// Runs a shell line inside again and again until it succeeds: for what comes a moment later.
     #[track_caller]
     pub fn eventually(&self, line: &str) -> Output {
-        crate::eventually(line, || {
-            let out = self.sh(line);
-            if out.code == 0 {
-                Ok(out)
-            } else {
-                Err(format!("{} {} {}", out.code, out.stdout, out.stderr))
-            }
-        })
+        crate::waiting::succeeds(line, || self.sh(line))
     }
 
     /// Fetches a page from inside; again and again while nobody answers, as a user's browser would.

@@ -130,14 +130,7 @@ impl<'h> User<'h> {
     /// Runs a shell line as the user again and again until it succeeds.
     #[track_caller]
     pub fn eventually(&self, line: &str) -> Output {
-        crate::eventually(line, || {
-            let out = self.sh(line);
-            if out.code == 0 {
-                Ok(out)
-            } else {
-                Err(format!("{} {} {}", out.code, out.stdout, out.stderr))
-            }
-        })
+        crate::waiting::succeeds(line, || self.sh(line))
     }
 
     /// A web server on the other machine of the network, which serves `text` as

@@ -2,12 +2,27 @@
 
 use std::time::{Duration, Instant};
 
+use crate::output::Output;
+
 /// How long anything may take that a test waits for. Nothing usually takes a hundredth of it; a machine
 /// with much else to do is given its time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks: long enough that looking is not what keeps the machine busy.
 pub const PAUSE: Duration = Duration::from_millis(10);
+
+/// Runs a command again and again until it succeeds.
+#[track_caller]
+pub fn succeeds(what: &str, mut run: impl FnMut() -> Output) -> Output {
+    eventually(what, || {
+        let out = run();
+        if out.code == 0 {
+            Ok(out)
+        } else {
+            Err(format!("{} {} {}", out.code, out.stdout, out.stderr))
+        }
+    })
+}
 
 /// Asks again and again until there is an answer. What is said meanwhile is told when none comes.
 #[track_caller]

@@ -4,12 +4,11 @@ use serde_json::Value;
 use wharf_client::{Body, Method, Query};
 
 use super::run::exit_status;
-use super::streams::{Ended, Streams, follow_terminal_size, forward_signals, redraw};
+use super::streams::{Ended, Streams, detach_keys, follow_terminal_size, forward_signals, redraw};
 use crate::cli::{Cli, stdin_is_terminal, stdout_is_terminal};
 use crate::command::{Args, Command, Flag};
 use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
-use crate::terminal::keys;
 
 pub(crate) static COMMAND: Command = Command {
     usage: "[OPTIONS] CONTAINER",
@@ -54,13 +53,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     let name = m.args[0].as_str();
     super::check_name(name)?;
     let client = cli.client()?;
-    let wanted = match m.str("detach-keys") {
-        "" => cli.config().text("detachKeys").to_owned(),
-        given => given.to_owned(),
-    };
-    let detach_keys = keys::parse(&wanted).map_err(|error| {
-        Failure::new(format!("invalid detach keys ({wanted}) provided: {error}"))
-    })?;
+    let (wanted, detach_keys) = detach_keys(cli, m)?;
     cli.block_on(async {
         let container = client.get(super::path(name, "/json")).await?;
         check_state(&container)?;
@@ -93,10 +86,8 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         let resizing = async {
             if tty && stdout_is_terminal() {
                 redraw(client, &resize_path).await;
-                follow_terminal_size(client, &resize_path).await;
-            } else {
-                std::future::pending::<()>().await;
             }
+            follow_terminal_size(client, &resize_path, tty).await;
         };
         let ended = tokio::select! {
             ended = streams.pump(stream) => ended?,

@@ -4,13 +4,13 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-use super::streams::{Ended, Streams, follow_terminal_size};
-use crate::cli::{Cli, stdin_is_terminal, stdout_is_terminal};
+use super::streams::{Ended, Streams, detach_keys, follow_terminal_size};
+use crate::cli::{Cli, stdin_is_terminal};
 use crate::command::{Args, Command, Flag};
 use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
 use crate::parse::env;
-use crate::terminal::{self, keys};
+use crate::terminal;
 
 pub(crate) static COMMAND: Command = Command {
     usage: "[OPTIONS] CONTAINER COMMAND [ARG...]",
@@ -51,13 +51,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
     if stdin && tty && !stdin_is_terminal() {
         return Err(Failure::new("the input device is not a TTY"));
     }
-    let wanted = match m.str("detach-keys") {
-        "" => cli.config().text("detachKeys").to_owned(),
-        given => given.to_owned(),
-    };
-    let detach_keys = keys::parse(&wanted).map_err(|error| {
-        Failure::new(format!("invalid detach keys ({wanted}) provided: {error}"))
-    })?;
+    let (wanted, detach_keys) = detach_keys(cli, m)?;
     let body = body(m, stdin, tty, detach, &wanted)?;
     let client = cli.client()?;
     cli.block_on(async {
@@ -80,13 +74,6 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         }
         let stream = client.hijack(start_path, Some(start)).await?;
         let resize_path = format!("/exec/{id}/resize");
-        let resizing = async {
-            if tty && stdout_is_terminal() {
-                follow_terminal_size(client, &resize_path).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
         let streams = Streams {
             stdin,
             stdout: true,
@@ -96,7 +83,7 @@ fn run(cli: &Cli, m: &Matches) -> Outcome {
         };
         let ended = tokio::select! {
             ended = streams.pump(stream) => ended?,
-            () = resizing => Ended::Closed,
+            () = follow_terminal_size(client, &resize_path, tty) => Ended::Closed,
         };
         if ended == Ended::Detached {
             return Err(Failure::new("read escape sequence"));

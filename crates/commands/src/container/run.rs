@@ -15,12 +15,11 @@ use wharf_client::{Body, Client, Error, Method, Query, Response};
 
 use super::create::{create, with_help};
 use super::options::{self, Spec};
-use super::streams::{Ended, Streams, follow_terminal_size, forward_signals};
-use crate::cli::{Cli, println, say_error, stdin_is_terminal, stdout_is_terminal};
+use super::streams::{Ended, Streams, follow_terminal_size, forward_signals, parsed_keys};
+use crate::cli::{Cli, println, say_error, stdin_is_terminal};
 use crate::command::{Args, Command, Flag};
 use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
-use crate::terminal::keys;
 
 const OWN: &[Flag] = &[
     Flag::bool(
@@ -118,9 +117,7 @@ async fn attached(
         .flag("stderr", stderr)
         .non_empty("detachKeys", keys);
     let detach_keys = match stdin && spec.tty {
-        true => keys::parse(keys).map_err(|error| {
-            Failure::new(format!("invalid detach keys ({keys}) provided: {error}")).with_status(125)
-        })?,
+        true => parsed_keys(keys).map_err(|failure| failure.with_status(125))?,
         false => Vec::new(),
     };
     let (stream, exit) = tokio::join!(
@@ -144,13 +141,9 @@ async fn attached(
         detach_keys,
     };
     let resize_path = super::path(id, "/resize");
-    let ended = if spec.tty && stdout_is_terminal() {
-        tokio::select! {
-            ended = streams.pump(stream) => ended?,
-            () = follow_terminal_size(client, &resize_path) => Ended::Closed,
-        }
-    } else {
-        streams.pump(stream).await?
+    let ended = tokio::select! {
+        ended = streams.pump(stream) => ended?,
+        () = follow_terminal_size(client, &resize_path, spec.tty) => Ended::Closed,
     };
     if ended == Ended::Detached || !(stdout || stderr) {
         return Ok(());

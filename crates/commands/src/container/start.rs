@@ -4,12 +4,11 @@ use serde_json::Value;
 use wharf_client::{Client, Query};
 
 use super::run::{exit_status, wait_registered};
-use super::streams::{Ended, Streams, follow_terminal_size, forward_signals};
-use crate::cli::{Cli, println, say_error, stdin_is_terminal, stdout_is_terminal};
+use super::streams::{Ended, Streams, detach_keys, follow_terminal_size, forward_signals};
+use crate::cli::{Cli, println, say_error, stdin_is_terminal};
 use crate::command::{Args, Command, Flag};
 use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
-use crate::terminal::keys;
 
 pub(crate) static COMMAND: Command = Command {
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
@@ -101,13 +100,7 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
     if stdin && tty && !stdin_is_terminal() {
         return Err(Failure::new("the input device is not a TTY"));
     }
-    let wanted = match m.str("detach-keys") {
-        "" => cli.config().text("detachKeys").to_owned(),
-        given => given.to_owned(),
-    };
-    let detach_keys = keys::parse(&wanted).map_err(|error| {
-        Failure::new(format!("invalid detach keys ({wanted}) provided: {error}"))
-    })?;
+    let (wanted, detach_keys) = detach_keys(cli, m)?;
     let query = Query::new()
         .add("stream", "1")
         .flag("stdin", stdin)
@@ -128,13 +121,6 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
         return Err(error.into());
     }
     let resize_path = super::path(id, "/resize");
-    let resizing = async {
-        if tty && stdout_is_terminal() {
-            follow_terminal_size(client, &resize_path).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
     let streams = Streams {
         stdin,
         stdout: true,
@@ -144,7 +130,7 @@ async fn attached(cli: &Cli, m: &Matches, client: &Client) -> Outcome {
     };
     let ended = tokio::select! {
         ended = streams.pump(stream) => ended?,
-        () = resizing => Ended::Closed,
+        () = follow_terminal_size(client, &resize_path, tty) => Ended::Closed,
         () = forward_signals(client, id, !tty) => Ended::Closed,
     };
     if ended == Ended::Detached {

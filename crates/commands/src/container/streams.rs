@@ -8,8 +8,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wharf_client::stdcopy::{Demultiplexer, Stream, UnknownStream};
 use wharf_client::{Client, Hijacked, Query};
 
+use crate::cli::{Cli, stdout_is_terminal};
+use crate::matches::Matches;
 use crate::outcome::{Failure, Outcome};
-use crate::terminal::keys::Watcher;
+use crate::terminal::keys::{self, Watcher};
 use crate::terminal::{self, Raw};
 
 /// Size of one read in bytes: what a unix socket can hold at most in one go.
@@ -230,9 +232,30 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
     Ok(())
 }
 
-/// Tells the engine the size of the user's terminal, now and at every change. Never returns.
-pub(super) async fn follow_terminal_size(client: &Client, resize_path: &str) {
+/// The keys that detach, as `--detach-keys` or else the configuration has them: how they are written, and they
+/// themselves.
+pub(super) fn detach_keys(cli: &Cli, m: &Matches) -> Outcome<(String, Vec<u8>)> {
+    let wanted = match m.str("detach-keys") {
+        "" => cli.config().text("detachKeys").to_owned(),
+        given => given.to_owned(),
+    };
+    let keys = parsed_keys(&wanted)?;
+    Ok((wanted, keys))
+}
+
+/// The same, already found.
+pub(super) fn parsed_keys(wanted: &str) -> Outcome<Vec<u8>> {
+    keys::parse(wanted)
+        .map_err(|error| Failure::new(format!("invalid detach keys ({wanted}) provided: {error}")))
+}
+
+/// Tells the engine the size of the user's terminal, now and at every change, if there is one on both sides. Never
+/// returns.
+pub(super) async fn follow_terminal_size(client: &Client, resize_path: &str, tty: bool) {
     use tokio::signal::unix::{SignalKind, signal};
+    if !tty || !stdout_is_terminal() {
+        return std::future::pending().await;
+    }
     let Ok(mut changes) = signal(SignalKind::window_change()) else {
         return std::future::pending().await;
     };
