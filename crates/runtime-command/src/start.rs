@@ -405,7 +405,15 @@ pub(crate) fn cgroup_path(
         }));
     }
     let path = match path {
-        Some(path) => format!("/{}", path.trim_start_matches('/')),
+        Some(given) => {
+            let path = within_the_hierarchy(given);
+            if path == "/" {
+                return Err(Error::Refused(format!(
+                    "cgroupsPath {given:?} is every process's cgroup: name one below it"
+                )));
+            }
+            path
+        }
         None if rustix::process::geteuid().is_root() => format!("/{id}"),
         // Nobody has given us one, and none was asked for.
         None => return Ok(None),
@@ -415,6 +423,19 @@ pub(crate) fn cgroup_path(
         path,
         systemd: false,
     }))
+}
+
+/// A path from the hierarchy's root; `..` ends there, as with runc.
+fn within_the_hierarchy(path: &str) -> String {
+    let mut names = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
 }
 
 fn record(bundle: &Bundle, id: &str, cgroup: Option<&CgroupPlace>, flags: &Flags) -> Record {
@@ -461,4 +482,22 @@ pub(crate) fn write_pid_file(file: &Path, pid: Pid) -> Result<()> {
     std::fs::write(&new, pid.as_raw_nonzero().to_string())
         .and_then(|()| std::fs::rename(&new, file))
         .map_err(Error::file("write pid file", file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_stay_within_their_hierarchy() {
+        for (path, within) in [
+            ("a", "/a"),
+            ("/a//b/", "/a/b"),
+            ("../../a", "/a"),
+            ("/a/./b/../c", "/a/c"),
+            ("..", "/"),
+        ] {
+            assert_eq!(within_the_hierarchy(path), within, "{path}");
+        }
+    }
 }
