@@ -62,13 +62,17 @@ fn a_container_is_created_started_killed_and_deleted() {
 
     let mark = bundle.in_root("tmp/mark");
     becomes(&true, || mark.exists());
+    // Whether it could get one.
+    bundle.runtime(&["kill", "c1", "0"]).ok();
     bundle.runtime(&["kill", "c1", "KILL"]).ok();
     bundle.wait_until_stopped("c1");
     assert_eq!(bundle.state("c1")["pid"], 0);
-    bundle
-        .runtime(&["kill", "c1"])
-        .code(1)
-        .complains("container not running");
+    for signal in ["TERM", "0"] {
+        bundle
+            .runtime(&["kill", "c1", signal])
+            .code(1)
+            .complains("container not running");
+    }
     bundle
         .runtime(&["start", "c1"])
         .code(1)

@@ -25,13 +25,24 @@ pub(super) const COMMAND: Command = Command {
     enters: false,
 };
 
+/// Not a signal, but the question whether one could be sent (kill(2)).
+const NOBODY: &str = "0";
+
 fn run(runtime: &Runtime, flags: &Flags) -> Result<ExitCode> {
     let name = flags.words.get(1).map_or("SIGTERM", String::as_str);
-    let signal = number(name)
-        .and_then(wharf_sys::signal::by_number)
-        .ok_or_else(|| Error::Usage(format!("unknown signal {name:?}")))?;
+    let signal = number(name).and_then(wharf_sys::signal::by_number);
+    if signal.is_none() && name != NOBODY {
+        return Err(Error::Usage(format!("unknown signal {name:?}")));
+    }
     let container = Container::open(runtime, &flags.words[0])?;
     let stopped = matches!(container.status()?, Status::Stopped | Status::Creating);
+    let Some(signal) = signal else {
+        return if stopped {
+            Err(Error::NotRunning)
+        } else {
+            Ok(ExitCode::SUCCESS)
+        };
+    };
     // Without a PID namespace of its own its processes outlive the first one.
     let everybody = flags.is("all") || signal == Signal::KILL && !has_own_pids(&container)?;
     if everybody && let Some(cgroup) = container.cgroup()? {
