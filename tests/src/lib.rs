@@ -56,8 +56,12 @@ pub fn wharf_binary() -> PathBuf {
     binary
 }
 
-/// The reference `docker` client, when this machine has one of the version the tests speak to.
+/// The reference `docker` client, when this machine has one of the version the tests speak to; none where
+/// `WHARF_TEST_OWN_CLIENT` is set.
 pub fn docker_client() -> Option<PathBuf> {
+    if std::env::var_os("WHARF_TEST_OWN_CLIENT").is_some() {
+        return None;
+    }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|folder| folder.join("docker"))

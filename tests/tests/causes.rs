@@ -1,18 +1,12 @@
 //! Limits changed on running containers, figures, and why containers ended.
 
 use serde_json::Value;
-use wharf_tests::{Daemon, Host, docker_client, fixtures, skip};
+use wharf_tests::{Daemon, Host, fixtures};
 
-/// A daemon with busybox in it, or nothing where there is no reference client.
-macro_rules! daemon {
-    ($test:literal, $host:ident) => {{
-        if docker_client().is_none() {
-            return skip($test, "no docker client 28.x on this machine");
-        }
-        let daemon = Daemon::start(&$host);
-        daemon.load(&fixtures::busybox());
-        daemon
-    }};
+fn daemon(host: &Host) -> Daemon<'_> {
+    let daemon = Daemon::start(host);
+    daemon.load(&fixtures::busybox());
+    daemon
 }
 
 fn inspect(daemon: &Daemon<'_>, name: &str) -> Value {
@@ -24,7 +18,7 @@ fn inspect(daemon: &Daemon<'_>, name: &str) -> Value {
 #[test]
 fn limits_change_on_running_containers() {
     let host = Host::new();
-    let daemon = daemon!("limits_change_on_running_containers", host);
+    let daemon = daemon(&host);
     let docker = |arguments: &[&str]| daemon.docker(arguments);
     docker(&[
         "run", "-d", "--name", "worker", "--memory", "64m", "busybox", "sleep", "1000",
@@ -108,7 +102,7 @@ fn limits_change_on_running_containers() {
 #[test]
 fn ends_are_explained() {
     let host = Host::new();
-    let daemon = daemon!("ends_are_explained", host);
+    let daemon = daemon(&host);
     let docker = |arguments: &[&str]| daemon.docker(arguments);
     let kind = |name: &str| {
         let last = inspect(&daemon, name)["State"]["LastExit"].clone();
@@ -289,7 +283,7 @@ fn ends_are_explained() {
 #[test]
 fn a_container_that_ends_at_the_first_signal_is_stopped() {
     let host = Host::new();
-    let daemon = daemon!("a_container_that_ends_at_the_first_signal_is_stopped", host);
+    let daemon = daemon(&host);
     let script = "trap exit TERM; while :; do sleep 1000 & wait; done";
     let run = ["run", "-d", "--name", "box", "busybox", "sh", "-c", script];
     // With our own client: where the guest emulates, the reference one takes seconds to start.
@@ -304,7 +298,7 @@ fn a_container_that_ends_at_the_first_signal_is_stopped() {
 #[test]
 fn figures_come_at_once_and_say_more() {
     let host = Host::new();
-    let daemon = daemon!("figures_come_at_once_and_say_more", host);
+    let daemon = daemon(&host);
     daemon
         .docker(&[
             "run",
