@@ -411,7 +411,7 @@ fn throttle(sandbox: &Sandbox) {
         .unwrap()
         .block_io
         .iter()
-        .filter(|stat| stat.operation == "write")
+        .filter(|stat| stat.operation.eq_ignore_ascii_case("write"))
         .map(|stat| stat.bytes)
         .sum();
     cgroup.remove().unwrap();
