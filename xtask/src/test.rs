@@ -34,6 +34,9 @@ impl Tally {
             self.passed += number_before(result, " passed");
             self.failed += number_before(result, " failed");
         }
+        if line.starts_with("test ") && line.ends_with(" FAILED") {
+            self.failures.push(line.to_owned());
+        }
         if line.starts_with("thread '") && line.contains(" panicked at ") {
             self.wanted = FAILURE_LINES;
         } else if line.starts_with("stack backtrace:") || line.starts_with("test ") {
@@ -238,13 +241,13 @@ mod tests {
         ] {
             tally.hear(line);
         }
-        assert_eq!(tally.failures, [panic, "left: 1"]);
+        assert_eq!(tally.failures, ["test a ... FAILED", panic, "left: 1"]);
         tally.hear(panic);
         for _ in 0..100 {
             tally.hear("and so on");
         }
         tally.hear("test result: FAILED. 3 passed; 2 failed; 0 ignored");
-        assert_eq!(tally.failures.len(), 2 + FAILURE_LINES);
+        assert_eq!(tally.failures.len(), 3 + FAILURE_LINES);
         assert_eq!((tally.passed, tally.failed), (3, 2));
     }
 
