@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::Cgroup;
-use super::stats::{get, parse_limit, table};
+use super::stats::{get, limit, parse_limit, table};
 
 /// What the kernel does not offer stays 0 or empty; so does most of it on v2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -180,19 +180,6 @@ fn counter_of(controller: &str, stem: &str, read: &dyn Fn(&str, &str) -> String)
         max: number("max_usage_in_bytes"),
         limit: limit(&read(controller, &format!("{stem}.limit_in_bytes"))),
         fail_count: number("failcnt"),
-    }
-}
-
-/// A limit: `max`, and v1's largest multiple of a page, are none.
-fn limit(text: &str) -> u64 {
-    match text.trim() {
-        "" => 0,
-        "max" => u64::MAX,
-        text => text
-            .parse()
-            .ok()
-            .filter(|limit| *limit < i64::MAX as u64 - 0xffff)
-            .unwrap_or(u64::MAX),
     }
 }
 

@@ -154,7 +154,6 @@ fn split(read: &dyn Fn(&str, &str) -> String) -> Stats {
     let ticks = table(&read("cpuacct", "cpuacct.stat"));
     // USER_HZ is 100 on every Linux, whatever the kernel's own clock.
     let ticks_ns = |name: &str| get(&ticks, name).saturating_mul(10_000_000);
-    let limit = number("memory", "memory.limit_in_bytes");
     let usage = number("memory", "memory.usage_in_bytes");
     let with_swap = read("memory", "memory.memsw.usage_in_bytes");
     let with_swap = with_swap.trim();
@@ -177,12 +176,7 @@ fn split(read: &dyn Fn(&str, &str) -> String) -> Stats {
         memory: MemoryStats {
             usage,
             max_usage: number("memory", "memory.max_usage_in_bytes"),
-            // "No limit" is the largest multiple of a page.
-            limit: if limit >= i64::MAX as u64 - 0xffff {
-                u64::MAX
-            } else {
-                limit
-            },
+            limit: limit(&read("memory", "memory.limit_in_bytes")),
             fail_count: number("memory", "memory.failcnt"),
             swap: with_swap
                 .parse::<u64>()
@@ -248,6 +242,19 @@ fn pids(read: &dyn Fn(&str, &str) -> String) -> PidsStats {
 /// A number on a line of its own; `max`, nothing and anything else are 0.
 pub(super) fn parse_limit(text: &str) -> u64 {
     text.trim().parse().unwrap_or(0)
+}
+
+/// A limit: `max`, and v1's largest multiple of a page, are none.
+pub(super) fn limit(text: &str) -> u64 {
+    match text.trim() {
+        "" => 0,
+        "max" => u64::MAX,
+        text => text
+            .parse()
+            .ok()
+            .filter(|limit| *limit < i64::MAX as u64 - 0xffff)
+            .unwrap_or(u64::MAX),
+    }
 }
 
 /// Lines of a name and a number.
